@@ -1,0 +1,1 @@
+//! What the benches share: synthetic catalogues and jobs, made from a seed.

@@ -1,0 +1,148 @@
+//! One tool of one server, as the server defined it, with the few fields the orchestrator reads.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{CapabilityId, InvalidName, Lane, ServerName},
+    json::RawJson,
+    pointer::Digest,
+    task::{Labels, Resources},
+};
+
+/// What a tool says of itself; hints, not proofs. Absent means not said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Annotations {
+    /// The tool does not change its environment.
+    pub read_only_hint: Option<bool>,
+    /// The tool may destroy things.
+    pub destructive_hint: Option<bool>,
+    /// Calling again with the same arguments changes nothing more.
+    pub idempotent_hint: Option<bool>,
+    /// The tool reaches out into an open world.
+    pub open_world_hint: Option<bool>,
+}
+
+impl Annotations {
+    /// Whether a call that may have happened can be made again: only when the tool says so.
+    #[must_use]
+    pub fn replay_is_safe(&self) -> bool {
+        self.read_only_hint == Some(true) || self.idempotent_hint == Some(true)
+    }
+}
+
+/// What configuration says of a server: the same for all its tools.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServerTerms {
+    /// What the server says it is for; words a need may match.
+    pub description: String,
+    /// Words given by configuration; a need may match them.
+    pub labels: Labels,
+    /// The lane its jobs go to; `None`: the default lane.
+    pub lane: Option<Lane>,
+    /// What the server has.
+    pub resources: Resources,
+}
+
+/// A tool definition that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidDefinition {
+    /// Not the JSON a tool definition is.
+    #[error("tool definition of server `{server}` is not valid: {source}")]
+    Shape {
+        /// The server that sent it.
+        server: ServerName,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The name cannot be used.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+/// One tool of one server.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Capability {
+    /// `server/tool`.
+    pub id: CapabilityId,
+    /// The tool's title for people.
+    pub title: Option<String>,
+    /// What the tool does, in the server's words.
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub input_schema: RawJson,
+    /// JSON Schema of the structured result.
+    pub output_schema: Option<RawJson>,
+    /// Hints on effects.
+    pub annotations: Annotations,
+    /// What configuration says of its server.
+    pub terms: std::sync::Arc<ServerTerms>,
+    /// The definition as the server sent it.
+    pub definition: RawJson,
+    /// Digest of the definition: a tool that changed has another one.
+    pub digest: Digest,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Definition {
+    name: String,
+    title: Option<String>,
+    description: Option<String>,
+    input_schema: Option<RawJson>,
+    output_schema: Option<RawJson>,
+    annotations: Option<AnnotationsAndTitle>,
+}
+
+#[derive(Deserialize)]
+struct AnnotationsAndTitle {
+    title: Option<String>,
+    #[serde(flatten)]
+    hints: Annotations,
+}
+
+impl Capability {
+    /// Reads a raw tool definition (one element of a `tools/list` answer). Unknown fields stay in `definition`.
+    ///
+    /// # Errors
+    /// When it is not an object with a usable name.
+    pub fn from_definition(
+        server: &ServerName,
+        terms: std::sync::Arc<ServerTerms>,
+        definition: RawJson,
+    ) -> Result<Self, InvalidDefinition> {
+        let d: Definition =
+            definition.view().map_err(|source| InvalidDefinition::Shape { server: server.clone(), source })?;
+        let (annotated_title, annotations) = d.annotations.map(|a| (a.title, a.hints)).unwrap_or_default();
+        Ok(Self {
+            id: CapabilityId::new(server.clone(), &d.name)?,
+            title: d.title.or(annotated_title),
+            description: d.description.unwrap_or_default(),
+            input_schema: d.input_schema.unwrap_or_default(),
+            output_schema: d.output_schema,
+            annotations,
+            terms,
+            digest: Digest::of(definition.get().as_bytes()),
+            definition,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_is_read_and_kept_whole() {
+        let raw = r#"{"name":"add","description":"adds","future":1.50,"annotations":{"title":"Add","readOnlyHint":true},"inputSchema":{"type":"object"}}"#;
+        let server = ServerName::new("math").unwrap();
+        let c = Capability::from_definition(&server, Default::default(), RawJson::parse(raw).unwrap()).unwrap();
+        assert_eq!(c.id.to_string(), "math/add");
+        assert_eq!(c.title.as_deref(), Some("Add"));
+        assert!(c.annotations.replay_is_safe());
+        assert_eq!(c.definition.get(), raw);
+        let nameless = RawJson::parse("{}").unwrap();
+        assert!(Capability::from_definition(&server, Default::default(), nameless).is_err());
+    }
+}

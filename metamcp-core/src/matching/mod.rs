@@ -1,0 +1,56 @@
+//! From a need to a ranked route: which tool of which server serves it best, with reasons, and why the others do not.
+//!
+//! [`CapabilityMatcher`] is the trait; [`Catalog`] is the immutable snapshot it ranks over; [`LexicalMatcher`] is the built-in
+//! implementation. Matching reads nothing but the need and the snapshot: no call to a server, no clock.
+
+mod capability;
+mod catalog;
+mod lexical;
+mod route;
+mod schema;
+
+use std::fmt;
+
+use async_trait::async_trait;
+pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
+pub use catalog::Catalog;
+pub use lexical::LexicalMatcher;
+pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route};
+pub use schema::refusal;
+
+use crate::task::Need;
+
+/// A need that cannot be ranked at all. An empty route is an answer, not an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("matcher failed: {message}")]
+pub struct MatchError {
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Ranks the capabilities of a catalogue for a need.
+///
+/// # Contract
+/// - Best first, ties by capability id; the same need over the same snapshot gives the same route.
+/// - Hard filters come first: an explicit `tool` admits only itself; an `inputSchema` that refuses the input, a lane or resources that do
+///   not fit, reject the capability, with the reason.
+/// - At most [`ROUTE_CANDIDATES_MAX`] candidates and [`REJECTED_MAX`] rejections. No match is an empty route: an answer.
+#[async_trait]
+pub trait CapabilityMatcher: fmt::Debug + Send + Sync + 'static {
+    /// The route for `need` over `catalog`.
+    ///
+    /// # Errors
+    /// Only when the matcher itself fails; never because nothing fits.
+    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError>;
+
+    /// Learns from how a job went. May be forgotten; never changes a job.
+    ///
+    /// # Errors
+    /// When the outcome could not be kept; the engine logs it and goes on.
+    async fn observe(&self, outcome: &Outcome) -> Result<(), MatchError>;
+}
+
+#[cfg(test)]
+mod dyn_compatible {
+    fn _holds(_: Box<dyn super::CapabilityMatcher>) {}
+}

@@ -1,0 +1,155 @@
+//! The pointer to a result: what travels in place of a body.
+//!
+//! Written `res://tenant/job/sha256-hex`. It names the job, so that a reader's right is the right to that job, and the digest of the body,
+//! so that what is read can be checked. Possession of a pointer is not authority.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{InvalidName, JobId, TenantId};
+
+/// A SHA-256 digest, 32 bytes, printed as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The digest as 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The digest of these 32 bytes' value (not of their content).
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let bad = || InvalidName { what: "digest", value: s.chars().take(64).collect(), rule: "64 hexadecimal digits" };
+        if s.len() != 64 || !s.is_ascii() {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(s.as_bytes().chunks_exact(2)) {
+            let text = std::str::from_utf8(pair).map_err(|_| bad())?;
+            *byte = u8::from_str_radix(text, 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// Where a result can be read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ResultPointer {
+    /// Whose result it is.
+    pub tenant: TenantId,
+    /// Which job made it.
+    pub job: JobId,
+    /// What its bytes hash to.
+    pub digest: Digest,
+}
+
+const SCHEME: &str = "res://";
+
+impl fmt::Display for ResultPointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}/{}/{}", self.tenant, self.job, self.digest)
+    }
+}
+
+impl FromStr for ResultPointer {
+    type Err = InvalidName;
+
+    fn from_str(s: &str) -> Result<Self, InvalidName> {
+        let bad = || InvalidName {
+            what: "result pointer",
+            value: s.chars().take(160).collect(),
+            rule: "res://tenant/job/sha256, as the job document's `result` says it",
+        };
+        let mut parts = s.strip_prefix(SCHEME).ok_or_else(bad)?.split('/');
+        let (Some(tenant), Some(job), Some(digest), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+            return Err(bad());
+        };
+        Ok(Self {
+            tenant: tenant.parse().map_err(|_| bad())?,
+            job: job.parse().map_err(|_| bad())?,
+            digest: digest.parse().map_err(|_| bad())?,
+        })
+    }
+}
+
+impl TryFrom<String> for ResultPointer {
+    type Error = InvalidName;
+
+    fn try_from(s: String) -> Result<Self, InvalidName> {
+        s.parse()
+    }
+}
+
+impl From<ResultPointer> for String {
+    fn from(pointer: ResultPointer) -> Self {
+        pointer.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_pointer_prints_and_parses() {
+        let pointer = ResultPointer {
+            tenant: TenantId::new("local").unwrap(),
+            job: JobId::new(Timestamp::from_millis(7)),
+            digest: Digest::of(b"body"),
+        };
+        assert_eq!(pointer.to_string().parse::<ResultPointer>().unwrap(), pointer);
+        for bad in ["", "res://", "res://local/x/y", "http://a/b/c", &format!("{pointer}/more")] {
+            assert!(bad.parse::<ResultPointer>().unwrap_err().to_string().contains("res://tenant/job/sha256"), "{bad}");
+        }
+        assert!("é".repeat(32).parse::<Digest>().is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! placeholder
+/// placeholder
+#[derive(Debug)]
+pub struct Core;
+/// placeholder
+#[derive(Debug)]
+pub struct Change;

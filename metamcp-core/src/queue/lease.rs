@@ -1,0 +1,332 @@
+//! The words spoken with a job store: leases with their fences, and the requests and answers of each call.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Checkpoint, InputRequest, Job, JobError, JobState, Progress};
+use crate::{
+    auth::Principal,
+    id::{JobId, Lane, WorkerId},
+    pointer::ResultPointer,
+};
+
+/// Most jobs one lease call hands out, and most entries of any batch.
+pub const LEASE_BATCH_MAX: u16 = 100;
+/// Most lanes one lease call names.
+pub const LANES_MAX: usize = 32;
+/// Most jobs on one page of a list.
+pub const LIST_PAGE_MAX: u16 = 200;
+
+/// The fencing token of one lease: epoch and nonce must both match. A key from a stale lease is never accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeaseKey {
+    /// The job that is held.
+    pub job: JobId,
+    /// Which lease of the job; grows by one each time.
+    pub epoch: u64,
+    /// Drawn by the worker for each lease request.
+    pub nonce: u64,
+}
+
+/// How far a written thing is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Durability {
+    /// Gone when the process ends.
+    Memory,
+    /// Survives the process, not the machine.
+    OsBuffered,
+    /// On disk: survives power loss.
+    LocalFsync,
+}
+
+/// What became of one job of an enqueue call.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Enqueued {
+    /// Accepted; durable as said.
+    Ok {
+        /// How far it is safe.
+        durability: Durability,
+    },
+    /// The same job, or one with the same idempotency key and the same request, stands already.
+    Duplicate {
+        /// The job that stands.
+        job: JobId,
+        /// Where it stands.
+        state: JobState,
+    },
+    /// The idempotency key belongs to another request.
+    Conflict {
+        /// The job that has the key.
+        job: JobId,
+    },
+    /// The lane holds as many jobs as it may.
+    Full {
+        /// The bound, in jobs.
+        limit: u64,
+    },
+}
+
+/// A wish for work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaseRequest {
+    /// Lanes to take from, the first first; at most [`LANES_MAX`].
+    pub lanes: Vec<Lane>,
+    /// Most jobs wanted; at most [`LEASE_BATCH_MAX`].
+    pub max: u16,
+    /// How long the lease lasts without a heartbeat.
+    pub visibility: Duration,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// Names this request of this worker: asked again with the same id, the same grants come back.
+    pub request: u64,
+    /// Random, drawn for this request.
+    pub nonce: u64,
+}
+
+/// One leased job with the key that everything about it must carry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leased {
+    /// The fence.
+    pub key: LeaseKey,
+    /// The job.
+    pub job: Job,
+}
+
+/// What a lease call gave.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LeaseBatch {
+    /// The leased jobs.
+    pub jobs: Vec<Leased>,
+    /// When nothing more is ready: how long until something may be.
+    pub next_due: Option<Duration>,
+}
+
+/// A sign of life for one lease.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// How far the call has come, if that is news.
+    pub progress: Option<Progress>,
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beat {
+    /// The lease is extended.
+    Ok,
+    /// The lease is extended, and the owner asks to stop.
+    CancelAsked {
+        /// Why.
+        reason: String,
+    },
+    /// The lease is gone: stop at once, nothing of this attempt will be accepted.
+    Lost,
+}
+
+/// What a fenced write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fenced {
+    /// Done; the job now stands there.
+    Ok(JobState),
+    /// The same write was done before.
+    OkAgain(JobState),
+    /// The lease is not the job's newest, or is over: nothing was changed.
+    Stale,
+    /// There is no such job.
+    Gone,
+}
+
+/// How a leased job ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Final {
+    /// With a result.
+    Done(ResultPointer),
+    /// Without one.
+    Dead(JobError),
+    /// By its owner's wish.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The end of one lease and of its job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// How it ends.
+    pub end: Final,
+}
+
+/// How a job goes back without an end.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum NackHow {
+    /// The attempt failed and counts; dead when attempts are used up. The checkpoint and the answer are dropped.
+    Fail {
+        /// Not to be leased before.
+        delay: Duration,
+        /// The candidate of the route to call next.
+        candidate: u16,
+        /// Why.
+        error: JobError,
+    },
+    /// Given back; counts nothing. The checkpoint stays.
+    Release {
+        /// Not to be leased before.
+        delay: Duration,
+        /// The call may have happened.
+        maybe_called: bool,
+    },
+    /// Waits for the owner's answer; the checkpoint says how to go on.
+    Park {
+        /// What is asked.
+        requests: Vec<InputRequest>,
+        /// How to go on.
+        checkpoint: Checkpoint,
+        /// How long to wait for an answer before the job is dead.
+        ttl: Duration,
+    },
+}
+
+/// The end of one lease, not of its job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nack {
+    /// The lease.
+    pub lease: LeaseKey,
+    /// How it goes back.
+    pub how: NackHow,
+}
+
+/// An owner's answer to what a server asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// JSON text: an object from request key to response.
+    pub responses: String,
+}
+
+/// What an answer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// The job is ready to go on.
+    Ok,
+    /// The job waits for no answer.
+    NotWaiting(JobState),
+    /// There is no such job.
+    Gone,
+}
+
+/// What a redrive did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    /// Ready again, counters at zero, the first candidate first.
+    Ok,
+    /// Only dead jobs are redriven.
+    NotDead(JobState),
+    /// There is no such job.
+    Gone,
+}
+
+/// What a cancel did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// Nobody held it: it has ended.
+    Now,
+    /// A worker holds it and is told with its next heartbeat. It may still complete.
+    Asked,
+    /// It had ended before.
+    Already(JobState),
+    /// There is no such job.
+    Gone,
+}
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct JobQuery {
+    /// Only jobs of this owner.
+    pub owner: Option<Principal>,
+    /// Only in these states; empty: in any.
+    pub states: Vec<JobState>,
+    /// Only in this lane.
+    pub lane: Option<Lane>,
+    /// Only with this label.
+    pub label: Option<(String, String)>,
+    /// Only jobs older than this one: the last page's cursor.
+    pub before: Option<JobId>,
+    /// Most jobs wanted; 0 means, and never more than, [`LIST_PAGE_MAX`].
+    pub limit: u16,
+}
+
+impl JobQuery {
+    /// Whether a job is one of those asked for, the cursor included.
+    #[must_use]
+    pub fn matches(&self, job: &Job) -> bool {
+        self.before.is_none_or(|before| job.head.id < before)
+            && self.owner.as_ref().is_none_or(|owner| job.head.owner == *owner)
+            && (self.states.is_empty() || self.states.contains(&job.head.state))
+            && self.lane.as_ref().is_none_or(|lane| job.head.lane == *lane)
+            && self.label.as_ref().is_none_or(|(key, value)| job.body.task.labels.get(key) == Some(value))
+    }
+
+    /// The page size that holds.
+    #[must_use]
+    pub fn page_size(&self) -> usize {
+        usize::from(if self.limit == 0 { LIST_PAGE_MAX } else { self.limit.min(LIST_PAGE_MAX) })
+    }
+}
+
+/// One page of jobs, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobPage {
+    /// The jobs.
+    pub jobs: Vec<Job>,
+    /// Ask on with `before` set to this; `None`: there is no more. A page may be short, even empty, and still go on.
+    pub next: Option<JobId>,
+}
+
+/// How many jobs of a lane stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LaneCounts {
+    /// Can be leased.
+    pub ready: u64,
+    /// Wait until they are due.
+    pub delayed: u64,
+    /// Held by workers.
+    pub leased: u64,
+    /// Wait for an answer.
+    pub input: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the oldest ready job has been due, in milliseconds.
+    pub oldest_ready_ms: u64,
+}
+
+/// What one round of maintenance did.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Maintained {
+    /// Delayed jobs that became ready.
+    pub promoted: u32,
+    /// Jobs whose lease had run out, by what they became: back in the queue, dead, or cancelled.
+    pub reclaimed: Vec<(JobId, JobState)>,
+    /// Jobs that ended because their deadline, or their wait for an answer, was over.
+    pub expired: Vec<JobId>,
+    /// Ended jobs past their retention that were removed, with the result each pointed to.
+    pub removed: Vec<(JobId, Option<ResultPointer>)>,
+}
+
+/// What a store really gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// How far a write is safe once it is acknowledged.
+    pub durability: Durability,
+    /// In words, for logs.
+    pub detail: String,
+}

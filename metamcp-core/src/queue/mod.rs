@@ -1,0 +1,24 @@
+//! The durable queue: jobs, their states and legal moves, leases and fences.
+//!
+//! [`JobStore`] is the trait every backend implements. `Core` is the pure state machine behind the in-memory store, the heart of the
+//! embedded one, and the model the others are compared with.
+
+mod core;
+mod job;
+mod lease;
+mod memory;
+mod store;
+
+pub use self::{
+    core::{Change, Core},
+    job::{
+        CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode, JobHead, JobState, NewJob, Progress,
+    },
+    lease::{
+        Answer, Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,
+        LANES_MAX, LEASE_BATCH_MAX, LIST_PAGE_MAX, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained,
+        Nack, NackHow, Redriven, StoreHealth,
+    },
+    memory::MemoryJobStore,
+    store::JobStore,
+};

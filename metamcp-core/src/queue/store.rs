@@ -1,0 +1,88 @@
+//! The trait of durable queues.
+
+use std::{fmt, num::NonZeroU16, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    job::{Checkpoint, Job, NewJob},
+    lease::{
+        Answer, Answered, Beat, Cancelled, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts,
+        LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, Redriven, StoreHealth,
+    },
+};
+use crate::{
+    error::StoreResult,
+    id::{JobId, Lane},
+};
+
+/// A durable queue with leases.
+///
+/// # Contract
+/// - Every method is safe to repeat: a client's time-out never means "not done".
+/// - What is acknowledged is as durable as [`JobStore::health`] says. No accepted job is lost; each reaches one final state.
+/// - A final move, a nack or a checkpoint is accepted only with the key of the job's newest lease. A lease that has expired but was not yet
+///   reclaimed may still finish.
+/// - The store's clock is the only clock: callers give durations, never instants.
+/// - Within a lane tenants take turns; within a tenant a job's place is `due − priority · 60 s`, ties in order of id.
+/// - Batches answer entry by entry, in order; at most [`LEASE_BATCH_MAX`](super::LEASE_BATCH_MAX) entries, more is `Invalid`.
+///
+/// # Cancel safety
+/// Dropping a future may leave its effect done or undone; repeat the call to know.
+#[async_trait]
+pub trait JobStore: fmt::Debug + Send + Sync + 'static {
+    /// Accepts jobs; durable before it returns. Ids are chosen by the caller: the same id again is a duplicate.
+    async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>>;
+
+    /// Takes ready jobs. The lease is durable before it returns; asked again with the same worker and request id while the grants are still
+    /// held, it answers the same grants.
+    async fn lease(&self, want: &LeaseRequest) -> StoreResult<LeaseBatch>;
+
+    /// Extends leases to `extend` from now and brings progress in and cancel wishes out.
+    async fn heartbeat(&self, beats: &[Heartbeat], extend: Duration) -> StoreResult<Vec<Beat>>;
+
+    /// Saves how to go on with a call, durable before it returns. Clears `maybe_called` and the owner's answer.
+    async fn checkpoint(&self, lease: LeaseKey, at: Checkpoint) -> StoreResult<Fenced>;
+
+    /// Ends jobs: the only way from a lease to a final state. The same end again answers `OkAgain`.
+    async fn finish(&self, done: &[Finish]) -> StoreResult<Vec<Fenced>>;
+
+    /// Gives jobs back. A cancel wish wins: the job then ends cancelled. The same nack again answers `OkAgain` until the job is leased anew.
+    async fn nack(&self, back: &[Nack]) -> StoreResult<Vec<Fenced>>;
+
+    /// Brings an owner's answer: input → ready.
+    async fn answer(&self, job: JobId, answer: Answer) -> StoreResult<Answered>;
+
+    /// Dead → ready, with counters at zero.
+    async fn redrive(&self, job: JobId) -> StoreResult<Redriven>;
+
+    /// Ends a job that nobody holds; asks its worker when somebody does.
+    async fn cancel(&self, job: JobId, reason: &str) -> StoreResult<Cancelled>;
+
+    /// One job.
+    async fn get(&self, job: JobId) -> StoreResult<Option<Job>>;
+
+    /// A page of jobs, newest first.
+    async fn list(&self, query: &JobQuery) -> StoreResult<JobPage>;
+
+    /// How many jobs of `lane` stand where. Cost does not grow with ended jobs.
+    async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts>;
+
+    /// Stops or resumes leasing from `lane`; durable. Jobs that are held go on.
+    async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()>;
+
+    /// Promotes due jobs, reclaims expired leases, ends what is past its deadline, removes what is past retention: at most `budget` moves.
+    /// A lost lease counts, sets `maybe_called`, and brings the job back after a backoff, or dead when it was lost too often.
+    async fn maintain(&self, budget: NonZeroU16) -> StoreResult<Maintained>;
+
+    /// Waits until a job of `lanes` may be ready, or `max_wait` is over. A hint, never a promise; cancel-safe.
+    async fn wait_ready(&self, lanes: &[Lane], max_wait: Duration);
+
+    /// What the store really gives.
+    async fn health(&self) -> StoreResult<StoreHealth>;
+}
+
+#[cfg(test)]
+mod dyn_compatible {
+    fn _holds(_: Box<dyn super::JobStore>) {}
+}

@@ -1,0 +1,134 @@
+//! Bounds on what a task may be, checked once at submission, each with an error that names the field and the mend.
+
+use super::Task;
+
+/// A task that is refused as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {mend}")]
+pub struct InvalidTask {
+    /// The field as the task document calls it.
+    pub field: &'static str,
+    /// What to change.
+    pub mend: String,
+}
+
+impl InvalidTask {
+    /// `field` is wrong; `mend` says what to change.
+    #[must_use]
+    pub fn new(field: &'static str, mend: impl Into<String>) -> Self {
+        Self { field, mend: mend.into() }
+    }
+}
+
+/// Bounds of one task.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Longest need, in bytes.
+    pub need_bytes_max: usize,
+    /// Largest input, in bytes of JSON text.
+    pub input_bytes_max: usize,
+    /// Most labels.
+    pub labels_max: usize,
+    /// Longest label key or value, in bytes.
+    pub label_bytes_max: usize,
+    /// Longest idempotency key, in bytes.
+    pub idempotency_key_bytes_max: usize,
+    /// Longest delayed start and longest deadline, in seconds.
+    pub horizon_s_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            need_bytes_max: 16 << 10,
+            input_bytes_max: 1 << 20,
+            labels_max: 32,
+            label_bytes_max: 256,
+            idempotency_key_bytes_max: 256,
+            horizon_s_max: 366 * 24 * 3_600,
+        }
+    }
+}
+
+/// The highest priority.
+const PRIORITY_MAX: u8 = 9;
+
+impl Limits {
+    /// Checks a task against the bounds.
+    ///
+    /// # Errors
+    /// The first field that is out of bounds, with what to change.
+    pub fn check(&self, task: &Task) -> Result<(), InvalidTask> {
+        let need = &task.need;
+        let refuse = |field, mend: String| Err(InvalidTask::new(field, mend));
+        if need.text.trim().is_empty() && need.tool.is_none() {
+            return refuse("need", "say in words what is needed, or name a `tool`".to_owned());
+        }
+        if need.text.len() > self.need_bytes_max {
+            return refuse(
+                "need",
+                format!("{} bytes is over the bound of {}; move data into `input`", need.text.len(), self.need_bytes_max),
+            );
+        }
+        if !need.input.is_object() {
+            return refuse("input", "must be a JSON object, the tool's arguments".to_owned());
+        }
+        let input_bytes = need.input.get().len();
+        if input_bytes > self.input_bytes_max {
+            return refuse("input", format!("{input_bytes} bytes is over the bound of {}", self.input_bytes_max));
+        }
+        if task.priority > PRIORITY_MAX {
+            return refuse("priority", format!("{} is not within 0 to {PRIORITY_MAX}", task.priority));
+        }
+        if task.delay.as_secs() > self.horizon_s_max {
+            return refuse("not_before", format!("lies more than {} seconds ahead", self.horizon_s_max));
+        }
+        if task.deadline.is_some_and(|d| d.is_zero() || d.as_secs() > self.horizon_s_max) {
+            return refuse("deadline_ms", format!("must be 1 to {} milliseconds", self.horizon_s_max * 1_000));
+        }
+        if let Some(key) = &task.idempotency_key
+            && (key.is_empty() || key.len() > self.idempotency_key_bytes_max)
+        {
+            return refuse("idempotency_key", format!("must be 1 to {} bytes", self.idempotency_key_bytes_max));
+        }
+        if task.labels.len() > self.labels_max {
+            return refuse("labels", format!("{} is over the bound of {}", task.labels.len(), self.labels_max));
+        }
+        if let Some((key, _)) = task
+            .labels
+            .iter()
+            .find(|(k, v)| k.is_empty() || k.len() > self.label_bytes_max || v.len() > self.label_bytes_max)
+        {
+            return refuse("labels", format!("`{key}`: key and value must be at most {} bytes", self.label_bytes_max));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::json::RawJson;
+
+    fn refused(task: &Task) -> &'static str {
+        Limits::default().check(task).unwrap_err().field
+    }
+
+    #[test]
+    fn every_bound_names_its_field() {
+        assert_eq!(refused(&Task::new("  ")), "need");
+        assert_eq!(refused(&Task::new("x".repeat(20_000))), "need");
+        assert_eq!(refused(&Task::new("x").with_input(RawJson::parse("[1]").unwrap())), "input");
+        assert_eq!(refused(&Task::new("x").with_priority(10)), "priority");
+        assert_eq!(refused(&Task::new("x").with_deadline(Duration::ZERO)), "deadline_ms");
+        assert_eq!(refused(&Task::new("x").with_delay(Duration::from_secs(u64::MAX))), "not_before");
+        assert_eq!(refused(&Task::new("x").with_idempotency_key("")), "idempotency_key");
+        let mut labelled = Task::new("x");
+        labelled.labels.insert(String::new(), "v".to_owned());
+        assert_eq!(refused(&labelled), "labels");
+        assert!(Limits::default().check(&Task::new("x")).is_ok());
+    }
+}

@@ -1,0 +1,62 @@
+//! The need itself: words, input, and what the caller asks of the place where it runs. This is all that a matcher sees.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{CapabilityId, Lane},
+    json::RawJson,
+};
+
+/// What a matcher matches.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Need {
+    /// The need in words; may be empty only when `tool` is given.
+    pub text: String,
+    /// The input, a JSON object; becomes the tool's arguments.
+    pub input: RawJson,
+    /// Exactly this capability and no other.
+    #[serde(default)]
+    pub tool: Option<CapabilityId>,
+    /// Exactly this lane.
+    #[serde(default)]
+    pub lane: Option<Lane>,
+    /// What the place where it runs must have.
+    #[serde(default)]
+    pub resources: Resources,
+}
+
+impl Need {
+    /// A need in words with an empty input.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+}
+
+/// What a need asks of the server that serves it: all of it must fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Needs a GPU.
+    pub gpu: bool,
+    /// Needs at least this much memory, in MiB.
+    pub memory_mib: Option<u32>,
+    /// Must run on this machine, its data must not leave it.
+    pub local: bool,
+}
+
+impl Resources {
+    /// Why a place that has `offered` cannot serve this, or `None` when it can.
+    #[must_use]
+    pub fn refused_by(&self, offered: &Self) -> Option<String> {
+        if self.gpu && !offered.gpu {
+            return Some("needs a GPU, the server declares none".to_owned());
+        }
+        if self.local && !offered.local {
+            return Some("must run locally, the server is remote".to_owned());
+        }
+        match (self.memory_mib, offered.memory_mib) {
+            (Some(need), Some(has)) if has < need => Some(format!("needs {need} MiB of memory, the server declares {has}")),
+            _ => None,
+        }
+    }
+}

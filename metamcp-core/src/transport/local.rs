@@ -1,0 +1,7 @@
+//! placeholder
+/// placeholder
+#[derive(Debug)]
+pub struct LocalTools;
+/// placeholder
+#[derive(Debug)]
+pub struct ToolError;

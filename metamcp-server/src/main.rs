@@ -1,0 +1,2 @@
+//! The `metamcp` binary.
+fn main() {}

@@ -1,0 +1,243 @@
+//! Installs what the tests need beside Rust itself: real MCP servers from npm and PyPI, cargo-nextest, and for `verify` cargo-deny.
+//! Everything goes into the tools folder and nothing else on the machine changes. A stamp per group makes the next run instant.
+//! It does not install Node, Python or git: it says how to.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::args::Args;
+use crate::pins;
+use crate::process::{Ended, Place, Run, Step, take};
+
+/// `cargo xtask tools`.
+pub(crate) fn tools(place: &Place, args: &[String]) -> Result<()> {
+    Args::new(args).finish()?;
+    let mut steps = steps(place);
+    steps.push(Step::work("nextest", "cargo-nextest, if the machine has none", || nextest(place)));
+    take(steps)
+}
+
+/// The steps that make the MCP servers ready; each is instant when its pins are in place.
+pub(crate) fn steps(place: &Place) -> Vec<Step<'_>> {
+    let folder = place.shown(&place.tools);
+    vec![
+        Step::work("git", "mcp-server-git and its tests need it", || git(place)).essential(),
+        Step::work("npm servers", format!("{} into {folder}/node_modules", listed(pins::NPM, "@")), || npm(place))
+            .essential(),
+        Step::work("python servers", format!("{} into {folder}/venv", listed(pins::PYPI, "==")), || python(place))
+            .essential(),
+    ]
+}
+
+/// Makes `cargo nextest` work, installing it only if the machine has none.
+pub(crate) fn nextest(place: &Place) -> Result<Ended> {
+    let version = || Run::cargo(place, &["nextest", "--version"]).probe();
+    if let Some(found) = version() {
+        return Ok(already(found.lines().next().unwrap_or("present")));
+    }
+    let _lock = lock(place)?;
+    install(place, "cargo-nextest", pins::NEXTEST)?;
+    match version() {
+        Some(_) => Ok(Ended::Done(None)),
+        None => bail!("cargo-nextest was installed but `cargo nextest --version` does not work"),
+    }
+}
+
+/// The pinned cargo-deny, from the tools folder or the machine; installs it if neither has it, which takes minutes.
+pub(crate) fn cargo_deny(place: &Place) -> Result<PathBuf> {
+    let ours = place.tools.join("cargo").join("bin").join("cargo-deny");
+    let right = |program: &Path| {
+        let version = Run::program(place, program, &["--version"]).probe();
+        version.is_some_and(|version| version.split_whitespace().any(|word| word == pins::CARGO_DENY))
+    };
+    let theirs = PathBuf::from("cargo-deny");
+    if let Some(found) = [&ours, &theirs].into_iter().find(|program| right(program)) {
+        return Ok(found.clone());
+    }
+    let _lock = lock(place)?;
+    install(place, "cargo-deny", pins::CARGO_DENY)?;
+    Ok(ours)
+}
+
+fn install(place: &Place, package: &str, version: &str) -> Result<()> {
+    println!("building {package} {version}: this takes minutes, once");
+    let root = place.tools.join("cargo");
+    let root = root.to_str().context("the path of the tools folder is not text")?;
+    Run::cargo(place, &["install", package, "--locked", "--version", version, "--root", root]).status()
+}
+
+fn git(place: &Place) -> Result<Ended> {
+    match Run::program(place, Path::new("git"), &["--version"]).probe() {
+        Some(version) => Ok(already(&version)),
+        None => {
+            bail!("git is missing: install it (Debian, Ubuntu: apt-get install git; macOS: xcode-select --install)")
+        }
+    }
+}
+
+fn npm(place: &Place) -> Result<Ended> {
+    let manifest = package_json(pins::NPM);
+    let programs = pins::NPM_PROGRAMS.iter().map(|name| place.tools.join("node_modules").join(".bin").join(name));
+    let stamp = Stamp::new(place, "npm", &manifest, programs.collect());
+    if stamp.holds() {
+        return Ok(already("present"));
+    }
+    let node = Run::program(place, Path::new("node"), &["--version"]).probe();
+    let major =
+        node.as_deref().and_then(|version| version.trim_start_matches('v').split('.').next()?.parse::<u32>().ok());
+    if major.is_none_or(|major| major < pins::NODE_MAJOR_MIN) {
+        let found = node.unwrap_or_else(|| "none".to_owned());
+        bail!(
+            "Node {} or newer with npm is needed, found {found}: install it from nodejs.org or your packages",
+            pins::NODE_MAJOR_MIN
+        );
+    }
+    let _lock = lock(place)?;
+    stamp.lift()?;
+    fs::write(place.tools.join("package.json"), &manifest).context("cannot write package.json")?;
+    let prefix = place.tools.to_str().context("the path of the tools folder is not text")?;
+    let quiet = ["--no-audit", "--no-fund", "--no-progress", "--loglevel=error"];
+    Run::program(place, Path::new("npm"), &["install", "--prefix", prefix]).args(&quiet.map(str::to_owned)).status()?;
+    stamp.set()
+}
+
+fn python(place: &Place) -> Result<Ended> {
+    let venv = place.tools.join("venv");
+    let bin = venv.join("bin");
+    let python = bin.join("python");
+    let programs = pins::PYPI.iter().map(|(name, _)| bin.join(name)).chain([python.clone()]);
+    let wanted: Vec<String> = pins::PYPI.iter().map(|(name, version)| format!("{name}=={version}")).collect();
+    let stamp = Stamp::new(place, "venv", &wanted.join("\n"), programs.collect());
+    if stamp.holds() {
+        return Ok(already("present"));
+    }
+    let found = Run::program(place, Path::new("python3"), &["--version"]).probe();
+    let minor =
+        found.as_deref().and_then(|version| version.strip_prefix("Python 3.")?.split('.').next()?.parse::<u32>().ok());
+    if minor.is_none_or(|minor| minor < pins::PYTHON_MINOR_MIN) {
+        let found = found.unwrap_or_else(|| "none".to_owned());
+        bail!("Python 3.{} or newer is needed as `python3`, found {found}", pins::PYTHON_MINOR_MIN);
+    }
+    let _lock = lock(place)?;
+    stamp.lift()?;
+    let folder = venv.to_str().context("the path of the tools folder is not text")?;
+    Run::program(place, Path::new("python3"), &["-m", "venv", "--clear", folder])
+        .status()
+        .context("cannot make a virtual environment (Debian, Ubuntu: apt-get install python3-venv)")?;
+    let pip = ["-m", "pip", "install", "--disable-pip-version-check", "--quiet"];
+    Run::program(place, &python, &pip).args(&wanted).status()?;
+    stamp.set()
+}
+
+fn already(what: &str) -> Ended {
+    Ended::Done(Some(what.to_owned()))
+}
+
+fn listed(pins: &[(&str, &str)], between: &str) -> String {
+    let words: Vec<String> = pins.iter().map(|(name, version)| format!("{name}{between}{version}")).collect();
+    words.join(" ")
+}
+
+fn package_json(pins: &[(&str, &str)]) -> String {
+    let lines: Vec<String> = pins.iter().map(|(name, version)| format!("    \"{name}\": \"{version}\"")).collect();
+    format!(
+        "{{\n  \"name\": \"metamcp-tools\",\n  \"private\": true,\n  \"dependencies\": {{\n{}\n  }}\n}}\n",
+        lines.join(",\n")
+    )
+}
+
+/// Says that a group is installed: the pins it was installed from, and files that must still be there.
+struct Stamp {
+    file: PathBuf,
+    pins: String,
+    needed: Vec<PathBuf>,
+}
+
+impl Stamp {
+    fn new(place: &Place, group: &str, pins: &str, needed: Vec<PathBuf>) -> Self {
+        Self { file: place.tools.join(format!("{group}.stamp")), pins: pins.to_owned(), needed }
+    }
+
+    fn holds(&self) -> bool {
+        fs::read_to_string(&self.file).is_ok_and(|stamped| stamped == self.pins) && self.missing().is_none()
+    }
+
+    fn missing(&self) -> Option<&PathBuf> {
+        self.needed.iter().find(|path| !path.exists())
+    }
+
+    /// Before the work: an installation cut short must not look whole.
+    fn lift(&self) -> Result<()> {
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a stamp"),
+            _ => Ok(()),
+        }
+    }
+
+    fn set(&self) -> Result<Ended> {
+        if let Some(missing) = self.missing() {
+            bail!("the installation ended well, yet {} is missing", missing.display());
+        }
+        fs::write(&self.file, &self.pins).with_context(|| format!("cannot write {}", self.file.display()))?;
+        Ok(Ended::Done(Some("installed".to_owned())))
+    }
+}
+
+/// Makes the tools folder and holds it, so that two runs at once install one after the other. Free again when dropped.
+fn lock(place: &Place) -> Result<File> {
+    fs::create_dir_all(&place.tools).with_context(|| format!("cannot make {}", place.tools.display()))?;
+    let file = File::create(place.tools.join("lock")).context("cannot make the lock file of the tools folder")?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            println!("another `cargo xtask` is installing; waiting for it");
+            file.lock().context("cannot lock the tools folder")?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the tools folder"),
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_json_pins_each_package_exactly() {
+        let expected = r#"{
+  "name": "metamcp-tools",
+  "private": true,
+  "dependencies": {
+    "a": "1.0.0",
+    "@b/c": "2.0.0"
+  }
+}
+"#;
+        assert_eq!(package_json(&[("a", "1.0.0"), ("@b/c", "2.0.0")]), expected);
+    }
+
+    #[test]
+    fn a_stamp_holds_only_for_the_same_pins_and_while_the_files_are_there() {
+        let root = std::env::temp_dir().join(format!("metamcp-xtask-stamp-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let place = Place { root: root.clone(), tools: root.clone(), built: root.clone() };
+        let program = root.join("program");
+        let stamp = |pins: &str| Stamp::new(&place, "group", pins, vec![program.clone()]);
+
+        assert!(!stamp("1").holds());
+        assert!(stamp("1").set().is_err(), "a stamp must not be set while the program is missing");
+        fs::write(&program, "").unwrap();
+        stamp("1").set().unwrap();
+        assert!(stamp("1").holds());
+        assert!(!stamp("2").holds());
+        fs::remove_file(&program).unwrap();
+        assert!(!stamp("1").holds());
+        fs::write(&program, "").unwrap();
+        stamp("1").lift().unwrap();
+        stamp("1").lift().unwrap();
+        assert!(!stamp("1").holds());
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
