@@ -8,7 +8,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::time::Timestamp;
+use crate::{
+    entropy::{Entropy, OsEntropy},
+    time::Timestamp,
+};
 
 /// Longest accepted name of a tenant, subject, server or lane, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -46,7 +49,15 @@ impl JobId {
     /// A new id for a job made at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        let random: [u8; 10] = rand::random();
+        Self::drawn(now, &OsEntropy)
+    }
+
+    /// A new id for a job made at `now`, its random bits drawn from `entropy`.
+    #[must_use]
+    pub fn drawn(now: Timestamp, entropy: &dyn Entropy) -> Self {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&entropy.next_u64().to_be_bytes());
+        random[8..].copy_from_slice(&entropy.next_u64().to_be_bytes()[..2]);
         Self(uuid::Builder::from_unix_timestamp_millis(now.as_millis(), &random).into_uuid())
     }
 
@@ -195,8 +206,8 @@ impl Lane {
 impl WorkerId {
     /// A fresh id for this start of the process: its pid and 64 random bits.
     #[must_use]
-    pub fn fresh() -> Self {
-        Self(format!("{}-{:016x}", std::process::id(), rand::random::<u64>()).into())
+    pub fn fresh(entropy: &dyn Entropy) -> Self {
+        Self(format!("{}-{:016x}", std::process::id(), entropy.next_u64()).into())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod engine;
+pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod id;

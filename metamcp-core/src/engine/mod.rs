@@ -1,1 +1,23 @@
-//! placeholder
+//! The engine: submit → match → enqueue → lease → call → put → finish → publish.
+//!
+//! [`Orchestrator`] is the whole of it for callers; [`Worker`] is the loop that serves jobs. What happens next to a job is decided by pure
+//! functions in [`plan`]; the waiting is in the worker and in dispatch, and nowhere else.
+
+mod builder;
+mod dispatch;
+mod error;
+mod orchestrator;
+pub mod plan;
+mod policy;
+mod ports;
+mod servers;
+mod submit;
+mod worker;
+
+pub use builder::OrchestratorBuilder;
+pub use error::EngineError;
+pub use orchestrator::{Orchestrator, RESULT_READ_MAX};
+pub use policy::Policy;
+pub use servers::ServerEntry;
+pub use submit::Submitted;
+pub use worker::{Worker, WorkerOptions};

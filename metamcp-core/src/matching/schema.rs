@@ -1,3 +1,403 @@
-//! placeholder
-/// placeholder
-pub fn refusal() {}
+//! Whether an input fits a tool's `inputSchema`, and if not, what to change: the first thing that is wrong, in one short sentence.
+//!
+//! Nothing is ever fetched and no value of the input is repeated. A schema that cannot be judged here (broken, too large, with remote or
+//! endless references) refuses nothing: the server that wrote it decides.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
+
+use jsonschema::{
+    PatternOptions, ValidationError, Validator,
+    error::{TypeKind, ValidationErrorKind},
+};
+use moka::sync::Cache;
+use serde_json::{Map, Value};
+
+use super::Capability;
+use crate::{id::CapabilityId, json::RawJson, pointer::Digest};
+
+/// Longest answer, in bytes.
+const REFUSAL_BYTES_MAX: usize = 300;
+/// Largest schema that is compiled, in bytes.
+const SCHEMA_BYTES_MAX: usize = 256 << 10;
+/// Compiled schemas kept.
+const VALIDATORS_MAX: u64 = 1_024;
+/// Steps back one pattern may take on one text.
+const PATTERN_BACKTRACKS_MAX: usize = 10_000;
+/// Size of one compiled pattern, in bytes.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Subschemas that may apply to one and the same value, all references followed.
+const SUBSCHEMAS_MAX: u64 = 10_000;
+/// Properties named in an answer.
+const KNOWN_PROPERTIES_MAX: usize = 8;
+
+static VALIDATORS: LazyLock<Cache<Digest, Option<Arc<Validator>>>> = LazyLock::new(|| Cache::new(VALIDATORS_MAX));
+
+/// Why the capability's `inputSchema` refuses `input`, or `None` when it does not. At most 300 bytes.
+///
+/// Compiled schemas are kept by the definition's digest, so a capability whose schema differs from its definition must have a digest of
+/// its own. Blocks for as long as the check takes; the input's size bounds it.
+#[must_use]
+pub fn refusal(capability: &Capability, input: &RawJson) -> Option<String> {
+    let schema: Value = capability.input_schema.view().ok()?;
+    let outline = Outline::of(&schema);
+    Input::parse(input).refused_by(capability, &outline)
+}
+
+/// What of a schema is worth knowing before it is compiled.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outline {
+    required: Box<[Box<str>]>,
+    accepts_empty: bool,
+}
+
+/// Keywords that say nothing about an object without properties.
+const SILENT_ON_EMPTY: [&str; 17] = [
+    "$comment",
+    "$defs",
+    "$id",
+    "$schema",
+    "additionalProperties",
+    "default",
+    "definitions",
+    "deprecated",
+    "description",
+    "examples",
+    "maxProperties",
+    "patternProperties",
+    "properties",
+    "propertyNames",
+    "required",
+    "title",
+    "type",
+];
+
+impl Outline {
+    pub(super) fn of(schema: &Value) -> Self {
+        let Value::Object(object) = schema else {
+            return Self { accepts_empty: schema == &Value::Bool(true), ..Self::default() };
+        };
+        // Before draft 2019-09 a reference hides all its neighbours.
+        if object.contains_key("$ref") {
+            return Self::default();
+        }
+        let is_object = match object.get("type") {
+            None => true,
+            Some(Value::String(t)) => t == "object",
+            Some(Value::Array(of)) => of.iter().any(|t| t == "object"),
+            Some(_) => false,
+        };
+        let required: Box<[Box<str>]> = object
+            .get("required")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().filter_map(|n| n.as_str().map(Box::from)).collect())
+            .unwrap_or_default();
+        let silent = object.keys().all(|k| SILENT_ON_EMPTY.contains(&k.as_str()));
+        Self { accepts_empty: is_object && silent && required.is_empty(), required }
+    }
+}
+
+/// An input, parsed once for all the schemas it is held against.
+#[derive(Debug)]
+pub(super) struct Input(Value);
+
+impl Input {
+    pub(super) fn parse(input: &RawJson) -> Self {
+        match input.get() {
+            "{}" => Self(Value::Object(Map::new())),
+            // A nesting too deep to parse is no object that any tool asks for.
+            _ => Self(input.view().unwrap_or(Value::Null)),
+        }
+    }
+
+    /// The names of its properties.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.as_object().into_iter().flatten().map(|(k, _)| k.as_str())
+    }
+
+    pub(super) fn refused_by(&self, capability: &Capability, outline: &Outline) -> Option<String> {
+        let id = &capability.id;
+        let Value::Object(given) = &self.0 else {
+            return Some(short(format!("input: must be a JSON object, the arguments of {id}")));
+        };
+        if let Some(missing) = outline.required.iter().find(|name| !given.contains_key(name.as_ref())) {
+            return Some(short(format!("input: `{missing}` is required by {id}")));
+        }
+        if outline.accepts_empty && given.is_empty() {
+            return None;
+        }
+        let validator = VALIDATORS.get_with(capability.digest, || compile(capability).map(Arc::new))?;
+        let error = validator.validate(&self.0).err()?;
+        explain(&error, capability).map(short)
+    }
+}
+
+fn compile(capability: &Capability) -> Option<Validator> {
+    let text = capability.input_schema.get();
+    let left = |why: &str| tracing::debug!(capability = %capability.id, why, "input schema is left to the server");
+    if text.len() > SCHEMA_BYTES_MAX {
+        left("larger than the bound");
+        return None;
+    }
+    let schema: Value = capability.input_schema.view().map_err(|e| left(&e.to_string())).ok()?;
+    if !Expansion::of(&schema).is_bounded() {
+        left("its references are endless, too many, or not plain pointers");
+        return None;
+    }
+    jsonschema::options()
+        .offline()
+        .should_validate_formats(false)
+        .with_pattern_options(
+            PatternOptions::fancy_regex().backtrack_limit(PATTERN_BACKTRACKS_MAX).size_limit(PATTERN_BYTES_MAX),
+        )
+        .build(&schema)
+        .map_err(|e| left(&e.to_string()))
+        .ok()
+}
+
+/// `None` when the schema could not judge the input.
+fn explain(error: &ValidationError<'_>, capability: &Capability) -> Option<String> {
+    use ValidationErrorKind as Kind;
+    let id: &CapabilityId = &capability.id;
+    let at = place(error.instance_path().as_str());
+    Some(match error.kind() {
+        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } | Kind::Referencing(_) => return None,
+        Kind::Required { property } => {
+            format!("{at}: `{}` is required by {id}", property.as_str().unwrap_or_default())
+        }
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            let name = unexpected.first().map_or("", String::as_str);
+            match known_properties(capability, error.instance_path().as_str()) {
+                Some(known) => format!("{at}: `{name}` is not known to {id}; it takes {known}"),
+                None => format!("{at}: `{name}` is not known to {id}; leave it out"),
+            }
+        }
+        Kind::Type { kind: TypeKind::Single(one) } => format!("{at}: must be of type {one} for {id}"),
+        Kind::Type { kind: TypeKind::Multiple(several) } => {
+            let names: Vec<String> = several.iter().map(|t| t.to_string()).collect();
+            format!("{at}: must be of type {} for {id}", names.join(" or "))
+        }
+        Kind::Enum { options } => format!("{at}: must be one of {options} for {id}"),
+        Kind::Constant { expected_value } => format!("{at}: must be {expected_value} for {id}"),
+        Kind::Pattern { pattern } => format!("{at}: must match the pattern {pattern} for {id}"),
+        Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => format!("{at}: fits none of the forms that {id} takes"),
+        Kind::OneOfMultipleValid { .. } => format!("{at}: fits more than one of the forms that {id} tells apart"),
+        Kind::Not { .. } => format!("{at}: has a form that {id} excludes"),
+        Kind::FalseSchema => format!("{at}: is not taken by {id}; leave it out"),
+        _ => format!("{at}: {} (asked by {id})", error.masked()),
+    })
+}
+
+/// `/a/0/b` as `input.a.0.b`.
+fn place(pointer: &str) -> String {
+    let path = pointer.replace('/', ".").replace("~1", "/").replace("~0", "~");
+    format!("input{path}")
+}
+
+/// The property names of the object at the top; deeper ones are not looked for.
+fn known_properties(capability: &Capability, pointer: &str) -> Option<String> {
+    if !pointer.is_empty() {
+        return None;
+    }
+    let schema: Value = capability.input_schema.view().ok()?;
+    let properties = schema.get("properties")?.as_object()?;
+    let names: Vec<String> = properties.keys().take(KNOWN_PROPERTIES_MAX).map(|k| format!("`{k}`")).collect();
+    let more = if properties.len() > names.len() { ", …" } else { "" };
+    (!names.is_empty()).then(|| names.join(", ") + more)
+}
+
+fn short(mut text: String) -> String {
+    if text.len() > REFUSAL_BYTES_MAX {
+        let mark = "…";
+        text.truncate(text.floor_char_boundary(REFUSAL_BYTES_MAX - mark.len()));
+        text.push_str(mark);
+    }
+    text
+}
+
+/// How many subschemas apply to one value when every reference is followed: a server must not be able to stall or overflow the matcher.
+struct Expansion<'a> {
+    root: &'a Value,
+    /// Cost by address of the node; 0 while it is being counted.
+    counted: HashMap<*const Value, u64>,
+}
+
+impl<'a> Expansion<'a> {
+    fn of(root: &'a Value) -> Self {
+        Self { root, counted: HashMap::new() }
+    }
+
+    fn is_bounded(mut self) -> bool {
+        self.walk(self.root, true)
+    }
+
+    /// Every object of the document may be a schema; counting a few that are not does no harm.
+    fn walk(&mut self, node: &'a Value, at_root: bool) -> bool {
+        match node {
+            Value::Array(items) => items.iter().all(|item| self.walk(item, false)),
+            Value::Object(object) => {
+                let renames_base = !at_root && object.get("$id").is_some_and(Value::is_string);
+                let unusual = ["$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef"];
+                !renames_base
+                    && !unusual.iter().any(|k| object.get(*k).is_some_and(|v| !v.is_object()))
+                    && self.cost(node).is_some_and(|cost| cost <= SUBSCHEMAS_MAX)
+                    && object.values().all(|v| self.walk(v, false))
+            }
+            _ => true,
+        }
+    }
+
+    /// `None` when it never ends or a reference is not a pointer into this document.
+    fn cost(&mut self, node: &'a Value) -> Option<u64> {
+        let Value::Object(object) = node else { return Some(1) };
+        let key = std::ptr::from_ref(node);
+        match self.counted.get(&key) {
+            Some(0) => return None,
+            Some(&cost) => return Some(cost),
+            None => self.counted.insert(key, 0),
+        };
+        let mut cost = 1_u64;
+        for (keyword, value) in object {
+            match (keyword.as_str(), value) {
+                ("$ref", Value::String(to)) => {
+                    let target = self.root.pointer(to.strip_prefix('#')?)?;
+                    cost = cost.saturating_add(self.cost(target)?);
+                }
+                ("allOf" | "anyOf" | "oneOf", Value::Array(several)) => {
+                    for one in several {
+                        cost = cost.saturating_add(self.cost(one)?);
+                    }
+                }
+                ("not" | "if" | "then" | "else", one) => cost = cost.saturating_add(self.cost(one)?),
+                ("dependentSchemas" | "dependencies", Value::Object(several)) => {
+                    for one in several.values() {
+                        cost = cost.saturating_add(self.cost(one)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.counted.insert(key, cost);
+        Some(cost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::id::ServerName;
+
+    fn tool(schema: Value) -> Capability {
+        let definition = json!({ "name": "outline", "inputSchema": schema });
+        Capability::from_definition(&ServerName::new("code").unwrap(), Arc::default(), definition.into()).unwrap()
+    }
+
+    fn verdict(schema: Value, input: Value) -> Option<String> {
+        let said = refusal(&tool(schema), &input.into());
+        assert!(said.as_ref().is_none_or(|s| s.len() <= REFUSAL_BYTES_MAX && !s.is_empty()), "{said:?}");
+        said
+    }
+
+    #[test]
+    fn a_missing_property_is_named() {
+        let schema = json!({"type":"object","required":["path"],"properties":{"path":{"type":"string"},"o":{"required":["x"]}}});
+        assert_eq!(verdict(schema.clone(), json!({})).unwrap(), "input: `path` is required by code/outline");
+        let nested = verdict(schema.clone(), json!({"path":"a","o":{}})).unwrap();
+        assert_eq!(nested, "input.o: `x` is required by code/outline");
+        assert_eq!(verdict(schema, json!({"path":"a"})), None);
+    }
+
+    #[test]
+    fn a_wrong_type_an_unknown_name_and_a_bad_choice_say_what_to_change() {
+        let schema = json!({"type":"object","additionalProperties":false,"properties":{"depth":{"type":"integer"},"mode":{"enum":["a","b"]}}});
+        assert_eq!(
+            verdict(schema.clone(), json!({"depth":"deep"})).unwrap(),
+            "input.depth: must be of type integer for code/outline"
+        );
+        assert_eq!(
+            verdict(schema.clone(), json!({"dept":1})).unwrap(),
+            "input: `dept` is not known to code/outline; it takes `depth`, `mode`"
+        );
+        assert!(verdict(schema, json!({"mode":"c"})).unwrap().contains(r#"must be one of ["a","b"]"#));
+    }
+
+    #[test]
+    fn values_of_the_input_are_not_repeated() {
+        let schema = json!({"properties":{"token":{"type":"string","maxLength":3},"n":{"minimum":5}}});
+        assert!(!verdict(schema.clone(), json!({"token":"hunter2-secret"})).unwrap().contains("hunter2"));
+        assert!(!verdict(schema, json!({"n":-98_765})).unwrap().contains("98765"));
+    }
+
+    #[test]
+    fn an_input_that_is_no_object_is_refused() {
+        assert!(verdict(json!({"type":"object"}), json!([1])).unwrap().contains("must be a JSON object"));
+    }
+
+    #[test]
+    fn an_empty_input_is_judged_by_every_keyword() {
+        assert_eq!(verdict(json!({"type":"object"}), json!({})), None);
+        assert_eq!(verdict(json!(true), json!({})), None);
+        assert!(verdict(json!(false), json!({})).is_some());
+        assert!(verdict(json!({"type":"object","minProperties":1}), json!({})).is_some());
+        assert!(verdict(json!({"type":"object","anyOf":[{"required":["a"]},{"required":["b"]}]}), json!({})).is_some());
+        assert!(verdict(json!({"type":"string"}), json!({})).is_some());
+    }
+
+    #[test]
+    fn a_reference_of_an_old_draft_hides_its_neighbours() {
+        let schema = json!({
+            "$schema":"http://json-schema.org/draft-07/schema#","definitions":{"any":{"type":"object"}},
+            "$ref":"#/definitions/any","required":["hidden"]
+        });
+        assert_eq!(verdict(schema, json!({})), None);
+    }
+
+    #[test]
+    fn a_schema_that_cannot_be_judged_is_left_to_the_server() {
+        for schema in [
+            json!({"$ref":"https://example.com/schema.json"}),
+            json!({"$ref":"#/nowhere"}),
+            json!({"$ref":"file:///etc/passwd"}),
+            json!({"properties":{"x":{"pattern":"("}}}),
+            json!({"$schema":"https://example.com/own-draft"}),
+            json!({"type":"no such type"}),
+        ] {
+            assert_eq!(verdict(schema.clone(), json!({"x":"y"})), None, "{schema}");
+        }
+    }
+
+    #[test]
+    fn endless_and_exploding_references_end() {
+        assert_eq!(verdict(json!({"$ref":"#"}), json!({"x":1})), None);
+        let mutual = json!({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"allOf":[{"$ref":"#/$defs/a"}]}},"$ref":"#/$defs/a"});
+        assert_eq!(verdict(mutual, json!({"x":1})), None);
+        let mut defs = Map::new();
+        defs.insert("n0".into(), json!({"type":"object"}));
+        for level in 1..40 {
+            let below = json!({"$ref": format!("#/$defs/n{}", level - 1)});
+            defs.insert(format!("n{level}"), json!({"allOf":[below, below]}));
+        }
+        assert_eq!(verdict(json!({"$defs":defs,"$ref":"#/$defs/n39"}), json!({"x":1})), None);
+    }
+
+    #[test]
+    fn a_tree_shaped_schema_is_followed_as_deep_as_the_input_goes() {
+        let tree = json!({"type":"object","properties":{"child":{"$ref":"#"},"name":{"type":"string"}}});
+        let mut input = json!({"name":7});
+        for _ in 0..60 {
+            input = json!({ "child": input });
+        }
+        assert!(verdict(tree, input).unwrap().contains("must be of type string"));
+    }
+
+    #[test]
+    fn a_pattern_made_to_backtrack_is_bounded() {
+        let schema = json!({"properties":{"x":{"pattern":"^(?=(a+)+$)(a+)+b\\2$"}}});
+        let said = verdict(schema, json!({"x":"a".repeat(5_000)}));
+        assert!(said.is_none_or(|s| s.contains("pattern")));
+    }
+}

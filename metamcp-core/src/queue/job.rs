@@ -119,6 +119,9 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 << 10;
 pub struct Checkpoint {
     /// JSON text, at most [`CHECKPOINT_BYTES_MAX`] bytes.
     pub text: String,
+    /// Going on from here twice does no harm, also with an answer: true for a remote task that is polled, false for a call that is made
+    /// again with answers and may act each time.
+    pub replay_safe: bool,
 }
 
 /// A question of a server to the job's owner.
@@ -128,6 +131,23 @@ pub struct InputRequest {
     pub key: String,
     /// JSON text of the request as the server sent it: `{"method": …, "params": …}`.
     pub request: String,
+}
+
+/// How a lease ended. Tells a repeated call of the last holder from a stale one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LeaseEnd {
+    /// Its holder ended the job.
+    Finished,
+    /// Its holder said that the attempt failed.
+    Failed,
+    /// Its holder gave the job back.
+    Released,
+    /// Its holder parked the job.
+    Parked,
+    /// It ran out and was reclaimed.
+    Lost,
 }
 
 /// The part of a job that changes. Small: results, inputs and routes are elsewhere.
@@ -173,9 +193,11 @@ pub struct JobHead {
     pub worker: Option<WorkerId>,
     /// When the lease runs out.
     pub lease_until: Option<Timestamp>,
+    /// How the last lease ended; `None` while it is held, and before the first.
+    pub lease_end: Option<LeaseEnd>,
     /// The last lease ended without word of the call: it may have happened.
     pub maybe_called: bool,
-    /// Set while a running job is asked to stop.
+    /// Why its owner wants it to stop: set on a held job that is asked to, and on a cancelled one.
     pub cancel_reason: Option<String>,
     /// Which candidate of the route is to be called.
     pub candidate: u16,

@@ -168,7 +168,9 @@ pub struct Finish {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum NackHow {
-    /// The attempt failed and counts; dead when attempts are used up. The checkpoint and the answer are dropped.
+    /// The attempt failed and counts; dead when attempts are used up. With another candidate the checkpoint and the answer are dropped; with
+    /// the same one they stay, so that a begun call is gone on with, not begun again.
+    /// `maybe_called` stays as it was: what an earlier lease may have done is not undone by a later failure.
     Fail {
         /// Not to be leased before.
         delay: Duration,

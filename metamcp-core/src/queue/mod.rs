@@ -3,6 +3,7 @@
 //! [`JobStore`] is the trait every backend implements. `Core` is the pure state machine behind the in-memory store, the heart of the
 //! embedded one, and the model the others are compared with.
 
+pub mod bounds;
 mod core;
 mod job;
 mod lease;
@@ -10,9 +11,9 @@ mod memory;
 mod store;
 
 pub use self::{
-    core::{Change, Core},
+    core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
-        CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode, JobHead, JobState, NewJob, Progress,
+        CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, NewJob, Progress,
     },
     lease::{
         Answer, Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,

@@ -11,7 +11,7 @@ use std::fmt;
 use async_trait::async_trait;
 pub use call::{CallContext, Discovered, ProgressSink, Resume, ToolCall, ToolOutput, ToolReply, TransportInfo};
 pub use error::{Delivered, TransportError, TransportErrorKind};
-pub use local::{LocalTools, ToolError};
+pub use local::{LocalProgress, LocalTools, ToolError};
 
 use crate::queue::Checkpoint;
 
@@ -41,6 +41,12 @@ pub trait McpTransport: fmt::Debug + Send + Sync + 'static {
 
     /// Asks the far side to stop what the checkpoint stands for.
     async fn cancel(&self, from: &Checkpoint) -> Result<(), TransportError>;
+
+    /// Waits until the far side says that its tools have changed; then [`discover`](Self::discover) again. Waits for ever when it never does,
+    /// or has no way to say so. A change between two waits is not lost.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
 
     /// Whether it is known to be unusable: the engine then connects anew.
     fn is_closed(&self) -> bool;

@@ -1,0 +1,423 @@
+//! One leased job, from lease to end: connect, call, and write down what came of it. The races of a call with cancel, deadline, drain and the
+//! loss of its lease are all in [`Dispatch::raced`].
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    plan::{self, Ending, Start},
+    ports::{Ports, persist},
+    servers::Servers,
+};
+use crate::{
+    event::EventKind,
+    matching::{Annotations, Candidate, Outcome, refusal},
+    queue::{
+        Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode, JobState,
+        LeaseKey, Leased, Nack, NackHow, Progress,
+    },
+    result::{RESULT_BYTES_MAX, ResultMeta},
+    transport::{CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError},
+};
+
+/// How much longer than its job a result is kept at most, should the job's own removal be missed.
+const RESULT_GRACE: Duration = Duration::from_secs(3_600);
+
+/// What the worker's heartbeat and the dispatch of one job share.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) key: LeaseKey,
+    /// The lease is gone, or cannot be shown to be held: stop and write nothing.
+    lost: CancellationToken,
+    /// The owner's wish to stop.
+    cancel: CancellationToken,
+    cancel_reason: OnceLock<String>,
+    /// On this process's own clock, counted from before the request: until then the lease is surely ours.
+    until: Mutex<Instant>,
+    progress: Mutex<Option<Progress>>,
+    progress_news: Notify,
+}
+
+impl Hold {
+    pub(super) fn new(key: LeaseKey, until: Instant) -> Self {
+        Self {
+            key,
+            lost: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+            cancel_reason: OnceLock::new(),
+            until: Mutex::new(until),
+            progress: Mutex::default(),
+            progress_news: Notify::new(),
+        }
+    }
+
+    /// Takes in the answer to a heartbeat that was asked at `asked`.
+    pub(super) fn beat(&self, beat: &Beat, asked: Instant, visibility: Duration) {
+        match beat {
+            Beat::Lost => return self.lost.cancel(),
+            Beat::CancelAsked { reason } => {
+                // Only the first reason counts; later beats repeat it.
+                let _ = self.cancel_reason.set(reason.clone());
+                self.cancel.cancel();
+            },
+            Beat::Ok => {},
+        }
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + visibility;
+    }
+
+    fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when the lease can no longer be shown to be held.
+    async fn gone(&self) {
+        let ran_out = async {
+            loop {
+                let until = self.until();
+                if until <= Instant::now() {
+                    return;
+                }
+                tokio::time::sleep_until(until).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.lost.cancelled() => {},
+            () = ran_out => {},
+        }
+    }
+
+    fn put_progress(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        self.progress_news.notify_one();
+    }
+
+    fn take_progress(&self) -> Option<Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Why a job's work was broken off.
+enum Stop {
+    /// The lease is gone: nothing more is written.
+    Lost,
+    Cancelled(String),
+    Deadline,
+    Drained,
+}
+
+/// What came of the work on one lease.
+enum Work {
+    Ended(Ending),
+    /// The call goes on at the far side and was checkpointed.
+    Elsewhere { poll_after: Duration, progress: Option<Progress> },
+    Nothing,
+}
+
+/// The work on one leased job.
+pub(super) struct Dispatch {
+    pub(super) ports: Arc<Ports>,
+    pub(super) servers: Arc<Servers>,
+    pub(super) hold: Arc<Hold>,
+    pub(super) job: Job,
+    /// Cut the call off and give the job back.
+    pub(super) cut: CancellationToken,
+}
+
+impl Dispatch {
+    pub(super) fn new(
+        ports: Arc<Ports>,
+        servers: Arc<Servers>,
+        hold: Arc<Hold>,
+        leased: Leased,
+        cut: CancellationToken,
+    ) -> Self {
+        Self { ports, servers, hold, job: leased.job, cut }
+    }
+
+    /// Serves the job. What it leads to is written under the lease's fence, told, and nothing else.
+    pub(super) async fn run(self) {
+        match self.work().await {
+            Work::Ended(ending) => self.end(ending).await,
+            Work::Elsewhere { poll_after, progress } => {
+                if let Some(progress) = progress {
+                    self.report(progress).await;
+                }
+                let (least, most) = self.ports.policy.poll;
+                let delay = poll_after.clamp(least, most);
+                self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
+            },
+            Work::Nothing => tracing::warn!(job = %self.job.head.id, "lease lost; its work is dropped"),
+        }
+    }
+
+    async fn work(&self) -> Work {
+        if let Some(end) = plan::over(&self.job, self.ports.clock.now()) {
+            return Work::Ended(Ending::Finish(end));
+        }
+        let Some(candidate) = self.job.body.route.candidates.get(usize::from(self.job.head.candidate)).cloned() else {
+            let error = JobError::new(JobErrorCode::Internal, "the job's route has no such candidate");
+            return Work::Ended(Ending::Finish(Final::Dead(error)));
+        };
+        let connected = match self.raced(self.servers.transport(candidate.capability.server()), false).await {
+            Ok(connected) => connected,
+            Err(work) => return work,
+        };
+        let transport = match connected {
+            Ok(transport) => transport,
+            Err(error) => return self.failed(&error, Annotations::default()),
+        };
+        let annotations = match self.approved(&candidate) {
+            Ok(annotations) => annotations,
+            Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, &self.ports.policy)),
+        };
+        let resume = match plan::start(&self.job, annotations, self.ports.clock.now()) {
+            Start::End(end) => return Work::Ended(Ending::Finish(end)),
+            Start::Call => None,
+            Start::Resume(resume) => Some(resume),
+        };
+        if resume.is_none() {
+            let started =
+                EventKind::Started { capability: candidate.capability.clone(), attempts: self.job.head.attempts };
+            self.ports.tell_of(&self.job.head, started).await;
+        }
+        let began = Instant::now();
+        let reply = match self.raced(self.call(&*transport, &candidate, resume), true).await {
+            Ok(reply) => reply,
+            Err(work) => {
+                self.stop_remote(&*transport, &work).await;
+                return work;
+            },
+        };
+        match reply {
+            Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed()).await,
+            Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
+                self.save(checkpoint, poll_after, progress).await
+            },
+            Ok(ToolReply::NeedsInput { checkpoint, requests }) => {
+                let ttl = self.ports.policy.input_ttl;
+                Work::Ended(Ending::Nack(NackHow::Park { requests, checkpoint, ttl }))
+            },
+            Err(error) => {
+                self.observe(&candidate, false, began.elapsed()).await;
+                self.failed(&error, annotations)
+            },
+        }
+    }
+
+    /// What the catalogue says of the tool now; an error when it is gone, or changed so that it refuses the input.
+    fn approved(&self, candidate: &Candidate) -> Result<Annotations, String> {
+        let catalog = self.servers.catalog();
+        let capability = catalog
+            .get(&candidate.capability)
+            .ok_or_else(|| format!("`{}` is no longer offered by its server", candidate.capability))?;
+        if capability.digest != candidate.definition
+            && let Some(reason) = refusal(capability, self.job.body.input())
+        {
+            return Err(format!("`{}` was changed by its server since it was matched: {reason}", candidate.capability));
+        }
+        Ok(capability.annotations)
+    }
+
+    async fn call(
+        &self,
+        transport: &dyn McpTransport,
+        candidate: &Candidate,
+        resume: Option<Resume>,
+    ) -> Result<ToolReply, TransportError> {
+        let progress = |progress| self.hold.put_progress(progress);
+        let cx = CallContext { progress: &progress };
+        match (resume, &self.job.head.checkpoint) {
+            (Some(resume), Some(checkpoint)) => transport.resume(checkpoint, resume, &cx).await,
+            _ => {
+                let call = ToolCall::new(candidate.capability.tool(), self.job.body.input().clone())
+                    .for_job(self.job.head.id, self.hold.key.epoch);
+                transport.call(&call, &cx).await
+            },
+        }
+    }
+
+    /// Runs `work` until it is done or something stops it; then it is dropped. Progress is reported on the way.
+    async fn raced<T>(&self, work: impl Future<Output = T>, calling: bool) -> Result<T, Work> {
+        tokio::pin!(work);
+        let now = self.ports.clock.now();
+        let deadline = Instant::now()
+            + self.job.head.deadline_at.map_or(Duration::from_secs(u64::from(u32::MAX)), |deadline| deadline.since(now));
+        let stop = async {
+            tokio::select! {
+                biased;
+                () = self.hold.gone() => Stop::Lost,
+                () = self.hold.cancel.cancelled() => {
+                    Stop::Cancelled(self.hold.cancel_reason.get().cloned().unwrap_or_default())
+                },
+                () = tokio::time::sleep_until(deadline) => Stop::Deadline,
+                () = self.cut.cancelled() => Stop::Drained,
+            }
+        };
+        tokio::pin!(stop);
+        let stopped = loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                stopped = &mut stop => break stopped,
+                () = self.hold.progress_news.notified() => {
+                    let Some(progress) = self.hold.take_progress() else { continue };
+                    // The call goes on while its progress is written down.
+                    let reported = async {
+                        self.report(progress).await;
+                        tokio::time::sleep(self.ports.policy.progress_interval).await;
+                    };
+                    tokio::select! {
+                        biased;
+                        done = &mut work => return Ok(done),
+                        stopped = &mut stop => break stopped,
+                        () = reported => {},
+                    }
+                },
+            }
+        };
+        Err(match stopped {
+            Stop::Lost => Work::Nothing,
+            Stop::Cancelled(reason) => Work::Ended(Ending::Finish(Final::Cancelled { reason })),
+            Stop::Deadline => Work::Ended(Ending::Finish(Final::Dead(plan::deadline_exceeded()))),
+            Stop::Drained => Work::Ended(plan::drained(&self.job, calling)),
+        })
+    }
+
+    /// A cancelled or overdue job leaves nothing running at the far side, as far as that listens.
+    async fn stop_remote(&self, transport: &dyn McpTransport, work: &Work) {
+        if let (Work::Ended(Ending::Finish(_)), Some(checkpoint)) = (work, &self.job.head.checkpoint)
+            && let Err(error) = transport.cancel(checkpoint).await
+        {
+            tracing::info!(job = %self.job.head.id, %error, "remote work not cancelled");
+        }
+    }
+
+    async fn report(&self, progress: Progress) {
+        let asked = Instant::now();
+        let visibility = self.ports.policy.visibility;
+        let beat = Heartbeat { lease: self.hold.key, progress: Some(progress.clone()) };
+        match self.ports.jobs.heartbeat(&[beat], visibility).await {
+            Ok(beats) => {
+                if let Some(beat) = beats.first() {
+                    self.hold.beat(beat, asked, visibility);
+                }
+            },
+            Err(error) => tracing::warn!(job = %self.job.head.id, %error, "progress not saved"),
+        }
+        self.ports.tell_of(&self.job.head, EventKind::Progress(progress)).await;
+    }
+
+    async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration) -> Work {
+        self.observe(candidate, !output.is_error, took).await;
+        let body = Bytes::copy_from_slice(output.body.get().as_bytes());
+        if body.len() > RESULT_BYTES_MAX {
+            let message = format!("the result has {} bytes, over the bound of {RESULT_BYTES_MAX}", body.len());
+            return Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::TooLarge, message))));
+        }
+        let head = &self.job.head;
+        let meta = ResultMeta {
+            tenant: head.owner.tenant.clone(),
+            media_type: "application/json".to_owned(),
+            expires_at: Some(self.ports.clock.now() + head.retain + RESULT_GRACE),
+        };
+        match persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await {
+            Ok(pointer) => Work::Ended(Ending::Finish(Final::Done(pointer))),
+            Err(error) => {
+                // The lease runs out and the next worker decides by what is known then.
+                tracing::error!(job = %head.id, %error, "result not stored");
+                Work::Nothing
+            },
+        }
+    }
+
+    async fn save(&self, checkpoint: Checkpoint, poll_after: Duration, progress: Option<Progress>) -> Work {
+        if checkpoint.text.len() > CHECKPOINT_BYTES_MAX {
+            let message = format!("the server's task handle is over the bound of {CHECKPOINT_BYTES_MAX} bytes");
+            let error = JobError::new(JobErrorCode::ProtocolViolation, message);
+            return Work::Ended(Ending::Finish(Final::Dead(error)));
+        }
+        match persist("checkpoint", || self.ports.jobs.checkpoint(self.hold.key, checkpoint.clone())).await {
+            Ok(Fenced::Ok(_) | Fenced::OkAgain(_)) => Work::Elsewhere { poll_after, progress },
+            Ok(Fenced::Stale | Fenced::Gone) => Work::Nothing,
+            Err(error) => {
+                tracing::error!(job = %self.job.head.id, %error, "checkpoint not stored");
+                Work::Nothing
+            },
+        }
+    }
+
+    fn failed(&self, error: &TransportError, annotations: Annotations) -> Work {
+        tracing::info!(job = %self.job.head.id, delivered = ?error.delivered, %error, "attempt failed");
+        Work::Ended(plan::failed(&self.job, error, annotations, &self.ports.policy, self.ports.entropy.unit()))
+    }
+
+    async fn observe(&self, candidate: &Candidate, served: bool, took: Duration) {
+        let need = self.job.body.task.need.clone();
+        let outcome = Outcome { need, capability: candidate.capability.clone(), served, took };
+        if let Err(error) = self.ports.matcher.observe(&outcome).await {
+            tracing::warn!(%error, "outcome not learned");
+        }
+    }
+
+    /// Writes the end of the lease, then tells it. A stale lease writes and tells nothing.
+    async fn end(&self, ending: Ending) {
+        let lease = self.hold.key;
+        let written = match &ending {
+            Ending::Finish(end) => {
+                let finish = [Finish { lease, end: end.clone() }];
+                persist("finish", || self.ports.jobs.finish(&finish)).await
+            },
+            Ending::Nack(how) => {
+                let nack = [Nack { lease, how: how.clone() }];
+                persist("nack", || self.ports.jobs.nack(&nack)).await
+            },
+        };
+        let state = match written.as_deref() {
+            Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => *state,
+            Ok(_) => {
+                tracing::warn!(job = %lease.job, epoch = lease.epoch, "stale lease; its outcome is dropped");
+                return;
+            },
+            Err(error) => {
+                tracing::error!(job = %lease.job, %error, "outcome not stored; the lease will run out");
+                return;
+            },
+        };
+        if let Some(kind) = self.news(state, ending) {
+            self.ports.tell_of(&self.job.head, kind).await;
+        }
+    }
+
+    /// What to tell of an ending that left the job in `state`.
+    fn news(&self, state: JobState, ending: Ending) -> Option<EventKind> {
+        let cancelled = |reason: Option<&String>| EventKind::Cancelled { reason: reason.cloned().unwrap_or_default() };
+        Some(match ending {
+            Ending::Finish(Final::Done(result)) => EventKind::Completed { result },
+            Ending::Finish(Final::Dead(error)) => EventKind::Failed { error },
+            Ending::Finish(Final::Cancelled { reason }) => EventKind::Cancelled { reason },
+            Ending::Nack(_) if state == JobState::Cancelled => cancelled(self.hold.cancel_reason.get()),
+            Ending::Nack(NackHow::Fail { error, .. }) if state == JobState::Dead => EventKind::Failed { error },
+            Ending::Nack(NackHow::Fail { delay, error, .. }) => {
+                EventKind::Retrying { error, delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
+            },
+            Ending::Nack(NackHow::Park { requests, .. }) => {
+                EventKind::InputRequired { keys: requests.into_iter().map(|r| r.key).collect() }
+            },
+            Ending::Nack(NackHow::Release { .. }) => {
+                // A remote task that is polled again is no news.
+                if self.job.head.checkpoint.is_some() {
+                    return None;
+                }
+                EventKind::Released
+            },
+        })
+    }
+}

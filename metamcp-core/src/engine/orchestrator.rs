@@ -1,0 +1,274 @@
+//! What every face calls: one method per thing a caller may want, each authorised here, so that a policy holds on every path.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    builder::OrchestratorBuilder,
+    error::EngineError,
+    ports::{Ports, persist},
+    servers::{ServerEntry, Servers},
+    submit::{self, Submitted},
+    worker::{Worker, WorkerOptions},
+};
+use crate::{
+    auth::Principal,
+    event::{EVENT_PAGE_MAX, EventKind, EventPage},
+    id::JobId,
+    matching::{Catalog, Route},
+    pointer::ResultPointer,
+    queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
+    registry::ServerStatus,
+    result::{ByteRange, ResultBody},
+    task::{InvalidTask, Need, Task},
+};
+
+/// Most bytes one read of a result answers when no range is given is the whole body; ranges are cut to this, in bytes.
+pub const RESULT_READ_MAX: u64 = 64 << 20;
+/// Longest cancel reason, in bytes; longer ones are cut.
+const REASON_BYTES_MAX: usize = 512;
+
+/// The engine. Cheap to clone; clones are the same engine.
+///
+/// # Cancel safety
+/// Every method may be dropped: what it had begun is then done or not done, and asking again tells. Submissions should carry an idempotency
+/// key if they may be repeated.
+#[derive(Debug, Clone)]
+pub struct Orchestrator {
+    ports: Arc<Ports>,
+    servers: Arc<Servers>,
+}
+
+impl Orchestrator {
+    /// An orchestrator from parts; without any it keeps everything in memory.
+    pub fn builder() -> OrchestratorBuilder {
+        OrchestratorBuilder::default()
+    }
+
+    pub(super) fn new(ports: Ports, servers: Vec<ServerEntry>) -> Self {
+        let servers = Arc::new(Servers::new(servers, Arc::clone(&ports.clock), Arc::clone(&ports.policy)));
+        Self { ports: Arc::new(ports), servers }
+    }
+
+    /// Accepts a task: matched, durable, and told before this returns.
+    ///
+    /// # Errors
+    /// When the task breaks a bound, nothing fits it, its idempotency key is another request's, or its lane is full.
+    pub async fn submit(&self, who: &Principal, task: Task) -> Result<Submitted, EngineError> {
+        submit::submit(&self.ports, &self.servers, who, task).await
+    }
+
+    /// Ranks without submitting.
+    ///
+    /// # Errors
+    /// When the need breaks a bound or the matcher fails. An empty route is an answer.
+    pub async fn route(&self, _who: &Principal, need: Need) -> Result<Route, EngineError> {
+        let task = Task { need, ..Task::default() };
+        self.ports.limits.check(&task)?;
+        submit::rank(&self.ports, &self.servers, &task.need).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn get(&self, who: &Principal, id: JobId) -> Result<Job, EngineError> {
+        match self.ports.jobs.get(id).await? {
+            Some(job) if who.may_access(&job.head.owner) => Ok(job),
+            _ => Err(EngineError::NotFound { what: "task" }),
+        }
+    }
+
+    /// The caller's jobs, newest first; the query's owner is always the caller.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, who: &Principal, mut query: JobQuery) -> Result<JobPage, EngineError> {
+        query.owner = Some(who.clone());
+        Ok(self.ports.jobs.list(&query).await?)
+    }
+
+    /// Waits until the job has ended or asks for input, or `max_wait` is over; answers the job as it then stands.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn wait(&self, who: &Principal, id: JobId, max_wait: Duration) -> Result<Job, EngineError> {
+        let end = Instant::now() + max_wait;
+        let mut cursor = self.ports.events.latest().await?;
+        loop {
+            let job = self.get(who, id).await?;
+            let left = end.saturating_duration_since(Instant::now());
+            if job.head.state.is_final() || job.head.state == JobState::Input || left.is_zero() {
+                return Ok(job);
+            }
+            let news = async {
+                loop {
+                    let page = self.ports.events.read(cursor, EVENT_PAGE_MAX, left).await?;
+                    cursor = page.next;
+                    if page.missed || page.events.iter().any(|e| e.event.job == id) {
+                        return Ok::<_, EngineError>(());
+                    }
+                }
+            };
+            // Whether news came or the time is over, the job is read again.
+            if let Ok(outcome) = tokio::time::timeout(left, news).await {
+                outcome?;
+            }
+        }
+    }
+
+    /// Ends a job that nobody works on; asks its worker to stop otherwise.
+    ///
+    /// # Errors
+    /// `NotFound`, or `State` when it has ended.
+    pub async fn cancel(&self, who: &Principal, id: JobId, reason: &str) -> Result<Job, EngineError> {
+        let job = self.get(who, id).await?;
+        let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
+        match persist("cancel", || self.ports.jobs.cancel(id, reason)).await? {
+            Cancelled::Now => {
+                self.ports.tell_of(&job.head, EventKind::Cancelled { reason: reason.to_owned() }).await;
+                if let Some(checkpoint) = &job.head.checkpoint {
+                    submit::stop_remote(&self.servers, &job, checkpoint);
+                }
+            },
+            Cancelled::Asked => {},
+            Cancelled::Already(JobState::Cancelled) => {},
+            Cancelled::Already(state) => {
+                return Err(EngineError::State { state, mend: "it has ended and cannot be cancelled" });
+            },
+            Cancelled::Gone => return Err(EngineError::NotFound { what: "task" }),
+        }
+        self.get(who, id).await
+    }
+
+    /// Queues a dead job again.
+    ///
+    /// # Errors
+    /// `NotFound`, or `State` when it is not dead.
+    pub async fn retry(&self, who: &Principal, id: JobId) -> Result<Job, EngineError> {
+        let job = self.get(who, id).await?;
+        match persist("redrive", || self.ports.jobs.redrive(id)).await? {
+            Redriven::Ok => self.ports.tell_of(&job.head, EventKind::Resumed).await,
+            Redriven::NotDead(state) => {
+                return Err(EngineError::State { state, mend: "only a failed task can be retried" });
+            },
+            Redriven::Gone => return Err(EngineError::NotFound { what: "task" }),
+        }
+        self.get(who, id).await
+    }
+
+    /// Brings the answers a job waits for: a JSON object from request key to response.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` when the answers do not fit what is asked, or `State` when nothing is asked.
+    pub async fn answer(&self, who: &Principal, id: JobId, answer: Answer) -> Result<Job, EngineError> {
+        let job = self.get(who, id).await?;
+        if job.head.state == JobState::Input {
+            submit::check_answer(&job.head.requests, &answer)?;
+        }
+        match persist("answer", || self.ports.jobs.answer(id, answer.clone())).await? {
+            Answered::Ok => self.ports.tell_of(&job.head, EventKind::Resumed).await,
+            Answered::NotWaiting(state) => {
+                return Err(EngineError::State { state, mend: "it asks for no input" });
+            },
+            Answered::Gone => return Err(EngineError::NotFound { what: "task" }),
+        }
+        self.get(who, id).await
+    }
+
+    /// Reads a result or a part of it. Only the pointer that its job tells is served: a body that was never acknowledged is not there.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's; `Invalid` for a range behind the end.
+    pub async fn result(
+        &self,
+        who: &Principal,
+        pointer: &ResultPointer,
+        range: Option<ByteRange>,
+    ) -> Result<ResultBody, EngineError> {
+        let missing = || EngineError::NotFound { what: "result" };
+        let job = self.get(who, pointer.job).await.map_err(|error| match error {
+            EngineError::NotFound { .. } => missing(),
+            other => other,
+        })?;
+        if job.head.result.as_ref() != Some(pointer) {
+            return Err(missing());
+        }
+        let range = range.map(|r| ByteRange { start: r.start, len: r.len.min(RESULT_READ_MAX) });
+        self.ports.results.get(pointer, range).await.map_err(|error| match error.kind() {
+            crate::error::StoreErrorKind::NotFound => missing(),
+            crate::error::StoreErrorKind::Invalid => InvalidTask::new("range", error.to_string()).into(),
+            _ => error.into(),
+        })
+    }
+
+    /// Reads the caller's events after a cursor, waiting up to `wait` for the first.
+    ///
+    /// # Errors
+    /// When the bus fails.
+    pub async fn events(
+        &self,
+        who: &Principal,
+        after: u64,
+        max: u16,
+        wait: Duration,
+    ) -> Result<EventPage, EngineError> {
+        let mut page = self.ports.events.read(after, max.min(EVENT_PAGE_MAX), wait).await?;
+        page.events.retain(|event| who.may_access(&event.event.owner));
+        Ok(page)
+    }
+
+    /// The cursor of the newest event.
+    ///
+    /// # Errors
+    /// When the bus fails.
+    pub async fn latest_event(&self) -> Result<u64, EngineError> {
+        Ok(self.ports.events.latest().await?)
+    }
+
+    /// Every configured server, ordered by name, as it is known now; starts none.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerStatus> {
+        self.servers.statuses()
+    }
+
+    /// Every known tool. Servers that were never connected are, waiting for them as a submission does.
+    pub async fn tools(&self) -> Arc<Catalog> {
+        self.servers.discover(None, self.ports.policy.discover_wait).await;
+        self.servers.catalog()
+    }
+
+    /// What is known of tools at this moment; starts nothing.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.servers.catalog()
+    }
+
+    /// How many jobs of a lane stand where.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn counts(&self, lane: &crate::id::Lane) -> Result<LaneCounts, EngineError> {
+        Ok(self.ports.jobs.counts(lane).await?)
+    }
+
+    /// What the job store really gives.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn health(&self) -> Result<StoreHealth, EngineError> {
+        Ok(self.ports.jobs.health().await?)
+    }
+
+    /// Starts a loop that serves jobs in this process until it is drained or dropped.
+    #[must_use]
+    pub fn worker(&self, options: WorkerOptions) -> Worker {
+        Worker::start(Arc::clone(&self.ports), Arc::clone(&self.servers), options)
+    }
+
+    /// Closes every connection to a server; child processes are reaped when this returns. Drain workers first.
+    pub async fn close(&self) {
+        self.servers.close().await;
+    }
+}

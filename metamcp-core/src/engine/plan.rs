@@ -1,0 +1,289 @@
+//! The one place where it is decided what happens to a job next. Pure: what is known goes in, the next step comes out.
+//!
+//! A call may be made again when it never left, or when the tool declares that a repetition does no harm. Anything else that may have
+//! happened becomes `outcome_unknown` and is told, never replayed.
+
+use std::time::Duration;
+
+use super::policy::Policy;
+use crate::{
+    matching::{Annotations, Route},
+    queue::{Final, Job, JobError, JobErrorCode, NackHow},
+    time::Timestamp,
+    transport::{Delivered, Resume, TransportError, TransportErrorKind},
+};
+
+/// What to do with a job that was just leased.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// Call its tool.
+    Call,
+    /// Go on with a call that was begun.
+    Resume(Resume),
+    /// It is over.
+    End(Final),
+}
+
+/// How a lease ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// With the job.
+    Finish(Final),
+    /// With the job back in the queue.
+    Nack(NackHow),
+}
+
+/// What a job that was just leased needs. `annotations` are those of its current candidate, as the server declares them now.
+#[must_use]
+pub fn start(job: &Job, annotations: Annotations, now: Timestamp) -> Start {
+    let head = &job.head;
+    if let Some(end) = over(job, now) {
+        return Start::End(end);
+    }
+    let replay_safe = annotations.replay_is_safe() || head.checkpoint.as_ref().is_some_and(|at| at.replay_safe);
+    if head.checkpoint.is_some() && (replay_safe || !head.maybe_called) {
+        return Start::Resume(head.answer.clone().map_or(Resume::Poll, Resume::Answer));
+    }
+    if head.maybe_called && !replay_safe {
+        let message = "the worker was lost during the call, which may have happened, and the tool does not declare that \
+                       repeating it is safe; check its effect, then retry the task if it is wanted";
+        return Start::End(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
+    }
+    Start::Call
+}
+
+/// Why a leased job needs no call any more: its owner's wish, or its deadline.
+#[must_use]
+pub fn over(job: &Job, now: Timestamp) -> Option<Final> {
+    if let Some(reason) = &job.head.cancel_reason {
+        return Some(Final::Cancelled { reason: reason.clone() });
+    }
+    job.head.deadline_at.filter(|deadline| *deadline <= now).map(|_| Final::Dead(deadline_exceeded()))
+}
+
+/// What a failed call leads to. `jitter` is uniform in 0 to 1.
+#[must_use]
+pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, policy: &Policy, jitter: f64) -> Ending {
+    let told = JobError::new(code_of(error), error.to_string());
+    let may_repeat = match error.delivered {
+        Delivered::No => !matches!(error.kind, TransportErrorKind::Invalid),
+        Delivered::Maybe if matches!(error.kind, TransportErrorKind::TooLarge) => false,
+        Delivered::Maybe => {
+            if !annotations.replay_is_safe() {
+                let message = format!("{error}; the call may have happened and the tool does not declare that repeating it is safe");
+                return Ending::Finish(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
+            }
+            true
+        },
+        Delivered::Yes => error.kind == TransportErrorKind::Busy,
+    };
+    if !may_repeat {
+        return Ending::Finish(Final::Dead(told));
+    }
+    retry(job, told, error.retry_after, policy, jitter)
+}
+
+/// The next attempt: at once on an equivalent candidate, else on the same one after a backoff with full jitter.
+#[must_use]
+pub fn retry(job: &Job, error: JobError, at_least: Option<Duration>, policy: &Policy, jitter: f64) -> Ending {
+    let current = job.head.candidate;
+    // A call that was begun is known to its own server only.
+    let begun = job.head.checkpoint.is_some();
+    let (candidate, delay) = match next_equivalent(&job.body.route, current) {
+        Some(next) if !begun => (next, Duration::ZERO),
+        _ => {
+            let ceiling = policy.backoff_ceiling(job.head.attempts + 1);
+            let back = if begun { current } else { first_equivalent(&job.body.route, current) };
+            (back, ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(at_least.unwrap_or_default()))
+        },
+    };
+    Ending::Nack(NackHow::Fail { delay, candidate, error })
+}
+
+/// What a job that a drain cuts off leads to: the attempt is given back.
+#[must_use]
+pub fn drained(job: &Job, call_was_made: bool) -> Ending {
+    Ending::Nack(NackHow::Release { delay: Duration::ZERO, maybe_called: call_was_made || job.head.maybe_called })
+}
+
+/// What a tool leads to that its server no longer offers: an equivalent one if there is one, else the end.
+#[must_use]
+pub fn tool_gone(job: &Job, why: &str, policy: &Policy) -> Ending {
+    let error = JobError::new(JobErrorCode::ToolGone, why);
+    match next_equivalent(&job.body.route, job.head.candidate) {
+        Some(_) if job.head.checkpoint.is_none() => retry(job, error, None, policy, 0.0),
+        _ => Ending::Finish(Final::Dead(error)),
+    }
+}
+
+/// The error of a job whose time is over.
+#[must_use]
+pub fn deadline_exceeded() -> JobError {
+    JobError::new(JobErrorCode::DeadlineExceeded, "the deadline passed before the task was done")
+}
+
+/// Two candidates are equivalent when they offer the very same tool definition.
+fn next_equivalent(route: &Route, current: u16) -> Option<u16> {
+    let here = route.candidates.get(usize::from(current))?;
+    (usize::from(current) + 1..route.candidates.len())
+        .find(|&at| route.candidates[at].definition == here.definition)
+        .and_then(|at| u16::try_from(at).ok())
+}
+
+fn first_equivalent(route: &Route, current: u16) -> u16 {
+    let Some(here) = route.candidates.get(usize::from(current)) else { return current };
+    route.candidates.iter().position(|c| c.definition == here.definition).and_then(|at| u16::try_from(at).ok()).unwrap_or(current)
+}
+
+fn code_of(error: &TransportError) -> JobErrorCode {
+    match error.kind {
+        TransportErrorKind::Connect | TransportErrorKind::Closed | TransportErrorKind::Timeout | TransportErrorKind::Busy => {
+            JobErrorCode::ServerUnavailable
+        },
+        TransportErrorKind::Protocol => JobErrorCode::ProtocolViolation,
+        TransportErrorKind::TooLarge => JobErrorCode::TooLarge,
+        TransportErrorKind::Rejected { .. } | TransportErrorKind::Invalid => JobErrorCode::ServerError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        auth::Principal,
+        id::{JobId, Lane},
+        matching::Candidate,
+        pointer::Digest,
+        queue::{Checkpoint, JobBody, JobHead, JobState},
+        task::{Need, TaskRecord},
+    };
+
+    fn job(definitions: &[&str]) -> Job {
+        let candidates = definitions
+            .iter()
+            .enumerate()
+            .map(|(at, definition)| Candidate {
+                capability: format!("s{at}/t").parse().unwrap(),
+                score: 1.0,
+                reasons: Vec::new(),
+                lane: None,
+                definition: Digest::of(definition.as_bytes()),
+            })
+            .collect();
+        let now = Timestamp::from_millis(1_000);
+        let head = JobHead {
+            id: JobId::new(now),
+            owner: Principal::local(),
+            lane: Lane::light(),
+            priority: 0,
+            state: JobState::Leased,
+            created_at: now,
+            updated_at: now,
+            due_at: now,
+            started_at: None,
+            finished_at: None,
+            deadline_at: None,
+            retain: Duration::ZERO,
+            attempts: 0,
+            attempts_max: 4,
+            lost: 0,
+            lost_max: 3,
+            epoch: 1,
+            nonce: 1,
+            worker: None,
+            lease_until: None,
+            maybe_called: false,
+            cancel_reason: None,
+            candidate: 0,
+            checkpoint: None,
+            requests: Vec::new(),
+            answer: None,
+            input_until: None,
+            progress: None,
+            result: None,
+            error: None,
+            idempotency_key: None,
+            request_digest: Digest::of(b""),
+        };
+        let task = TaskRecord { need: Need::default(), labels: Default::default() };
+        Job { head, body: Arc::new(JobBody { task, route: Route { candidates, rejected: Vec::new() } }) }
+    }
+
+    const SAFE: Annotations =
+        Annotations { read_only_hint: Some(true), destructive_hint: None, idempotent_hint: None, open_world_hint: None };
+
+    fn error(kind: TransportErrorKind, delivered: Delivered) -> TransportError {
+        TransportError::new(kind, delivered, "broken")
+    }
+
+    fn is_dead(ending: &Ending, code: JobErrorCode) -> bool {
+        matches!(ending, Ending::Finish(Final::Dead(e)) if e.code == code)
+    }
+
+    #[test]
+    fn a_call_that_may_have_happened_is_repeated_only_when_the_tool_says_it_is_safe() {
+        let (job, policy) = (job(&["a"]), Policy::default());
+        let cut = error(TransportErrorKind::Closed, Delivered::Maybe);
+        assert!(is_dead(&failed(&job, &cut, Annotations::default(), &policy, 0.5), JobErrorCode::OutcomeUnknown));
+        assert!(matches!(failed(&job, &cut, SAFE, &policy, 0.5), Ending::Nack(NackHow::Fail { .. })));
+        let unsent = error(TransportErrorKind::Connect, Delivered::No);
+        assert!(matches!(failed(&job, &unsent, Annotations::default(), &policy, 0.5), Ending::Nack(NackHow::Fail { .. })));
+        let refused = error(TransportErrorKind::Rejected { code: -32602 }, Delivered::Yes);
+        assert!(is_dead(&failed(&job, &refused, SAFE, &policy, 0.5), JobErrorCode::ServerError));
+    }
+
+    #[test]
+    fn backoff_doubles_is_capped_and_jitters_over_its_whole_width() {
+        let (mut job, policy) = (job(&["a"]), Policy::default());
+        let unsent = error(TransportErrorKind::Connect, Delivered::No);
+        let delay = |job: &Job, jitter| match failed(job, &unsent, SAFE, &policy, jitter) {
+            Ending::Nack(NackHow::Fail { delay, .. }) => delay,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(delay(&job, 1.0), Duration::from_secs(1));
+        assert_eq!(delay(&job, 0.0), Duration::ZERO);
+        job.head.attempts = 2;
+        assert_eq!(delay(&job, 1.0), Duration::from_secs(4));
+        job.head.attempts = 40;
+        assert_eq!(delay(&job, 1.0), policy.backoff_max);
+        let wait = Duration::from_secs(90);
+        let busy = error(TransportErrorKind::Busy, Delivered::Yes).with_retry_after(Some(wait));
+        let ending = failed(&job, &busy, Annotations::default(), &policy, 0.0);
+        assert!(matches!(ending, Ending::Nack(NackHow::Fail { delay, .. }) if delay == wait));
+    }
+
+    #[test]
+    fn failover_goes_to_the_next_equivalent_and_round_again_after_a_pause() {
+        let (mut job, policy) = (job(&["a", "b", "a"]), Policy::default());
+        let unsent = error(TransportErrorKind::Connect, Delivered::No);
+        let step = |job: &Job| match failed(job, &unsent, SAFE, &policy, 1.0) {
+            Ending::Nack(NackHow::Fail { candidate, delay, .. }) => (candidate, delay.is_zero()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(step(&job), (2, true));
+        job.head.candidate = 2;
+        assert_eq!(step(&job), (0, false));
+        job.head.candidate = 1;
+        assert_eq!(step(&job), (1, false));
+    }
+
+    #[test]
+    fn a_lost_lease_without_a_checkpoint_is_unknown_and_with_one_goes_on() {
+        let (mut job, now) = (job(&["a"]), Timestamp::from_millis(2_000));
+        job.head.maybe_called = true;
+        assert!(matches!(start(&job, Annotations::default(), now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown));
+        assert_eq!(start(&job, SAFE, now), Start::Call);
+        job.head.checkpoint = Some(Checkpoint { text: "{}".to_owned(), replay_safe: true });
+        assert_eq!(start(&job, Annotations::default(), now), Start::Resume(Resume::Poll));
+        job.head.checkpoint = Some(Checkpoint { text: "{}".to_owned(), replay_safe: false });
+        assert!(matches!(start(&job, Annotations::default(), now), Start::End(Final::Dead(_))));
+        job.head.maybe_called = false;
+        assert_eq!(start(&job, Annotations::default(), now), Start::Resume(Resume::Poll));
+        job.head.deadline_at = Some(now);
+        assert!(matches!(start(&job, SAFE, now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::DeadlineExceeded));
+        job.head.cancel_reason = Some("no longer wanted".to_owned());
+        assert!(matches!(start(&job, SAFE, now), Start::End(Final::Cancelled { .. })));
+    }
+}

@@ -1,0 +1,222 @@
+//! The connections behind the registry: made lazily, once for all callers, and anew with backoff after they broke.
+//!
+//! One bad server costs only itself: every wait here is for one server and bounded.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::policy::Policy;
+use crate::{
+    id::ServerName,
+    matching::{Capability, Catalog, ServerTerms},
+    registry::{Offer, Registry, ServerState, ServerStatus},
+    time::Clock,
+    transport::{Connector, Delivered, McpTransport, TransportError, TransportErrorKind},
+};
+
+/// Longest one connect with its discovery may take.
+const CONNECT_S_MAX: u64 = 60;
+
+/// One server to be orchestrated.
+#[derive(Debug, Clone)]
+pub struct ServerEntry {
+    /// What it is called here.
+    pub name: ServerName,
+    /// What configuration says of it.
+    pub terms: ServerTerms,
+    /// How it is reached.
+    pub connector: Arc<dyn Connector>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    transport: Option<Arc<dyn McpTransport>>,
+    failures: u32,
+    /// Not to be tried before, with what failed.
+    pause: Option<(Instant, String)>,
+}
+
+#[derive(Debug)]
+struct Server {
+    connector: Arc<dyn Connector>,
+    /// Held while connecting, so that all callers share one attempt.
+    link: tokio::sync::Mutex<Link>,
+}
+
+/// Every configured server with its connection.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    servers: BTreeMap<ServerName, Server>,
+    /// Short sections, never held over an await.
+    registry: Mutex<Registry>,
+    catalog: ArcSwap<Catalog>,
+    clock: Arc<dyn Clock>,
+    policy: Arc<Policy>,
+    closing: CancellationToken,
+}
+
+impl Servers {
+    pub(crate) fn new(entries: Vec<ServerEntry>, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Self {
+        let mut registry = Registry::default();
+        let mut servers = BTreeMap::new();
+        for ServerEntry { name, terms, connector } in entries {
+            registry.add(name.clone(), Arc::new(terms), connector.target(), clock.now());
+            servers.insert(name, Server { connector, link: tokio::sync::Mutex::default() });
+        }
+        Self { servers, registry: Mutex::new(registry), catalog: ArcSwap::default(), clock, policy, closing: CancellationToken::new() }
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<ServerStatus> {
+        self.with_registry(|registry| registry.statuses())
+    }
+
+    pub(crate) fn contains(&self, name: &ServerName) -> bool {
+        self.servers.contains_key(name)
+    }
+
+    /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
+    pub(crate) async fn transport(&self, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
+        let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
+        let server = self
+            .servers
+            .get(name)
+            .ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
+        let mut link = server.link.lock().await;
+        if let Some(transport) = &link.transport {
+            if !transport.is_closed() {
+                return Ok(Arc::clone(transport));
+            }
+            let closed = link.transport.take();
+            if let Some(closed) = closed {
+                closed.close().await;
+            }
+        }
+        if let Some((until, why)) = &link.pause
+            && Instant::now() < *until
+        {
+            let wait = until.duration_since(Instant::now());
+            return Err(unreachable(format!("server `{name}` is down: {why}")).with_retry_after(Some(wait)));
+        }
+        self.with_registry(|registry| registry.connecting(name, self.clock.now()));
+        let attempt = tokio::time::timeout(Duration::from_secs(CONNECT_S_MAX), self.connect(name, server));
+        let Some(attempt) = self.closing.run_until_cancelled(attempt).await else {
+            return Err(unreachable(format!("server `{name}` is not connected any more: the process is stopping")));
+        };
+        let outcome = attempt.unwrap_or_else(|_| {
+            let message = format!("server `{name}` did not come up within {CONNECT_S_MAX} s");
+            Err(TransportError::new(TransportErrorKind::Timeout, Delivered::No, message))
+        });
+        match outcome {
+            Ok(transport) => {
+                *link = Link { transport: Some(Arc::clone(&transport)), ..Link::default() };
+                Ok(transport)
+            },
+            Err(error) => {
+                link.failures = link.failures.saturating_add(1);
+                let doublings = (link.failures - 1).min(16);
+                let pause = (self.policy.reconnect_base * (1 << doublings)).min(self.policy.backoff_max);
+                let pause = pause.max(error.retry_after.unwrap_or_default());
+                link.pause = Some((Instant::now() + pause, error.to_string()));
+                self.with_registry(|registry| registry.down(name, &error.to_string(), self.clock.now()));
+                tracing::warn!(server = %name, %error, pause_ms = pause.as_millis(), "server is down");
+                Err(error.with_retry_after(Some(pause)))
+            },
+        }
+    }
+
+    async fn connect(&self, name: &ServerName, server: &Server) -> Result<Arc<dyn McpTransport>, TransportError> {
+        let transport = server.connector.connect().await?;
+        if let Err(error) = self.learn(name, &*transport).await {
+            transport.close().await;
+            return Err(error);
+        }
+        Ok(transport)
+    }
+
+    /// Takes a server's offer into the catalogue.
+    async fn learn(&self, name: &ServerName, transport: &dyn McpTransport) -> Result<(), TransportError> {
+        let offer = transport.discover().await?;
+        let configured = self.with_registry(|registry| registry.terms(name)).unwrap_or_default();
+        let terms = match offer.instructions {
+            Some(instructions) if configured.description.is_empty() => {
+                Arc::new(ServerTerms { description: instructions, ..(*configured).clone() })
+            },
+            _ => configured,
+        };
+        let mut capabilities = Vec::with_capacity(offer.tools.len());
+        for tool in offer.tools {
+            match Capability::from_definition(name, Arc::clone(&terms), tool) {
+                Ok(capability) => capabilities.push(Arc::new(capability)),
+                Err(error) => tracing::warn!(server = %name, %error, "tool left out"),
+            }
+        }
+        let info = transport.info();
+        let offer =
+            Offer { capabilities, protocol: info.protocol.clone(), implementation: info.implementation.clone() };
+        let catalog = self.with_registry(|registry| {
+            registry.ready(name, offer, self.clock.now());
+            registry.catalog()
+        });
+        self.catalog.store(Arc::new(catalog));
+        tracing::info!(server = %name, protocol = %info.protocol, "server is ready");
+        Ok(())
+    }
+
+    /// Starts every server that was never tried, and waits for those first attempts up to `wait`; never for a server that failed before.
+    /// With `only`, nothing but that server is started and waited for.
+    pub(crate) async fn discover(self: &Arc<Self>, only: Option<&ServerName>, wait: Duration) {
+        let fresh: Vec<ServerName> = self
+            .statuses()
+            .into_iter()
+            .filter(|s| matches!(s.state, ServerState::Idle | ServerState::Connecting))
+            .filter(|s| s.tools == 0 && s.last_failure.is_none())
+            .filter(|s| only.is_none_or(|only| s.name == *only))
+            .map(|s| s.name)
+            .collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let mut attempts = tokio::task::JoinSet::new();
+        for name in fresh {
+            let servers = Arc::clone(self);
+            attempts.spawn(async move { servers.transport(&name).await.map(drop) });
+        }
+        let all = async { while attempts.join_next().await.is_some() {} };
+        if tokio::time::timeout(wait, all).await.is_err() {
+            // Slow servers go on connecting in the background; the next call finds them.
+            attempts.detach_all();
+        }
+    }
+
+    /// Closes every connection; children are reaped when this returns.
+    pub(crate) async fn close(self: &Arc<Self>) {
+        self.closing.cancel();
+        let mut closing = tokio::task::JoinSet::new();
+        for name in self.servers.keys().cloned() {
+            let servers = Arc::clone(self);
+            closing.spawn(async move {
+                let server = servers.servers.get(&name).expect("the name is a key of this map");
+                let transport = server.link.lock().await.transport.take();
+                if let Some(transport) = transport {
+                    transport.close().await;
+                }
+            });
+        }
+        while closing.join_next().await.is_some() {}
+    }
+
+    fn with_registry<T>(&self, f: impl FnOnce(&mut Registry) -> T) -> T {
+        f(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

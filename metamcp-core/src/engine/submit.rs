@@ -1,0 +1,140 @@
+//! From a task to an accepted job: bounds, match, enqueue, tell.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    error::EngineError,
+    ports::{Ports, persist},
+    servers::Servers,
+};
+use crate::{
+    auth::Principal,
+    error::{StoreError, StoreErrorKind},
+    event::EventKind,
+    id::{JobId, Lane},
+    matching::Route,
+    pointer::Digest,
+    queue::{Answer, Checkpoint, Enqueued, InputRequest, Job, JobBody, NewJob},
+    task::{InvalidTask, Need, Task, TaskRecord},
+};
+
+/// An accepted task.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Submitted {
+    /// Its job.
+    pub job: Job,
+    /// It was accepted before, with the same idempotency key.
+    pub duplicate: bool,
+}
+
+pub(super) async fn submit(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    task: Task,
+) -> Result<Submitted, EngineError> {
+    ports.limits.check(&task)?;
+    let route = rank(ports, servers, &task.need).await?;
+    let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
+    let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
+    let body = JobBody { task: TaskRecord { need: task.need, labels: task.labels }, route };
+    let new = NewJob {
+        id: JobId::drawn(ports.clock.now(), &*ports.entropy),
+        owner: who.clone(),
+        lane: lane.clone(),
+        priority: task.priority,
+        delay: task.delay,
+        deadline: Some(task.deadline.unwrap_or(ports.policy.deadline)),
+        retain: ports.policy.retain,
+        attempts_max: ports.policy.attempts_max,
+        lost_max: ports.policy.lost_max,
+        idempotency_key: task.idempotency_key,
+        request_digest: request_digest(who, &body.task, task.priority)?,
+        body: Arc::new(body),
+    };
+    let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&new))).await?;
+    match answers.pop() {
+        Some(Enqueued::Ok { .. }) => {
+            ports.tell(new.id, who, EventKind::Queued).await;
+            Ok(Submitted { job: stored(ports, new.id).await?, duplicate: false })
+        },
+        // A repeated store call finds its own job: that is no duplicate to the caller.
+        Some(Enqueued::Duplicate { job, .. }) => {
+            Ok(Submitted { job: stored(ports, job).await?, duplicate: job != new.id })
+        },
+        Some(Enqueued::Conflict { job }) => Err(EngineError::Conflict { job }),
+        Some(Enqueued::Full { limit }) => Err(EngineError::Full { lane, limit }),
+        None => Err(StoreError::new(StoreErrorKind::Corrupt, "job store", "answered no entry for one job").into()),
+    }
+}
+
+/// Ranks the need over what is known, after servers that were never connected had their bounded chance.
+pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> Result<Route, EngineError> {
+    let named = need.tool.as_ref();
+    if let Some(tool) = named
+        && !servers.contains(tool.server())
+    {
+        let known: Vec<_> = servers.statuses().into_iter().map(|s| s.name.to_string()).collect();
+        let mend = format!("server `{}` is not configured; known servers: {}", tool.server(), known.join(", "));
+        return Err(InvalidTask::new("tool", mend).into());
+    }
+    servers.discover(named.map(crate::id::CapabilityId::server), ports.policy.discover_wait).await;
+    let catalog = servers.catalog();
+    if let Some(tool) = named
+        && catalog.get(tool).is_none()
+    {
+        let status = servers.statuses().into_iter().find(|s| s.name == *tool.server());
+        let mend = match status.and_then(|s| s.last_failure) {
+            Some(failure) => format!("server `{}` is down: {failure}", tool.server()),
+            None => format!("server `{}` has no tool `{}`; GET /api/tools lists what there is", tool.server(), tool.tool()),
+        };
+        return Err(InvalidTask::new("tool", mend).into());
+    }
+    Ok(ports.matcher.rank(need, &catalog).await?)
+}
+
+async fn stored(ports: &Ports, id: JobId) -> Result<Job, EngineError> {
+    ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })
+}
+
+/// Two requests are the same when the same caller asks the same on the same terms.
+fn request_digest(who: &Principal, task: &TaskRecord, priority: u8) -> Result<Digest, EngineError> {
+    let text = serde_json::to_vec(&(who, task, priority))
+        .map_err(|error| InvalidTask::new("input", format!("cannot be written as JSON: {error}")))?;
+    Ok(Digest::of(&text))
+}
+
+/// Answers must be an object whose keys are among those that are asked for; partial answers are refused, so that nothing is guessed.
+pub(super) fn check_answer(requests: &[InputRequest], answer: &Answer) -> Result<(), EngineError> {
+    let asked: BTreeSet<&str> = requests.iter().map(|r| r.key.as_str()).collect();
+    let wanted = || asked.iter().copied().collect::<Vec<_>>().join(", ");
+    let Ok(Value::Object(given)) = serde_json::from_str::<Value>(&answer.responses) else {
+        return Err(InvalidTask::new("responses", format!("must be an object with the keys {}", wanted())).into());
+    };
+    if let Some(unknown) = given.keys().find(|key| !asked.contains(key.as_str())) {
+        return Err(InvalidTask::new("responses", format!("`{unknown}` is not asked for; the keys are {}", wanted())).into());
+    }
+    if let Some(missing) = asked.iter().find(|key| !given.contains_key(**key)) {
+        return Err(InvalidTask::new("responses", format!("`{missing}` is missing; the keys are {}", wanted())).into());
+    }
+    Ok(())
+}
+
+/// Asks the far side to stop what a cancelled job left behind; best effort, in the background.
+pub(super) fn stop_remote(servers: &Arc<Servers>, job: &Job, checkpoint: &Checkpoint) {
+    let Some(candidate) = job.body.route.candidates.get(usize::from(job.head.candidate)) else { return };
+    let (servers, checkpoint) = (Arc::clone(servers), checkpoint.clone());
+    let (server, id) = (candidate.capability.server().clone(), job.head.id);
+    tokio::spawn(async move {
+        let stopped = match servers.transport(&server).await {
+            Ok(transport) => transport.cancel(&checkpoint).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = stopped {
+            tracing::info!(job = %id, %server, %error, "remote work not cancelled");
+        }
+    });
+}

@@ -1,0 +1,298 @@
+//! The loop that serves jobs: lease what there are free slots for, keep the leases alive, maintain the store, and drain.
+//!
+//! A worker that cannot show that it still holds a lease stops that job by itself. Any number of workers may share one store.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    dispatch::{Dispatch, Hold},
+    ports::Ports,
+    servers::Servers,
+};
+use crate::{
+    event::EventKind,
+    id::{JobId, Lane, WorkerId},
+    queue::{Heartbeat, JobError, JobErrorCode, JobState, LEASE_BATCH_MAX, LeaseRequest, Leased, Maintained},
+};
+
+/// Longest sleep of an idle worker, in seconds: a missed wake-up costs no more than this.
+const IDLE_S_MAX: u64 = 5;
+/// Pause after a store failed, in milliseconds.
+const STORE_PAUSE_MS: u64 = 500;
+/// Most moves of one maintenance round.
+const MAINTAIN_BUDGET: NonZeroU16 = NonZeroU16::new(100).expect("not zero");
+/// Maintenance rounds between two removals of expired results.
+const PRUNE_EVERY_ROUNDS: u32 = 60;
+/// How long a drain waits, after calls were cut off, for their jobs to be given back, in seconds.
+const GIVE_BACK_S_MAX: u64 = 10;
+
+/// How a worker works.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WorkerOptions {
+    /// Lanes to serve, the first first.
+    pub lanes: Vec<Lane>,
+    /// Most jobs at a time.
+    pub concurrency: u16,
+    /// Pause between maintenance rounds.
+    pub maintain_every: Duration,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            lanes: vec![Lane::light(), Lane::heavy()],
+            concurrency: 16,
+            maintain_every: Duration::from_secs(1),
+        }
+    }
+}
+
+impl WorkerOptions {
+    /// Serving these lanes.
+    #[must_use]
+    pub fn with_lanes(mut self, lanes: Vec<Lane>) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// Serving this many jobs at a time.
+    #[must_use]
+    pub const fn with_concurrency(mut self, concurrency: u16) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+}
+
+/// A running worker. Dropping it cuts its calls off and gives their jobs back in the background; [`drain`](Self::drain) waits for them.
+#[derive(Debug)]
+pub struct Worker {
+    stop: CancellationToken,
+    cut: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(super) fn start(ports: Arc<Ports>, servers: Arc<Servers>, options: WorkerOptions) -> Self {
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let crew = Arc::new(Crew {
+            id: WorkerId::fresh(&*ports.entropy),
+            ports,
+            servers,
+            options,
+            holds: Mutex::default(),
+            stop: stop.clone(),
+            cut: cut.clone(),
+        });
+        let task = tokio::spawn(async move { crew.run().await });
+        Self { stop, cut, task: Some(task) }
+    }
+
+    /// Takes no more jobs, waits up to `grace` for those at hand, then cuts the rest off and gives them back: that costs no attempt.
+    pub async fn drain(mut self, grace: Duration) {
+        self.stop.cancel();
+        let Some(mut task) = self.task.take() else { return };
+        if tokio::time::timeout(grace, &mut task).await.is_ok() {
+            return;
+        }
+        self.cut.cancel();
+        if tokio::time::timeout(Duration::from_secs(GIVE_BACK_S_MAX), &mut task).await.is_err() {
+            tracing::error!("jobs were not given back in time; their leases will run out");
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.cut.cancel();
+    }
+}
+
+/// What the loops of one worker share.
+struct Crew {
+    ports: Arc<Ports>,
+    servers: Arc<Servers>,
+    id: WorkerId,
+    options: WorkerOptions,
+    /// Short sections, never held over an await.
+    holds: Mutex<BTreeMap<JobId, Arc<Hold>>>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Crew {
+    async fn run(self: Arc<Self>) {
+        let background = CancellationToken::new();
+        let _ends_background = background.clone().drop_guard();
+        for part in [tokio::spawn(Self::beat(Arc::clone(&self), background.clone())),
+            tokio::spawn(Self::maintain(Arc::clone(&self), background.clone()))]
+        {
+            // They end with `background`; nothing is to be joined.
+            drop(part);
+        }
+        let mut jobs = JoinSet::new();
+        let mut request = 0;
+        while !self.stop.is_cancelled() {
+            while jobs.try_join_next().is_some() {}
+            let free = usize::from(self.options.concurrency.max(1)).saturating_sub(jobs.len());
+            if free == 0 {
+                tokio::select! {
+                    biased;
+                    _ = jobs.join_next() => {},
+                    () = self.stop.cancelled() => {},
+                }
+                continue;
+            }
+            request += 1;
+            let wait = match self.lease(request, free).await {
+                Ok((leased, _)) if !leased.is_empty() => {
+                    for (hold, leased) in leased {
+                        let crew = Arc::clone(&self);
+                        jobs.spawn(async move { crew.serve(hold, leased).await });
+                    }
+                    continue;
+                },
+                Ok((_, next_due)) => next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX)),
+                Err(pause) => {
+                    tokio::select! {
+                        biased;
+                        () = tokio::time::sleep(pause) => {},
+                        () = self.stop.cancelled() => {},
+                    }
+                    continue;
+                },
+            };
+            tokio::select! {
+                biased;
+                () = self.ports.jobs.wait_ready(&self.options.lanes, wait) => {},
+                () = self.stop.cancelled() => {},
+            }
+        }
+        while jobs.join_next().await.is_some() {}
+    }
+
+    #[expect(clippy::type_complexity, reason = "a pair that lives for three lines")]
+    async fn lease(
+        &self,
+        request: u64,
+        free: usize,
+    ) -> Result<(Vec<(Arc<Hold>, Leased)>, Option<Duration>), Duration> {
+        let asked = Instant::now();
+        let want = LeaseRequest {
+            lanes: self.options.lanes.clone(),
+            max: u16::try_from(free).unwrap_or(u16::MAX).min(LEASE_BATCH_MAX),
+            visibility: self.ports.policy.visibility,
+            worker: self.id.clone(),
+            request,
+            nonce: self.ports.entropy.next_u64(),
+        };
+        let batch = match self.ports.jobs.lease(&want).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                tracing::warn!(%error, "no lease");
+                return Err(Duration::from_millis(STORE_PAUSE_MS).mul_f64(0.5 + self.ports.entropy.unit()));
+            },
+        };
+        let until = asked + self.ports.policy.visibility;
+        let leased = batch.jobs.into_iter().map(|leased| (Arc::new(Hold::new(leased.key, until)), leased)).collect();
+        Ok((leased, batch.next_due))
+    }
+
+    async fn serve(&self, hold: Arc<Hold>, leased: Leased) {
+        let id = leased.key.job;
+        self.with_holds(|holds| holds.insert(id, Arc::clone(&hold)));
+        let (ports, servers) = (Arc::clone(&self.ports), Arc::clone(&self.servers));
+        let dispatch = Dispatch::new(ports, servers, Arc::clone(&hold), leased, self.cut.clone());
+        dispatch.run().await;
+        // A lost job may have been leased again by this very worker: only the own hold is taken out.
+        self.with_holds(|holds| {
+            if holds.get(&id).is_some_and(|held| held.key == hold.key) {
+                holds.remove(&id);
+            }
+        });
+    }
+
+    /// Keeps the leases alive.
+    async fn beat(self: Arc<Self>, end: CancellationToken) {
+        let visibility = self.ports.policy.visibility;
+        while end.run_until_cancelled(tokio::time::sleep(self.ports.policy.heartbeat)).await.is_some() {
+            let holds: Vec<Arc<Hold>> = self.with_holds(|holds| holds.values().map(Arc::clone).collect());
+            for batch in holds.chunks(usize::from(LEASE_BATCH_MAX)) {
+                let asked = Instant::now();
+                let beats: Vec<_> = batch.iter().map(|hold| Heartbeat { lease: hold.key, progress: None }).collect();
+                match self.ports.jobs.heartbeat(&beats, visibility).await {
+                    Ok(answers) => batch.iter().zip(&answers).for_each(|(hold, beat)| hold.beat(beat, asked, visibility)),
+                    // Each job stops by itself when its lease can no longer be shown to be held.
+                    Err(error) => tracing::warn!(%error, "no heartbeat"),
+                }
+            }
+        }
+    }
+
+    /// Promotes, reclaims, ends and removes; tells of it.
+    async fn maintain(self: Arc<Self>, end: CancellationToken) {
+        let mut rounds = 0_u32;
+        loop {
+            let pause = self.options.maintain_every.mul_f64(0.75 + 0.5 * self.ports.entropy.unit());
+            if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+            match self.ports.jobs.maintain(MAINTAIN_BUDGET).await {
+                Ok(done) => self.tell(done).await,
+                Err(error) => tracing::warn!(%error, "no maintenance"),
+            }
+            rounds = rounds.wrapping_add(1);
+            if rounds.is_multiple_of(PRUNE_EVERY_ROUNDS)
+                && let Err(error) = self.ports.results.prune(self.ports.clock.now(), MAINTAIN_BUDGET).await
+            {
+                tracing::warn!(%error, "expired results not removed");
+            }
+        }
+    }
+
+    async fn tell(&self, done: Maintained) {
+        for (id, state) in done.reclaimed {
+            self.tell_ended(id, state).await;
+        }
+        for id in done.expired {
+            self.tell_ended(id, JobState::Dead).await;
+        }
+        for (id, pointer) in done.removed {
+            if let Some(pointer) = pointer
+                && let Err(error) = self.ports.results.delete(&pointer).await
+            {
+                tracing::warn!(job = %id, %error, "result of a removed job stays");
+            }
+        }
+    }
+
+    async fn tell_ended(&self, id: JobId, state: JobState) {
+        let Ok(Some(job)) = self.ports.jobs.get(id).await else { return };
+        let lost = || JobError::new(JobErrorCode::Lost, "the worker was lost");
+        let kind = match state {
+            JobState::Dead => EventKind::Failed { error: job.head.error.clone().unwrap_or_else(lost) },
+            JobState::Cancelled => {
+                EventKind::Cancelled { reason: job.head.cancel_reason.clone().unwrap_or_default() }
+            },
+            _ => EventKind::Retrying { error: lost(), delay_ms: 0 },
+        };
+        self.ports.tell_of(&job.head, kind).await;
+    }
+
+    fn with_holds<T>(&self, f: impl FnOnce(&mut BTreeMap<JobId, Arc<Hold>>) -> T) -> T {
+        f(&mut self.holds.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,213 @@
+//! The inverted index of one catalogue snapshot: for each term the tools that have it, with what it adds to their score, ready made.
+//!
+//! Built once, never changed. Knows terms and numbers of tools; what a need asks is the query's part.
+
+use std::{collections::HashMap, ops::Range};
+
+use serde_json::Value;
+
+use super::{
+    fields::{Counts, FIELDS, Field, Lengths, field_share, texts, weigh},
+    tokens::{Kind, tokens},
+    words::Words,
+};
+use crate::matching::{Capability, Catalog, schema::Outline};
+
+/// A term in a tool.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Posting {
+    /// Which tool: its place in the catalogue.
+    pub tool: u32,
+    /// What the term adds to its score.
+    pub weight: f32,
+}
+
+/// The index of one snapshot.
+#[derive(Debug)]
+pub(super) struct Index {
+    catalog: Catalog,
+    /// Sorted; the place of a term is its number.
+    terms: Vec<Box<str>>,
+    /// Where the postings of a term begin; one more than terms.
+    starts: Vec<usize>,
+    /// By term, then by tool.
+    postings: Vec<Posting>,
+    /// Beside `postings`: needed only to say reasons.
+    counts: Vec<Counts>,
+    /// By tool.
+    lengths: Vec<Lengths>,
+    /// By tool.
+    outlines: Vec<Outline>,
+    /// By tool: a number that tools of one server's terms share.
+    groups: Vec<u32>,
+    group_count: usize,
+}
+
+/// What is gathered before terms have their final order.
+#[derive(Default)]
+struct Gathered {
+    /// Stem to its number in order of appearance.
+    numbers: HashMap<String, u32>,
+    /// Token to the number of its stem and whether it is grammar, so that a token is stemmed once.
+    known: HashMap<String, (u32, bool)>,
+    lists: Vec<Vec<(u32, Counts)>>,
+}
+
+impl Gathered {
+    fn number(&mut self, token: &str, words: &Words) -> (u32, bool) {
+        if let Some(known) = self.known.get(token) {
+            return *known;
+        }
+        let stem = words.stem(token);
+        let number = match self.numbers.get(stem.as_ref()) {
+            Some(number) => *number,
+            None => {
+                let next = u32::try_from(self.lists.len()).expect("a term takes more than a byte of a catalogue in memory");
+                self.lists.push(Vec::new());
+                self.numbers.insert(stem.into_owned(), next);
+                next
+            }
+        };
+        let known = (number, words.is_stop(token));
+        self.known.insert(token.to_owned(), known);
+        known
+    }
+}
+
+impl Index {
+    pub(super) fn build(catalog: &Catalog, words: &Words) -> Self {
+        let tools = catalog.capabilities();
+        let mut gathered = Gathered::default();
+        let mut lengths = Vec::with_capacity(tools.len());
+        let mut outlines = Vec::with_capacity(tools.len());
+        let mut groups = Vec::with_capacity(tools.len());
+        let mut group_numbers = HashMap::new();
+        let mut occurrences: Vec<(u32, Field)> = Vec::new();
+        for (tool, capability) in (0_u32..).zip(tools) {
+            let schema: Value = capability.input_schema.view().unwrap_or_default();
+            occurrences.clear();
+            let mut words_of = Lengths::default();
+            texts(capability, &schema, |field, text| {
+                tokens(text, |token, kind| {
+                    let (number, stop) = gathered.number(token, words);
+                    if stop && !field.keeps_stop_words() {
+                        return;
+                    }
+                    occurrences.push((number, field));
+                    // A compound is counted once, by its parts.
+                    if kind == Kind::Word {
+                        words_of[field.at()] = words_of[field.at()].saturating_add(1);
+                    }
+                });
+            });
+            for (number, field) in &occurrences {
+                let list = &mut gathered.lists[*number as usize];
+                if list.last().is_none_or(|(last, _)| *last != tool) {
+                    list.push((tool, [0; FIELDS]));
+                }
+                let (_, counts) = list.last_mut().expect("an entry was just seen to");
+                counts[field.at()] = counts[field.at()].saturating_add(1);
+            }
+            lengths.push(words_of);
+            outlines.push(Outline::of(&schema));
+            let next = group_numbers.len();
+            let group = *group_numbers.entry(std::sync::Arc::as_ptr(&capability.terms)).or_insert(next);
+            groups.push(u32::try_from(group).expect("no more groups than tools"));
+        }
+        Self::ordered(catalog.clone(), gathered, lengths, outlines, groups, group_numbers.len())
+    }
+
+    fn ordered(
+        catalog: Catalog,
+        gathered: Gathered,
+        lengths: Vec<Lengths>,
+        outlines: Vec<Outline>,
+        groups: Vec<u32>,
+        group_count: usize,
+    ) -> Self {
+        let mut lists = gathered.lists;
+        let mut order: Vec<(String, u32)> = gathered.numbers.into_iter().collect();
+        order.sort_unstable();
+        // Grammar words seen only where they do not count have no postings.
+        order.retain(|(_, number)| !lists[*number as usize].is_empty());
+        let total = lists.iter().map(Vec::len).sum();
+        let (mut postings, mut counts) = (Vec::with_capacity(total), Vec::with_capacity(total));
+        let mut starts = Vec::with_capacity(order.len() + 1);
+        let mut terms = Vec::with_capacity(order.len());
+        for (term, number) in order {
+            let list = std::mem::take(&mut lists[number as usize]);
+            starts.push(postings.len());
+            terms.push(term.into_boxed_str());
+            for (tool, of) in &list {
+                let weight = weigh(of, &lengths[*tool as usize], list.len());
+                postings.push(Posting { tool: *tool, weight });
+                counts.push(*of);
+            }
+        }
+        starts.push(postings.len());
+        Self { catalog, terms, starts, postings, counts, lengths, outlines, groups, group_count }
+    }
+
+    /// The revision of the snapshot it was built from.
+    pub(super) const fn revision(&self) -> u64 {
+        self.catalog.revision()
+    }
+
+    /// Number of tools.
+    pub(super) fn tools(&self) -> usize {
+        self.lengths.len()
+    }
+
+    pub(super) fn capability(&self, tool: u32) -> &Capability {
+        &self.catalog.capabilities()[tool as usize]
+    }
+
+    pub(super) fn outline(&self, tool: u32) -> &Outline {
+        &self.outlines[tool as usize]
+    }
+
+    /// A number below [`Self::group_count`] that tools with the same terms of server share.
+    pub(super) fn group(&self, tool: u32) -> u32 {
+        self.groups[tool as usize]
+    }
+
+    pub(super) const fn group_count(&self) -> usize {
+        self.group_count
+    }
+
+    /// The number of a term.
+    pub(super) fn term(&self, stem: &str) -> Option<u32> {
+        let at = self.terms.binary_search_by(|t| t.as_ref().cmp(stem)).ok()?;
+        u32::try_from(at).ok()
+    }
+
+    /// The terms that begin with `prefix`, with their numbers.
+    pub(super) fn terms_from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (u32, &'a str)> {
+        let first = self.terms.partition_point(|t| t.as_ref() < prefix);
+        let numbered = (u32::try_from(first).unwrap_or(u32::MAX)..).zip(&self.terms[first..]);
+        numbered.map(|(number, t)| (number, t.as_ref())).take_while(move |(_, t)| t.starts_with(prefix))
+    }
+
+    fn range(&self, term: u32) -> Range<usize> {
+        self.starts[term as usize]..self.starts[term as usize + 1]
+    }
+
+    /// The tools that have a term, in their order.
+    pub(super) fn postings(&self, term: u32) -> &[Posting] {
+        &self.postings[self.range(term)]
+    }
+
+    /// What a term adds to the score of a tool, and how that is shared among the fields it stands in.
+    pub(super) fn shares(&self, term: u32, tool: u32) -> Option<(f32, [f32; FIELDS])> {
+        let at = self.postings(term).binary_search_by_key(&tool, |p| p.tool).ok()? + self.starts[term as usize];
+        let (counts, lengths) = (&self.counts[at], &self.lengths[tool as usize]);
+        let shares = Field::ALL.map(|f| field_share(f, counts, lengths));
+        let sum: f32 = shares.iter().sum();
+        Some((self.postings[at].weight, shares.map(|s| s / sum)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn text_of(&self, term: u32) -> &str {
+        &self.terms[term as usize]
+    }
+}

@@ -1,0 +1,205 @@
+//! Scores every tool that a query touches and keeps the few best, on scratch memory that is used again.
+//!
+//! A query allocates nothing that grows with the catalogue once the pool is warm, and clears only what it wrote.
+
+use std::{cmp::Ordering, sync::Mutex};
+
+use super::{
+    index::Index,
+    query::{Query, Role},
+};
+
+/// Scratch memories kept for use again.
+const POOL_MAX: usize = 64;
+/// Scores looked at in one step of a scan.
+const LANES: usize = 16;
+
+/// A tool with its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Scored {
+    pub tool: u32,
+    pub score: f32,
+}
+
+impl Scored {
+    /// Better first; of equals the one that comes first in the catalogue.
+    pub(super) fn rank(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.tool.cmp(&other.tool))
+    }
+}
+
+/// The best few, best first.
+#[derive(Debug, Default)]
+pub(super) struct Top {
+    items: Vec<Scored>,
+    max: usize,
+    /// What a score must reach.
+    floor: f32,
+}
+
+impl Top {
+    fn reset(&mut self, max: usize) {
+        self.items.clear();
+        self.max = max;
+        self.floor = f32::MIN_POSITIVE;
+    }
+
+    fn offer(&mut self, new: Scored) {
+        if new.score < self.floor {
+            return;
+        }
+        let at = self.items.partition_point(|known| known.rank(&new).is_lt());
+        if at == self.max {
+            return;
+        }
+        self.items.truncate(self.max - 1);
+        self.items.insert(at, new);
+        if self.items.len() == self.max {
+            self.floor = self.items[self.max - 1].score;
+        }
+    }
+
+    pub(super) fn items(&self) -> &[Scored] {
+        &self.items
+    }
+}
+
+/// Whether a group of tools can serve at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Fit {
+    #[default]
+    Unknown,
+    Fits,
+    Unfit,
+}
+
+/// Memory of one search.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// By tool; all zero between searches.
+    scores: Vec<f32>,
+    touched: Vec<u32>,
+    groups: Vec<Fit>,
+    /// The best that fit.
+    pub best: Top,
+    /// The best that a hard filter keeps out.
+    pub unfit: Top,
+}
+
+impl Scratch {
+    /// Finds the `best_max` best tools, and with a filter the `unfit_max` best whose group it refuses.
+    ///
+    /// `fits` is asked at most once a group, with one tool of it.
+    pub(super) fn search(
+        &mut self,
+        query: &Query,
+        index: &Index,
+        (best_max, unfit_max): (usize, usize),
+        fits: Option<&dyn Fn(u32) -> bool>,
+    ) {
+        self.best.reset(best_max);
+        self.unfit.reset(unfit_max);
+        if self.scores.len() < index.tools() {
+            self.scores.resize(index.tools(), 0.0);
+        }
+        let content = query.terms.iter().filter(|t| t.role == Role::Content);
+        let reach: usize = content.map(|t| index.postings(t.term).len()).sum();
+        // Noting what is touched costs more than a look at every tool when many are touched.
+        let dense = reach > index.tools() / 4;
+        self.add(query, index, dense);
+        let Some(fits) = fits else {
+            self.collect(index, dense, |best, _, scored| best.offer(scored));
+            return;
+        };
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.clear();
+        groups.resize(index.group_count(), Fit::Unknown);
+        self.collect(index, dense, |best, unfit, scored| {
+            let fit = &mut groups[index.group(scored.tool) as usize];
+            if *fit == Fit::Unknown {
+                *fit = if fits(scored.tool) { Fit::Fits } else { Fit::Unfit };
+            }
+            if *fit == Fit::Fits { best.offer(scored) } else { unfit.offer(scored) }
+        });
+        self.groups = groups;
+    }
+
+    fn add(&mut self, query: &Query, index: &Index, dense: bool) {
+        let scores = &mut self.scores[..index.tools()];
+        self.touched.clear();
+        for t in &query.terms {
+            let postings = index.postings(t.term);
+            match (t.role, dense) {
+                (Role::Content, true) => {
+                    for p in postings {
+                        scores[p.tool as usize] += p.weight * t.weight;
+                    }
+                }
+                (Role::Content, false) => {
+                    for p in postings {
+                        let score = &mut scores[p.tool as usize];
+                        if *score == 0.0 {
+                            self.touched.push(p.tool);
+                        }
+                        *score += p.weight * t.weight;
+                    }
+                }
+                (Role::Support, _) => {
+                    for p in postings {
+                        let score = &mut scores[p.tool as usize];
+                        if *score != 0.0 {
+                            *score += p.weight * t.weight;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Offers every touched tool and clears its score.
+    fn collect(&mut self, index: &Index, dense: bool, mut offer: impl FnMut(&mut Top, &mut Top, Scored)) {
+        let (best, unfit) = (&mut self.best, &mut self.unfit);
+        if !dense {
+            for tool in &self.touched {
+                let score = std::mem::take(&mut self.scores[*tool as usize]);
+                offer(best, unfit, Scored { tool: *tool, score });
+            }
+            return;
+        }
+        let scores = &mut self.scores[..index.tools()];
+        let mut first = 0_u32;
+        for block in scores.chunks(LANES) {
+            let floor = if unfit.max == 0 || unfit.floor > best.floor { best.floor } else { unfit.floor };
+            if block.iter().fold(0.0_f32, |a, b| a.max(*b)) >= floor {
+                for (tool, score) in (first..).zip(block) {
+                    if *score > 0.0 {
+                        offer(best, unfit, Scored { tool, score: *score });
+                    }
+                }
+            }
+            first += LANES as u32;
+        }
+        scores.fill(0.0);
+    }
+}
+
+/// Scratch memories between searches.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<Vec<Scratch>>);
+
+impl Pool {
+    /// Runs `work` with a scratch memory. One that `work` panics with is not used again.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+        let mut scratch = self.lock().pop().unwrap_or_default();
+        let done = work(&mut scratch);
+        let mut kept = self.lock();
+        if kept.len() < POOL_MAX {
+            kept.push(scratch);
+        }
+        done
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

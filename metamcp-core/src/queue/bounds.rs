@@ -1,0 +1,86 @@
+//! What every store refuses as `Invalid` before it changes anything: batches, names and texts over their documented bounds.
+
+use super::{
+    job::{CHECKPOINT_BYTES_MAX, Checkpoint, NewJob},
+    lease::{LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Nack, NackHow},
+};
+use crate::{
+    error::{StoreError, StoreErrorKind, StoreResult},
+    id::Lane,
+};
+
+/// The highest priority of a job.
+pub const PRIORITY_MAX: u8 = 9;
+
+fn refuse_unless(holds: bool, store: &'static str, why: impl FnOnce() -> String) -> StoreResult<()> {
+    if holds { Ok(()) } else { Err(StoreError::new(StoreErrorKind::Invalid, store, why())) }
+}
+
+/// Checks the length of a batch.
+///
+/// # Errors
+/// `Invalid` above [`LEASE_BATCH_MAX`] entries.
+pub fn check_batch(store: &'static str, entries: usize) -> StoreResult<()> {
+    refuse_unless(entries <= usize::from(LEASE_BATCH_MAX), store, || {
+        format!("{entries} entries in one call, split them into calls of at most {LEASE_BATCH_MAX}")
+    })
+}
+
+/// Checks new jobs.
+///
+/// # Errors
+/// `Invalid` for too many, a priority above [`PRIORITY_MAX`], or a job that may never be attempted or lost.
+pub fn check_new(store: &'static str, jobs: &[NewJob]) -> StoreResult<()> {
+    check_batch(store, jobs.len())?;
+    for job in jobs {
+        refuse_unless(job.priority <= PRIORITY_MAX, store, || {
+            format!("job {}: priority {} is not within 0 to {PRIORITY_MAX}", job.id, job.priority)
+        })?;
+        refuse_unless(job.attempts_max > 0 && job.lost_max > 0, store, || {
+            format!("job {}: attempts_max and lost_max must be at least 1", job.id)
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks a wish for work.
+///
+/// # Errors
+/// `Invalid` for more than [`LEASE_BATCH_MAX`] jobs or [`LANES_MAX`] lanes, or a lease that would be over at once.
+pub fn check_lease(store: &'static str, want: &LeaseRequest) -> StoreResult<()> {
+    check_batch(store, usize::from(want.max))?;
+    check_lanes(store, &want.lanes)?;
+    refuse_unless(want.visibility.as_millis() > 0, store, || "visibility must be at least 1 millisecond".to_owned())
+}
+
+/// Checks the number of lanes.
+///
+/// # Errors
+/// `Invalid` above [`LANES_MAX`].
+pub fn check_lanes(store: &'static str, lanes: &[Lane]) -> StoreResult<()> {
+    refuse_unless(lanes.len() <= LANES_MAX, store, || {
+        format!("{} lanes in one call, name at most {LANES_MAX}", lanes.len())
+    })
+}
+
+/// Checks a checkpoint.
+///
+/// # Errors
+/// `Invalid` above [`CHECKPOINT_BYTES_MAX`].
+pub fn check_checkpoint(store: &'static str, at: &Checkpoint) -> StoreResult<()> {
+    refuse_unless(at.text.len() <= CHECKPOINT_BYTES_MAX, store, || {
+        format!("a checkpoint of {} bytes, keep it to {CHECKPOINT_BYTES_MAX}", at.text.len())
+    })
+}
+
+/// Checks jobs that are given back.
+///
+/// # Errors
+/// `Invalid` for too many, or a checkpoint that is too large.
+pub fn check_nacks(store: &'static str, back: &[Nack]) -> StoreResult<()> {
+    check_batch(store, back.len())?;
+    back.iter().try_for_each(|nack| match &nack.how {
+        NackHow::Park { checkpoint, .. } => check_checkpoint(store, checkpoint),
+        NackHow::Fail { .. } | NackHow::Release { .. } => Ok(()),
+    })
+}

@@ -1,7 +1,0 @@
-//! placeholder
-/// placeholder
-#[derive(Debug)]
-pub struct Core;
-/// placeholder
-#[derive(Debug)]
-pub struct Change;

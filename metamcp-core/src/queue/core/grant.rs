@@ -1,0 +1,130 @@
+//! Giving out leases and keeping them alive.
+//!
+//! A lease call whose reply was lost is asked again with the same worker and request: it gets the same grants, as far as they are still
+//! held, and never further jobs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Core, lane::LaneQueue};
+use crate::{
+    id::{JobId, Lane, WorkerId},
+    queue::{
+        job::{JobErrorCode, JobHead, JobState},
+        lease::{Beat, Heartbeat, LEASE_BATCH_MAX, LeaseKey, LeaseRequest},
+    },
+    time::Timestamp,
+};
+
+/// Most jobs that one lease call promotes or ends on its way to those it grants.
+const LEASE_SIDE_MOVES_MAX: u32 = 512;
+/// Workers whose last grants are remembered before those that hold nothing any more are forgotten.
+const GRANTS_KEPT_MIN: usize = 256;
+
+/// What a lease call gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The leased jobs, in the order they were taken. Their heads hold the keys.
+    pub jobs: Vec<JobId>,
+    /// How long until something more may be leased: zero when it may be now, `None` when nothing waits that time alone would bring.
+    pub next_due: Option<Duration>,
+}
+
+/// The last grants of each worker.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    by_worker: BTreeMap<WorkerId, (u64, Vec<LeaseKey>)>,
+    prune_at: usize,
+}
+
+impl Core {
+    /// Takes ready jobs, promoting on the way what is due.
+    pub fn lease(&mut self, now: Timestamp, want: &LeaseRequest) -> Granted {
+        let jobs = self.replay(want).unwrap_or_else(|| self.grant(now, want));
+        Granted { next_due: self.next_due(&want.lanes, now), jobs }
+    }
+
+    /// Extends a lease. Emits no change: a heartbeat is not worth persisting, and after a crash every lease is over anyway.
+    pub fn heartbeat(&mut self, now: Timestamp, beat: &Heartbeat, extend: Duration) -> Beat {
+        if !self.holds(beat.lease) {
+            return Beat::Lost;
+        }
+        let Some(head) = self.jobs.get_mut(&beat.lease.job) else { return Beat::Lost };
+        self.index.remove(head);
+        head.lease_until = Some(now + extend);
+        if beat.progress.is_some() {
+            head.progress.clone_from(&beat.progress);
+        }
+        self.index.add(head);
+        head.cancel_reason.clone().map_or(Beat::Ok, |reason| Beat::CancelAsked { reason })
+    }
+
+    fn replay(&self, want: &LeaseRequest) -> Option<Vec<JobId>> {
+        let (request, keys) = self.grants.by_worker.get(&want.worker)?;
+        (*request == want.request).then(|| keys.iter().filter(|key| self.holds(**key)).map(|key| key.job).collect())
+    }
+
+    fn grant(&mut self, now: Timestamp, want: &LeaseRequest) -> Vec<JobId> {
+        let max = usize::from(want.max.min(LEASE_BATCH_MAX));
+        let mut side_moves = LEASE_SIDE_MOVES_MAX;
+        let mut jobs = Vec::new();
+        let mut keys = Vec::new();
+        for lane in &want.lanes {
+            if self.is_paused(lane) || jobs.len() == max {
+                continue;
+            }
+            self.promote_lane(lane, now, &mut side_moves);
+            while jobs.len() < max {
+                let Some(id) = self.index.lane(lane).and_then(LaneQueue::next) else { break };
+                let late = self.head(id).and_then(|head| head.deadline_at).is_some_and(|at| at <= now);
+                if late {
+                    if side_moves == 0 {
+                        break;
+                    }
+                    side_moves -= 1;
+                    self.expire(now, id, JobErrorCode::DeadlineExceeded);
+                    continue;
+                }
+                self.index.pay_turn(lane);
+                keys.extend(self.hand_out(now, id, want));
+                jobs.push(id);
+            }
+        }
+        if !keys.is_empty() {
+            self.remember(want, keys);
+        }
+        jobs
+    }
+
+    fn promote_lane(&mut self, lane: &Lane, now: Timestamp, side_moves: &mut u32) {
+        while *side_moves > 0 {
+            let Some(id) = self.index.lane(lane).and_then(|queue| queue.first_due(now)) else { return };
+            *side_moves -= 1;
+            self.promote(now, id);
+        }
+    }
+
+    fn hand_out(&mut self, now: Timestamp, id: JobId, want: &LeaseRequest) -> Option<LeaseKey> {
+        self.change(id, now, |head| {
+            head.state = JobState::Leased;
+            head.epoch += 1;
+            head.nonce = want.nonce;
+            head.worker = Some(want.worker.clone());
+            head.lease_until = Some(now + want.visibility);
+            head.lease_end = None;
+            head.started_at.get_or_insert(now);
+        })?;
+        self.head(id).map(JobHead::lease_key)
+    }
+
+    fn remember(&mut self, want: &LeaseRequest, keys: Vec<LeaseKey>) {
+        self.grants.by_worker.insert(want.worker.clone(), (want.request, keys));
+        if self.grants.by_worker.len() < self.grants.prune_at.max(GRANTS_KEPT_MIN) {
+            return;
+        }
+        let mut by_worker = std::mem::take(&mut self.grants.by_worker);
+        by_worker.retain(|_, (_, keys)| keys.iter().any(|key| self.holds(*key)));
+        // Twice what is left: the cost of looking through all is spread over as many new workers.
+        self.grants.prune_at = by_worker.len() * 2;
+        self.grants.by_worker = by_worker;
+    }
+}

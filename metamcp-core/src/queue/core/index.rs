@@ -1,0 +1,156 @@
+//! Everything that is derived from the heads: lanes, timers, idempotency keys. Each head is in it exactly once, by its state.
+//!
+//! A head must be removed as it was added: the caller removes it, changes it, and adds it again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::lane::LaneQueue;
+use crate::{
+    id::{JobId, Lane, TenantId},
+    queue::job::{JobHead, JobState},
+    time::Timestamp,
+};
+
+/// What time does to a job. In this order when several are due in the same instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Given up, unless somebody holds it.
+    Deadline,
+    /// The wait for an answer is over.
+    Input,
+    /// The lease is over.
+    Lease,
+    /// Delayed no more.
+    Due,
+    /// Kept no more.
+    Retain,
+}
+
+/// The timers that run for a head in its state.
+fn timers(head: &JobHead) -> impl Iterator<Item = (Timestamp, Timer)> {
+    let queued = matches!(head.state, JobState::Delayed | JobState::Ready | JobState::Input);
+    [
+        head.deadline_at.filter(|_| queued).map(|at| (at, Timer::Deadline)),
+        head.input_until.map(|at| (at, Timer::Input)),
+        head.lease_until.map(|at| (at, Timer::Lease)),
+        (head.state == JobState::Delayed).then_some((head.due_at, Timer::Due)),
+        head.finished_at.map(|at| (at + head.retain, Timer::Retain)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// The indexes over all heads.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    timers: BTreeSet<(Timestamp, Timer, JobId)>,
+    lanes: BTreeMap<Lane, LaneQueue>,
+    keys: BTreeMap<TenantId, HashMap<Box<str>, JobId>>,
+}
+
+impl Index {
+    /// Takes in a head.
+    pub(super) fn add(&mut self, head: &JobHead) {
+        self.timers.extend(timers(head).map(|(at, timer)| (at, timer, head.id)));
+        match self.lanes.get_mut(&head.lane) {
+            Some(queue) => queue.add(head),
+            None if matches!(head.state, JobState::Done | JobState::Cancelled) => {}
+            None => self.lanes.entry(head.lane.clone()).or_default().add(head),
+        }
+    }
+
+    /// Takes a head out, as it was added.
+    pub(super) fn remove(&mut self, head: &JobHead) {
+        for (at, timer) in timers(head) {
+            self.timers.remove(&(at, timer, head.id));
+        }
+        if let Some(queue) = self.lanes.get_mut(&head.lane) {
+            queue.remove(head);
+            if queue.is_blank() {
+                self.lanes.remove(&head.lane);
+            }
+        }
+    }
+
+    /// Takes in the idempotency key of a head, once in its life.
+    pub(super) fn bind_key(&mut self, head: &JobHead) {
+        if let Some(key) = &head.idempotency_key {
+            self.keys.entry(head.owner.tenant.clone()).or_default().insert(key.as_str().into(), head.id);
+        }
+    }
+
+    /// Frees the idempotency key of a head that is forgotten.
+    pub(super) fn free_key(&mut self, head: &JobHead) {
+        let Some(key) = &head.idempotency_key else { return };
+        let Some(keys) = self.keys.get_mut(&head.owner.tenant) else { return };
+        if keys.get(key.as_str()) == Some(&head.id) {
+            keys.remove(key.as_str());
+        }
+        if keys.is_empty() {
+            self.keys.remove(&head.owner.tenant);
+        }
+    }
+
+    /// The job that has the key.
+    pub(super) fn keyed(&self, tenant: &TenantId, key: &str) -> Option<JobId> {
+        self.keys.get(tenant)?.get(key).copied()
+    }
+
+    /// One lane; `None` stands for an empty one that is not paused.
+    pub(super) fn lane(&self, lane: &Lane) -> Option<&LaneQueue> {
+        self.lanes.get(lane)
+    }
+
+    /// The tenant at turn in the lane pays for the job it is about to get.
+    pub(super) fn pay_turn(&mut self, lane: &Lane) {
+        if let Some(queue) = self.lanes.get_mut(lane) {
+            queue.pay_turn();
+        }
+    }
+
+    /// Pauses or resumes a lane; answers whether that changed anything.
+    pub(super) fn pause(&mut self, lane: &Lane, paused: bool) -> bool {
+        if self.lane(lane).is_some_and(|queue| queue.paused) == paused {
+            return false;
+        }
+        let queue = self.lanes.entry(lane.clone()).or_default();
+        queue.paused = paused;
+        if queue.is_blank() {
+            self.lanes.remove(lane);
+        }
+        true
+    }
+
+    /// The earliest timer, if its time has come.
+    pub(super) fn first_timer(&self, now: Timestamp) -> Option<(Timer, JobId)> {
+        self.timers.first().filter(|(at, _, _)| *at <= now).map(|(_, timer, id)| (*timer, *id))
+    }
+
+    /// Compares with an index built anew from the heads.
+    pub(super) fn check<'a>(&self, heads: impl Iterator<Item = &'a JobHead>) -> Result<(), String> {
+        let mut anew = Self::default();
+        for head in heads {
+            anew.add(head);
+            anew.bind_key(head);
+        }
+        if self.timers != anew.timers {
+            return Err(format!("timers are {:?}, should be {:?}", self.timers, anew.timers));
+        }
+        if self.keys != anew.keys {
+            return Err(format!("idempotency keys are {:?}, should be {:?}", self.keys, anew.keys));
+        }
+        let lanes: BTreeSet<&Lane> = self.lanes.keys().chain(anew.lanes.keys()).collect();
+        let blank = LaneQueue::default();
+        for lane in lanes {
+            let queue = self.lanes.get(lane).unwrap_or(&blank);
+            let should = anew.lanes.get(lane).unwrap_or(&blank);
+            queue
+                .check(should)
+                .map_err(|what| format!("lane {lane}: {what} differ: {queue:?}, should be {should:?}"))?;
+            if queue.is_blank() && self.lanes.contains_key(lane) {
+                return Err(format!("lane {lane} is blank and kept"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! The queue as a pure state machine: every head of a job with the indexes over them, and one method for each legal move.
+//!
+//! No clock, no I/O, no randomness: time is an argument, and the same calls give the same heads. It is the in-memory store, the heart of the
+//! embedded one, and the model that other stores are compared with. Bodies of jobs are not here; persisting is the caller's, told by
+//! [`Core::take_changes`].
+
+mod admit;
+mod fenced;
+mod grant;
+mod index;
+mod lane;
+mod steer;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    time::Duration,
+};
+
+pub use self::{admit::Admission, grant::Granted};
+use self::{grant::Grants, index::Index};
+use super::{
+    job::{JobHead, JobState},
+    lease::{LaneCounts, LeaseKey},
+};
+use crate::{
+    id::{JobId, Lane, TenantId},
+    time::Timestamp,
+};
+
+/// Bounds and delays of a [`Core`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CoreLimits {
+    /// Most jobs, ready and delayed together, that one lane holds.
+    pub lane_jobs_max: u64,
+    /// Delay after the first lost lease; doubles with each further one.
+    pub lost_backoff_base: Duration,
+    /// Longest delay after a lost lease.
+    pub lost_backoff_max: Duration,
+}
+
+impl Default for CoreLimits {
+    fn default() -> Self {
+        Self {
+            lane_jobs_max: 1_000_000,
+            lost_backoff_base: Duration::from_secs(1),
+            lost_backoff_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is to be persisted after a move.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A head as it stands now; new or in place of the one before.
+    Put(Box<JobHead>),
+    /// The job is no longer kept.
+    Removed(JobId),
+    /// The lane is paused, or not any more.
+    Paused(Lane, bool),
+}
+
+/// The pure state machine of a durable queue.
+#[derive(Debug, Default)]
+pub struct Core {
+    limits: CoreLimits,
+    jobs: BTreeMap<JobId, Box<JobHead>>,
+    index: Index,
+    grants: Grants,
+    touched: BTreeSet<JobId>,
+    touched_lanes: BTreeMap<Lane, bool>,
+}
+
+impl Core {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(limits: CoreLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Takes in a stored head in any state, in place of one with the same id. Emits no change.
+    pub fn load(&mut self, head: JobHead) {
+        self.forget(head.id);
+        self.insert(head);
+    }
+
+    /// Takes in that a lane is paused. Emits no change.
+    pub fn load_paused(&mut self, lane: &Lane) {
+        self.index.pause(lane, true);
+    }
+
+    /// Forgets an ended job without a change: the caller keeps it elsewhere and may [`load`](Self::load) it again. Until then it is in no
+    /// count and no index here: its idempotency key, its retention and its place among the dead letters are the caller's. Answers false,
+    /// and keeps it, when the job has not ended, is unknown, or has a change that was not taken yet.
+    pub fn evict(&mut self, id: JobId) -> bool {
+        let ended = self.jobs.get(&id).is_some_and(|head| head.state.is_final());
+        let evicts = ended && !self.touched.contains(&id);
+        if evicts {
+            self.forget(id);
+        }
+        evicts
+    }
+
+    /// Whether the job is here.
+    #[must_use]
+    pub fn contains(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// The job that has the idempotency key.
+    #[must_use]
+    pub fn idempotent(&self, tenant: &TenantId, key: &str) -> Option<JobId> {
+        self.index.keyed(tenant, key)
+    }
+
+    /// One head.
+    #[must_use]
+    pub fn head(&self, id: JobId) -> Option<&JobHead> {
+        self.jobs.get(&id).map(Box::as_ref)
+    }
+
+    /// All heads, newest first by id.
+    pub fn heads(&self) -> impl Iterator<Item = &JobHead> {
+        self.jobs.values().rev().map(Box::as_ref)
+    }
+
+    /// The heads older than `before`, newest first by id.
+    pub fn heads_before(&self, before: JobId) -> impl Iterator<Item = &JobHead> {
+        self.jobs.range((Bound::Unbounded, Bound::Excluded(before))).rev().map(|(_, head)| head.as_ref())
+    }
+
+    /// How many jobs of the lane stand where. Cost does not grow with ended jobs.
+    #[must_use]
+    pub fn counts(&self, lane: &Lane, now: Timestamp) -> LaneCounts {
+        self.index.lane(lane).map(|queue| queue.counts(now)).unwrap_or_default()
+    }
+
+    /// Whether the lane is paused.
+    #[must_use]
+    pub fn is_paused(&self, lane: &Lane) -> bool {
+        self.index.lane(lane).is_some_and(|queue| queue.paused)
+    }
+
+    /// How long until a job of these lanes may be leased: zero when one may be now, `None` when none waits that time alone would bring.
+    /// Paused lanes do not count.
+    #[must_use]
+    pub fn next_due<'a>(&self, lanes: impl IntoIterator<Item = &'a Lane>, now: Timestamp) -> Option<Duration> {
+        let queues = lanes.into_iter().filter_map(|lane| self.index.lane(lane)).filter(|queue| !queue.paused);
+        queues.filter_map(|queue| queue.next_due(now)).min()
+    }
+
+    /// Takes what is to be persisted since the last time. A head that moved twice appears once, as it stands now.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let lanes =
+            std::mem::take(&mut self.touched_lanes).into_iter().map(|(lane, paused)| Change::Paused(lane, paused));
+        let heads = std::mem::take(&mut self.touched).into_iter().map(|id| match self.jobs.get(&id) {
+            Some(head) => Change::Put(head.clone()),
+            None => Change::Removed(id),
+        });
+        lanes.chain(heads).collect()
+    }
+
+    /// Drops what is to be persisted: for a caller that keeps nothing.
+    pub fn drop_changes(&mut self) {
+        self.touched.clear();
+        self.touched_lanes.clear();
+    }
+
+    /// Builds every index and count anew from the heads and compares.
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn check(&self) -> Result<(), String> {
+        for (id, head) in &self.jobs {
+            check_head(head).map_err(|what| format!("job {id}: {what}: {head:?}"))?;
+            if *id != head.id {
+                return Err(format!("job {id} stands under the id of {}", head.id));
+            }
+        }
+        self.index.check(self.heads())
+    }
+
+    fn insert(&mut self, head: JobHead) {
+        self.index.add(&head);
+        self.index.bind_key(&head);
+        self.jobs.insert(head.id, Box::new(head));
+    }
+
+    fn forget(&mut self, id: JobId) -> Option<Box<JobHead>> {
+        let head = self.jobs.remove(&id)?;
+        self.index.remove(&head);
+        self.index.free_key(&head);
+        Some(head)
+    }
+
+    /// Changes a head and everything that depends on it.
+    fn change(&mut self, id: JobId, now: Timestamp, edit: impl FnOnce(&mut JobHead)) -> Option<JobState> {
+        let head = self.jobs.get_mut(&id)?;
+        self.index.remove(head);
+        edit(head);
+        head.updated_at = now;
+        self.index.add(head);
+        self.touched.insert(id);
+        Some(head.state)
+    }
+
+    /// Whether `key` is the newest lease of its job, and still held.
+    fn holds(&self, key: LeaseKey) -> bool {
+        self.head(key.job).is_some_and(|head| head.state == JobState::Leased && head.lease_key() == key)
+    }
+}
+
+/// Ends a job. What went before (result, error, checkpoint) is the caller's.
+fn end(head: &mut JobHead, now: Timestamp, state: JobState) {
+    head.state = state;
+    head.finished_at = Some(now);
+    head.worker = None;
+    head.lease_until = None;
+    head.input_until = None;
+    head.requests = Vec::new();
+    head.answer = None;
+    head.progress = None;
+}
+
+/// Puts a job back into its queue.
+fn requeue(head: &mut JobHead, now: Timestamp, delay: Duration) {
+    head.due_at = now + delay;
+    head.state = if head.due_at > now { JobState::Delayed } else { JobState::Ready };
+    head.worker = None;
+    head.lease_until = None;
+    head.input_until = None;
+    head.requests = Vec::new();
+}
+
+/// What must be true of every head, whatever moves led to it.
+fn check_head(head: &JobHead) -> Result<(), &'static str> {
+    let leased = head.state == JobState::Leased;
+    let rules = [
+        (
+            head.finished_at.is_some() == head.state.is_final(),
+            "an end without its instant, or an instant without an end",
+        ),
+        (head.lease_until.is_some() == leased && head.worker.is_some() == leased, "a lease outside of state leased"),
+        (head.input_until.is_some() == (head.state == JobState::Input), "a wait for input outside of state input"),
+        (head.result.is_some() == (head.state == JobState::Done), "a result outside of state done"),
+        (head.state != JobState::Dead || head.error.is_some(), "dead without an error"),
+        (head.state.is_final() || head.attempts < head.attempts_max, "attempts used up and not over"),
+        (head.state.is_final() || head.lost < head.lost_max, "leases used up and not over"),
+        (head.attempts <= head.attempts_max && head.lost <= head.lost_max, "more attempts or losses than allowed"),
+        ((head.epoch == 0) == head.started_at.is_none(), "leased and not started, or started and not leased"),
+        (!leased || head.lease_end.is_none(), "a held lease that has ended"),
+    ];
+    rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+}
