@@ -120,6 +120,7 @@ impl OrchestratorBuilder {
             entropy: self.entropy,
             policy: Arc::new(self.policy),
             limits: self.limits,
+            nudge: tokio::sync::watch::Sender::new(()),
         };
         Orchestrator::new(ports, self.servers)
     }

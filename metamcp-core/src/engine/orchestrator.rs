@@ -132,7 +132,7 @@ impl Orchestrator {
                     submit::stop_remote(&self.servers, &job, checkpoint);
                 }
             },
-            Cancelled::Asked => {},
+            Cancelled::Asked => self.ports.nudge.send_replace(()),
             Cancelled::Already(JobState::Cancelled) => {},
             Cancelled::Already(state) => {
                 return Err(EngineError::State { state, mend: "it has ended and cannot be cancelled" });

@@ -40,7 +40,7 @@ pub fn start(job: &Job, annotations: Annotations, now: Timestamp) -> Start {
     if let Some(end) = over(job, now) {
         return Start::End(end);
     }
-    let replay_safe = annotations.replay_is_safe() || head.checkpoint.as_ref().is_some_and(|at| at.replay_safe);
+    let replay_safe = replay_is_safe(job, annotations);
     if head.checkpoint.is_some() && (replay_safe || !head.maybe_called) {
         return Start::Resume(head.answer.clone().map_or(Resume::Poll, Resume::Answer));
     }
@@ -65,11 +65,12 @@ pub fn over(job: &Job, now: Timestamp) -> Option<Final> {
 #[must_use]
 pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, policy: &Policy, jitter: f64) -> Ending {
     let told = JobError::new(code_of(error), error.to_string());
+    let replay_safe = replay_is_safe(job, annotations);
     let may_repeat = match error.delivered {
         Delivered::No => !matches!(error.kind, TransportErrorKind::Invalid),
         Delivered::Maybe if matches!(error.kind, TransportErrorKind::TooLarge) => false,
         Delivered::Maybe => {
-            if !annotations.replay_is_safe() {
+            if !replay_safe {
                 let message = format!("{error}; the call may have happened and the tool does not declare that repeating it is safe");
                 return Ending::Finish(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
             }
@@ -120,6 +121,11 @@ pub fn tool_gone(job: &Job, why: &str, policy: &Policy) -> Ending {
 #[must_use]
 pub fn deadline_exceeded() -> JobError {
     JobError::new(JobErrorCode::DeadlineExceeded, "the deadline passed before the task was done")
+}
+
+/// Whether what comes next may happen twice: the tool says so, or there is only a remote task to be polled.
+fn replay_is_safe(job: &Job, annotations: Annotations) -> bool {
+    annotations.replay_is_safe() || job.head.checkpoint.as_ref().is_some_and(|at| at.replay_safe)
 }
 
 /// Two candidates are equivalent when they offer the very same tool definition.
@@ -194,6 +200,7 @@ mod tests {
             nonce: 1,
             worker: None,
             lease_until: None,
+            lease_end: None,
             maybe_called: false,
             cancel_reason: None,
             candidate: 0,

@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
+
 use super::policy::Policy;
 use crate::{
     auth::Principal,
@@ -17,7 +19,7 @@ use crate::{
 };
 
 /// The stores, the matcher, the clock, and the terms.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ports {
     pub(crate) jobs: Arc<dyn JobStore>,
     pub(crate) results: Arc<dyn ResultStore>,
@@ -27,6 +29,8 @@ pub(crate) struct Ports {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) limits: Limits,
+    /// Changes when a running job was asked to stop: workers of this process then beat at once, those of others with their next heartbeat.
+    pub(crate) nudge: watch::Sender<()>,
 }
 
 /// Most tries of one store call, and the first pause between them; the pause doubles.

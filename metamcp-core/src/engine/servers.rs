@@ -173,25 +173,22 @@ impl Servers {
         Ok(())
     }
 
-    /// Starts every server that was never tried, and waits for those first attempts up to `wait`; never for a server that failed before.
-    /// With `only`, nothing but that server is started and waited for.
+    /// Starts every server whose offer is not known, and waits up to `wait` for those that were never tried before. One that failed is tried
+    /// again in the background once its pause is over, and nobody waits for it. With `only`, that server alone is started and waited for.
     pub(crate) async fn discover(self: &Arc<Self>, only: Option<&ServerName>, wait: Duration) {
-        let fresh: Vec<ServerName> = self
+        let unknown = self
             .statuses()
             .into_iter()
-            .filter(|s| matches!(s.state, ServerState::Idle | ServerState::Connecting))
-            .filter(|s| s.tools == 0 && s.last_failure.is_none())
-            .filter(|s| only.is_none_or(|only| s.name == *only))
-            .map(|s| s.name)
-            .collect();
-        if fresh.is_empty() {
-            return;
-        }
-        let mut attempts = tokio::task::JoinSet::new();
-        for name in fresh {
+            .filter(|s| s.state != ServerState::Ready && s.tools == 0)
+            .filter(|s| only.is_none_or(|only| s.name == *only));
+        let (mut attempts, mut retries) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        for status in unknown {
             let servers = Arc::clone(self);
-            attempts.spawn(async move { servers.transport(&name).await.map(drop) });
+            let awaited = status.last_failure.is_none() || only.is_some();
+            let set = if awaited { &mut attempts } else { &mut retries };
+            set.spawn(async move { servers.transport(&status.name).await.map(drop) });
         }
+        retries.detach_all();
         let all = async { while attempts.join_next().await.is_some() {} };
         if tokio::time::timeout(wait, all).await.is_err() {
             // Slow servers go on connecting in the background; the next call finds them.

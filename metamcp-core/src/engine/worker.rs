@@ -228,7 +228,13 @@ impl Crew {
     /// Keeps the leases alive.
     async fn beat(self: Arc<Self>, end: CancellationToken) {
         let visibility = self.ports.policy.visibility;
-        while end.run_until_cancelled(tokio::time::sleep(self.ports.policy.heartbeat)).await.is_some() {
+        let mut nudge = self.ports.nudge.subscribe();
+        loop {
+            let pause = tokio::time::timeout(self.ports.policy.heartbeat, nudge.changed());
+            // Over in time or nudged: both mean a heartbeat now.
+            if end.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
             let holds: Vec<Arc<Hold>> = self.with_holds(|holds| holds.values().map(Arc::clone).collect());
             for batch in holds.chunks(usize::from(LEASE_BATCH_MAX)) {
                 let asked = Instant::now();

@@ -4,5 +4,31 @@
 //! `metamcp_core::job_store_suite!(make);` where `make` is an async function without arguments that makes the fixture.
 
 mod clock;
+pub mod event_bus;
+pub mod job_store;
+pub mod result_store;
+pub mod scripted;
 
 pub use clock::{ManualClock, StoreTime};
+
+/// Makes one test of each named behaviour: `suite, make; room { name… }…`, or `@flat suite, make; name…`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! behaviours {
+    ($suite:ident, $make:path; $($room:ident { $($name:ident)* })*) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::testing::$suite::$room::$name($make().await).await;
+            }
+        )*)*
+    };
+    (@flat $suite:ident, $make:path; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::testing::$suite::$name($make().await).await;
+            }
+        )*
+    };
+}

@@ -12,7 +12,7 @@ use metamcp_core::{
     error::StoreResult,
     id::{JobId, Lane},
     queue::{
-        Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Finish, Heartbeat, Job,
+        Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job,
         JobPage, JobQuery, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob,
         Redriven, StoreHealth,
     },

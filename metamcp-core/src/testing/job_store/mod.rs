@@ -1,0 +1,215 @@
+//! The behaviours every [`JobStore`](crate::queue::JobStore) has, one function each, and the macros that make a named test of each.
+//!
+//! ```ignore
+//! async fn make() -> JobStoreFixture { … }
+//! metamcp_core::job_store_suite!(make);
+//! ```
+//! A store that can be closed and opened again passes [`durable_job_store_suite!`](crate::durable_job_store_suite) as well.
+
+mod fixture;
+
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod concurrent;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod durable;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod enqueue;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod fence;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod give_back;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod lease;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod read;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod steer;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod time;
+
+pub use fixture::{DurableJobStoreFixture, JobStoreFixture, Reopen, SUITE_LANE_JOBS_MAX, new_job, suite_limits};
+
+/// Makes one test of each behaviour of a job store. `$make` is the path of an async function that makes a fresh [`JobStoreFixture`].
+/// The crate that calls it needs tokio with `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! job_store_suite {
+    ($make:path) => {
+        $crate::behaviours!(job_store, $make;
+            enqueue {
+                a_new_job_is_ready_and_reads_as_it_was_given
+                an_accepted_job_is_as_safe_as_health_says
+                the_same_id_again_is_a_duplicate
+                the_same_id_twice_in_one_call_is_one_job
+                the_same_key_with_the_same_request_is_a_duplicate
+                the_same_key_with_another_request_is_a_conflict
+                the_same_key_twice_in_one_call_is_one_job
+                another_tenant_may_use_the_same_key
+                the_key_of_an_ended_job_is_still_taken
+                a_full_lane_refuses_and_says_its_bound
+                a_full_lane_still_knows_its_duplicates
+                a_call_is_answered_entry_by_entry_in_order
+                an_empty_call_is_fine
+                too_many_jobs_in_one_call_are_invalid
+                a_job_with_impossible_terms_is_invalid
+                an_unknown_job_is_none
+                a_delayed_job_waits_until_it_is_due
+            }
+            lease {
+                a_lease_brings_the_job_and_its_key
+                an_empty_lane_gives_nothing
+                a_held_job_is_not_handed_out_again
+                each_lease_raises_the_epoch
+                no_more_jobs_come_than_were_wanted
+                a_wish_over_the_bounds_is_invalid
+                lanes_are_served_in_the_order_named
+                other_lanes_are_left_alone
+                jobs_of_one_instant_come_in_order_of_id
+                older_jobs_come_first
+                priority_is_a_head_start_of_a_minute_a_step
+                an_old_job_is_not_starved_by_urgent_ones
+                an_urgent_job_still_waits_until_it_is_due
+                tenants_take_turns
+                a_quiet_tenant_is_served_beside_a_flood
+                a_late_tenant_gets_no_credit_for_its_absence
+                the_same_wish_again_gets_the_same_grants
+                another_wish_gets_other_jobs
+                a_repeated_wish_leaves_out_what_is_no_longer_held
+                the_same_request_of_another_worker_is_another_wish
+                a_short_batch_tells_when_more_is_due
+                a_paused_lane_hands_out_nothing_until_it_is_resumed
+                pausing_leaves_held_jobs_and_other_lanes_alone
+                a_job_past_its_deadline_is_never_handed_out
+                a_lane_named_twice_is_one_lane
+            }
+            fence {
+                finish_ends_the_job_with_its_result
+                finish_ends_the_job_dead_with_its_error
+                the_same_end_again_is_ok_again
+                another_end_after_the_end_is_stale
+                a_key_of_an_older_lease_is_stale
+                a_key_with_another_nonce_is_stale
+                a_key_of_a_lease_yet_to_come_is_stale
+                a_key_of_a_job_that_was_never_leased_is_stale
+                a_reclaimed_lease_is_stale_before_the_next
+                an_expired_lease_that_was_not_reclaimed_may_still_finish
+                an_expired_lease_that_was_not_reclaimed_may_be_extended
+                a_key_of_an_unknown_job_is_gone
+                a_heartbeat_extends_the_lease
+                a_heartbeat_brings_progress
+                heartbeats_are_answered_one_by_one
+                ends_are_answered_one_by_one
+                too_many_entries_are_invalid
+                a_checkpoint_comes_with_the_next_lease
+                a_checkpoint_says_that_the_call_is_known
+                too_large_a_checkpoint_is_invalid
+            }
+            give_back {
+                a_failed_attempt_counts_and_comes_back_after_its_delay
+                a_job_given_back_without_delay_is_ready
+                used_up_attempts_end_the_job_with_the_last_error
+                a_failed_attempt_drops_checkpoint_and_answer
+                a_release_counts_nothing_and_keeps_the_checkpoint
+                a_release_says_whether_the_call_may_have_happened
+                the_same_nack_again_is_ok_again_until_the_next_lease
+                a_fatal_nack_again_is_ok_again
+                another_nack_after_a_nack_is_stale
+                a_parked_job_holds_no_worker_and_tells_its_questions
+                an_answer_makes_the_job_ready_and_comes_with_its_lease
+                the_same_answer_again_is_well
+                an_answer_is_gone_when_the_next_call_is_over
+                an_answer_nobody_waits_for_is_refused
+                an_answer_that_never_comes_ends_the_job
+                a_job_may_be_parked_again
+                a_redriven_job_starts_over
+                only_dead_jobs_are_redriven
+                a_job_that_missed_its_deadline_gets_a_new_one_when_it_is_redriven
+            }
+            steer {
+                a_ready_job_is_cancelled_at_once
+                a_delayed_job_is_cancelled_at_once
+                a_parked_job_is_cancelled_at_once
+                the_worker_of_a_held_job_is_told_with_its_heartbeat
+                a_job_may_still_complete_after_the_wish
+                the_wish_wins_over_a_failed_attempt
+                the_wish_wins_over_a_release
+                the_wish_wins_over_parking
+                the_wish_wins_over_a_lost_lease
+                a_second_wish_is_the_same_wish
+                an_ended_job_cannot_be_cancelled
+                an_unknown_job_cannot_be_cancelled
+            }
+            time {
+                a_lost_lease_counts_and_says_that_the_call_may_have_happened
+                the_backoff_after_a_lost_lease_grows
+                a_lease_lost_too_often_ends_the_job
+                lost_leases_and_failed_attempts_are_counted_apart
+                maintenance_promotes_what_is_due
+                maintenance_keeps_within_its_budget
+                maintenance_without_need_does_nothing
+                a_deadline_ends_whatever_nobody_holds
+                a_deadline_leaves_a_held_job_to_its_worker
+                an_ended_job_is_removed_after_its_retention_with_its_pointer
+                retention_counts_from_the_end
+                dead_and_cancelled_jobs_are_removed_too
+                a_redriven_job_is_not_removed
+                the_key_of_a_removed_job_is_free
+            }
+            read {
+                a_list_is_newest_first
+                an_empty_store_lists_nothing
+                pages_follow_each_other_without_gap_or_double
+                a_page_is_bounded
+                new_jobs_do_not_shift_the_pages
+                a_list_keeps_to_its_filters
+                a_list_shows_ended_jobs_as_get_does
+                counts_tell_where_jobs_stand
+                counts_tell_how_long_the_oldest_ready_job_has_been_due
+                waiting_ends_when_a_job_comes
+                waiting_ends_at_once_when_a_job_is_there
+                waiting_ends_when_its_time_is_over
+                waiting_ends_when_a_lane_is_resumed
+                a_dropped_wait_takes_nothing_with_it
+            }
+            concurrent {
+                leases_taken_together_hand_out_each_job_once
+                an_end_told_by_many_is_one_end
+                a_finish_and_a_nack_of_one_lease_do_not_both_win
+                one_key_enqueued_by_many_is_one_job
+                maintenance_by_many_moves_each_job_once
+                workers_that_crash_and_stall_lose_nothing_and_end_each_job_once
+            }
+        );
+    };
+}
+
+/// Makes one test of each behaviour of a job store that outlives its process. `$make` is the path of an async function that makes a fresh
+/// [`DurableJobStoreFixture`]. The crate that calls it needs tokio with `macros` and `rt-multi-thread`.
+#[macro_export]
+macro_rules! durable_job_store_suite {
+    ($make:path) => {
+        $crate::behaviours!(job_store, $make;
+            durable {
+                an_accepted_job_survives
+                a_delayed_job_survives_and_keeps_its_time
+                a_held_lease_is_over_at_once
+                a_job_that_crashes_its_process_ends_dead
+                epochs_never_repeat
+                a_cancel_wish_survives
+                an_ended_job_survives_and_reads_as_before
+                the_same_end_again_is_still_known
+                the_same_nack_again_is_still_known
+                idempotency_survives_for_live_and_ended_jobs
+                a_checkpoint_survives
+                a_parked_job_survives_and_takes_its_answer
+                a_paused_lane_stays_paused
+                a_dead_job_is_redriven_after_the_crash
+                counts_are_the_same_after_the_crash
+                failed_attempts_are_still_counted
+                retention_goes_on_after_the_crash
+                a_deadline_is_kept_after_the_crash
+                order_is_the_same_after_the_crash
+                an_old_wish_for_work_gets_nothing_after_the_crash
+            }
+        );
+    };
+}
