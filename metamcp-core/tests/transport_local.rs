@@ -19,6 +19,12 @@ use serde_json::{Value, json};
 /// Counts when it is dropped before it is disarmed.
 struct CountOnDrop(Option<Arc<AtomicU64>>);
 
+impl CountOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
 impl Drop for CountOnDrop {
     fn drop(&mut self) {
         if let Some(count) = &self.0 {
@@ -41,11 +47,11 @@ async fn make() -> Fixture {
             Err::<Value, _>(ToolError::new(arguments["message"].as_str().unwrap_or_default()))
         })
         .tool("slow", "sleeps", any(), hints, move |arguments, _| {
-            let mut guard = CountOnDrop(Some(Arc::clone(&count)));
+            let guard = CountOnDrop(Some(Arc::clone(&count)));
             async move {
                 let arguments: Value = arguments.view().map_err(|e| e.to_string())?;
                 tokio::time::sleep(Duration::from_millis(arguments["ms"].as_u64().unwrap_or_default())).await;
-                guard.0 = None;
+                guard.disarm();
                 Ok(json!("slept"))
             }
         })

@@ -30,6 +30,11 @@ const PATTERN_BACKTRACKS_MAX: usize = 10_000;
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// Subschemas that may apply to one and the same value, all references followed.
 const SUBSCHEMAS_MAX: u64 = 10_000;
+/// References one schema may have, and how many of them may follow one another in one place: compiling them takes stack.
+const REFERENCES_MAX: usize = 500;
+const REFERENCE_CHAIN_MAX: usize = 100;
+/// Longest path named in an answer, in bytes.
+const PLACE_BYTES_MAX: usize = 80;
 /// Properties named in an answer.
 const KNOWN_PROPERTIES_MAX: usize = 8;
 
@@ -190,10 +195,13 @@ fn explain(error: &ValidationError<'_>, capability: &Capability) -> Option<Strin
     })
 }
 
-/// `/a/0/b` as `input.a.0.b`.
+/// `/a/0/b` as `input.a.0.b`; of a long path its end.
 fn place(pointer: &str) -> String {
     let path = pointer.replace('/', ".").replace("~1", "/").replace("~0", "~");
-    format!("input{path}")
+    match path.len().checked_sub(PLACE_BYTES_MAX) {
+        None | Some(0) => format!("input{path}"),
+        Some(over) => format!("input…{}", &path[path.ceil_char_boundary(over)..]),
+    }
 }
 
 /// The property names of the object at the top; deeper ones are not looked for.
@@ -222,15 +230,18 @@ struct Expansion<'a> {
     root: &'a Value,
     /// Cost by address of the node; 0 while it is being counted.
     counted: HashMap<*const Value, u64>,
+    references: usize,
+    /// References and combinators between the node being counted and where counting began.
+    depth: usize,
 }
 
 impl<'a> Expansion<'a> {
     fn of(root: &'a Value) -> Self {
-        Self { root, counted: HashMap::new() }
+        Self { root, counted: HashMap::new(), references: 0, depth: 0 }
     }
 
     fn is_bounded(mut self) -> bool {
-        self.walk(self.root, true)
+        self.walk(self.root, true) && self.references <= REFERENCES_MAX
     }
 
     /// Every object of the document may be a schema; counting a few that are not does no harm.
@@ -258,10 +269,15 @@ impl<'a> Expansion<'a> {
             Some(&cost) => return Some(cost),
             None => self.counted.insert(key, 0),
         };
+        self.depth += 1;
+        if self.depth > REFERENCE_CHAIN_MAX {
+            return None;
+        }
         let mut cost = 1_u64;
         for (keyword, value) in object {
             match (keyword.as_str(), value) {
                 ("$ref", Value::String(to)) => {
+                    self.references += 1;
                     let target = self.root.pointer(to.strip_prefix('#')?)?;
                     cost = cost.saturating_add(self.cost(target)?);
                 }
@@ -279,6 +295,7 @@ impl<'a> Expansion<'a> {
                 _ => {}
             }
         }
+        self.depth -= 1;
         self.counted.insert(key, cost);
         Some(cost)
     }
@@ -304,7 +321,8 @@ mod tests {
 
     #[test]
     fn a_missing_property_is_named() {
-        let schema = json!({"type":"object","required":["path"],"properties":{"path":{"type":"string"},"o":{"required":["x"]}}});
+        let schema =
+            json!({"type":"object","required":["path"],"properties":{"path":{"type":"string"},"o":{"required":["x"]}}});
         assert_eq!(verdict(schema.clone(), json!({})).unwrap(), "input: `path` is required by code/outline");
         let nested = verdict(schema.clone(), json!({"path":"a","o":{}})).unwrap();
         assert_eq!(nested, "input.o: `x` is required by code/outline");
@@ -373,7 +391,8 @@ mod tests {
     #[test]
     fn endless_and_exploding_references_end() {
         assert_eq!(verdict(json!({"$ref":"#"}), json!({"x":1})), None);
-        let mutual = json!({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"allOf":[{"$ref":"#/$defs/a"}]}},"$ref":"#/$defs/a"});
+        let mutual =
+            json!({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"allOf":[{"$ref":"#/$defs/a"}]}},"$ref":"#/$defs/a"});
         assert_eq!(verdict(mutual, json!({"x":1})), None);
         let mut defs = Map::new();
         defs.insert("n0".into(), json!({"type":"object"}));
@@ -382,6 +401,21 @@ mod tests {
             defs.insert(format!("n{level}"), json!({"allOf":[below, below]}));
         }
         assert_eq!(verdict(json!({"$defs":defs,"$ref":"#/$defs/n39"}), json!({"x":1})), None);
+    }
+
+    #[test]
+    fn long_chains_of_references_neither_overflow_nor_stall() {
+        for links in [REFERENCE_CHAIN_MAX - 5, REFERENCES_MAX - 5, 20_000] {
+            for in_place in [true, false] {
+                let mut defs = Map::new();
+                for i in 0..links {
+                    let next = json!({"$ref": format!("#/$defs/n{}", i + 1)});
+                    defs.insert(format!("n{i}"), if in_place { next } else { json!({"properties":{"a":next}}) });
+                }
+                defs.insert(format!("n{links}"), json!({"type":"object"}));
+                let _ = verdict(json!({"$defs":defs,"$ref":"#/$defs/n0"}), json!({"a":{"a":1}}));
+            }
+        }
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl JobStore for MemoryJobStore {
     }
 
     async fn health(&self) -> StoreResult<StoreHealth> {
-        self.lock()?;
+        drop(self.lock()?);
         Ok(StoreHealth { durability: Durability::Memory, detail: "in memory, gone when the process ends".to_owned() })
     }
 }

@@ -47,7 +47,7 @@ impl fmt::Debug for Fixture {
 #[macro_export]
 macro_rules! mcp_transport_suite {
     ($make:path) => {
-        $crate::mcp_transport_suite!(@tests $make;
+        $crate::behaviours!(@flat mcp_transport, $make;
             discover_lists_the_raw_tools
             a_call_returns_the_raw_result
             arguments_arrive_unharmed
@@ -60,14 +60,6 @@ macro_rules! mcp_transport_suite {
             a_call_after_close_was_never_delivered
             close_ends_a_call_that_waits
         );
-    };
-    (@tests $make:path; $($name:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                $crate::testing::mcp_transport::$name($make().await).await;
-            }
-        )*
     };
 }
 

@@ -6,6 +6,8 @@
 mod clock;
 pub mod event_bus;
 pub mod job_store;
+pub mod mcp_transport;
+pub mod model;
 pub mod result_store;
 pub mod scripted;
 

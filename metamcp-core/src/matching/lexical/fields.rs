@@ -78,9 +78,9 @@ impl Field {
         LAWS[self.at()].reported
     }
 
-    /// Short fields keep their grammar words: a tool may be called `who_am_i`.
+    /// Fields that are no sentences keep their grammar words: a tool may be called `who_am_i`.
     pub(super) const fn keeps_stop_words(self) -> bool {
-        matches!(self, Self::Name | Self::Title | Self::Label)
+        matches!(self, Self::Name | Self::Label)
     }
 }
 
@@ -136,17 +136,17 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
 
 fn schema_texts(schema: &Value, levels: usize, left: &mut usize, each: &mut impl FnMut(Field, &str)) {
     let (Value::Object(object), Some(levels)) = (schema, levels.checked_sub(1)) else { return };
-    if let Some(properties) = object.get("properties").and_then(Value::as_object) {
-        for (name, property) in properties {
-            let Some(fewer) = left.checked_sub(1) else { return };
-            *left = fewer;
-            each(Field::SchemaName, cut(name, PROPERTY_BYTES_MAX));
-            if let Value::Object(property) = property {
-                property_texts(property, each);
-            }
-            schema_texts(property, levels, left, each);
+    // This level before the ones below, so that a large inner object cannot crowd out an argument.
+    let properties = || object.get("properties").and_then(Value::as_object).into_iter().flatten();
+    for (name, property) in properties() {
+        let Some(fewer) = left.checked_sub(1) else { return };
+        *left = fewer;
+        each(Field::SchemaName, cut(name, PROPERTY_BYTES_MAX));
+        if let Value::Object(property) = property {
+            property_texts(property, each);
         }
     }
+    properties().for_each(|(_, property)| schema_texts(property, levels, left, each));
     for keyword in ["items", "additionalProperties"] {
         object.get(keyword).into_iter().for_each(|s| schema_texts(s, levels, left, each));
     }
@@ -194,10 +194,15 @@ mod tests {
         let tool = Capability::from_definition(&server, Arc::default(), definition.into()).unwrap();
         let mut seen = Vec::new();
         texts(&tool, &schema, |field, text| seen.push((field, text.to_owned())));
-        for expected in
-            [(Field::Name, "now"), (Field::Title, "Clock"), (Field::SchemaText, "degrees"), (Field::SchemaText, "celsius"),
-             (Field::SchemaName, "inner"), (Field::SchemaText, "within"), (Field::Server, "time")]
-        {
+        for expected in [
+            (Field::Name, "now"),
+            (Field::Title, "Clock"),
+            (Field::SchemaText, "degrees"),
+            (Field::SchemaText, "celsius"),
+            (Field::SchemaName, "inner"),
+            (Field::SchemaText, "within"),
+            (Field::Server, "time"),
+        ] {
             assert!(seen.iter().any(|(f, t)| (*f, t.as_str()) == expected), "{expected:?}");
         }
         assert!(!seen.iter().any(|(_, t)| t == "bottom"));

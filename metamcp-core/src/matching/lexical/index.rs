@@ -62,7 +62,8 @@ impl Gathered {
         let number = match self.numbers.get(stem.as_ref()) {
             Some(number) => *number,
             None => {
-                let next = u32::try_from(self.lists.len()).expect("a term takes more than a byte of a catalogue in memory");
+                let next =
+                    u32::try_from(self.lists.len()).expect("a term takes more than a byte of a catalogue in memory");
                 self.lists.push(Vec::new());
                 self.numbers.insert(stem.into_owned(), next);
                 next

@@ -79,8 +79,7 @@ impl LexicalMatcher {
     pub fn with_synonyms<'a>(groups: impl IntoIterator<Item = &'a str>) -> Self {
         let mut words = Words::new();
         groups.into_iter().for_each(|group| words.add_synonyms(group));
-        let shared =
-            Shared { words, indexes: ArcSwap::default(), building: Mutex::default(), pool: Pool::default() };
+        let shared = Shared { words, indexes: ArcSwap::default(), building: Mutex::default(), pool: Pool::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -190,10 +189,8 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
     }
     refused.sort_by(|(a, _), (b, _)| a.rank(b));
     refused.truncate(REJECTED_MAX);
-    let rejection = |(scored, reason): (Scored, String)| Rejection {
-        capability: index.capability(scored.tool).id.clone(),
-        reason,
-    };
+    let rejection =
+        |(scored, reason): (Scored, String)| Rejection { capability: index.capability(scored.tool).id.clone(), reason };
     route.rejected = refused.into_iter().map(rejection).collect();
     route
 }
@@ -203,9 +200,7 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
         Some(reason) => {
             Route { rejected: vec![Rejection { capability: capability.id.clone(), reason }], ..Route::default() }
         }
-        None => {
-            Route { candidates: vec![candidate(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() }
-        }
+        None => Route { candidates: vec![candidate(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() },
     }
 }
 

@@ -1,0 +1,186 @@
+//! The index against a scorer that reads every tool in full, on catalogues drawn at random; and what must hold for any text.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    fields::{Counts, Field, Lengths, texts, weigh},
+    index::Index,
+    query::{NEED_WORDS_MAX, Query, Role},
+    search::{Scored, Scratch},
+    tokens::{Kind, tokens},
+    words::Words,
+};
+use crate::{
+    id::ServerName,
+    matching::{Capability, Catalog},
+};
+
+const VOCABULARY: [&str; 24] = [
+    "file",
+    "files",
+    "system",
+    "filesystem",
+    "read",
+    "reading",
+    "write",
+    "search",
+    "find",
+    "the",
+    "list",
+    "weather",
+    "forecast",
+    "city",
+    "commit",
+    "branch",
+    "gitHub",
+    "天气预报",
+    "time",
+    "zone",
+    "what",
+    "config",
+    "configuration",
+    "s3",
+];
+
+fn text(words_max: usize) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(VOCABULARY.as_slice()), 0..words_max).prop_map(|w| w.join(" "))
+}
+
+fn catalogue() -> impl Strategy<Value = Catalog> {
+    let tool = (0..3_u8, 0..40_u8, text(3), text(12), text(3), text(6));
+    prop::collection::vec(tool, 0..40).prop_map(|tools| {
+        Catalog::new(tools.into_iter().map(|(server, number, name, description, property, said)| {
+            let definition = json!({
+                "name": format!("{}{number}", name.replace(' ', "_")),
+                "description": description,
+                "inputSchema": {"type":"object","properties":{property:{"description":said}}},
+            });
+            let server = ServerName::new(format!("{}{server}", VOCABULARY[usize::from(server)])).unwrap();
+            Arc::new(Capability::from_definition(&server, Arc::default(), definition.into()).unwrap())
+        }))
+    })
+}
+
+/// Occurrences of one stem in one tool, and its lengths, by reading all of it.
+fn read_in_full(tool: &Capability, stem: &str, words: &Words) -> (Counts, Lengths) {
+    let schema: Value = tool.input_schema.view().unwrap();
+    let (mut counts, mut lengths) = (Counts::default(), Lengths::default());
+    texts(tool, &schema, |field: Field, text| {
+        tokens(text, |token, kind| {
+            if !words.is_stop(token) || field.keeps_stop_words() {
+                counts[field.at()] += u8::from(words.stem(token) == stem);
+                lengths[field.at()] += u16::from(kind == Kind::Word);
+            }
+        });
+    });
+    (counts, lengths)
+}
+
+fn brute_force(query: &Query, index: &Index, catalog: &Catalog, words: &Words) -> Vec<Scored> {
+    let mut found = Vec::new();
+    let tools = catalog.capabilities();
+    let holders = |stem: &str| tools.iter().filter(|t| read_in_full(t, stem, words).0 != Counts::default()).count();
+    let terms: Vec<_> = query.terms.iter().map(|t| (index.text_of(t.term), t)).collect();
+    let spread: Vec<usize> = terms.iter().map(|(stem, _)| holders(stem)).collect();
+    for (tool, capability) in (0_u32..).zip(tools) {
+        let (mut score, mut brought_in) = (0.0_f32, false);
+        for ((stem, t), tools_with) in terms.iter().zip(&spread) {
+            let (counts, lengths) = read_in_full(capability, stem, words);
+            if counts != Counts::default() && (t.role == Role::Content || brought_in) {
+                brought_in = true;
+                score += weigh(&counts, &lengths, *tools_with) * t.weight;
+            }
+        }
+        if brought_in {
+            found.push(Scored { tool, score });
+        }
+    }
+    found.sort_by(Scored::rank);
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_ranks_as_reading_every_tool_would(catalog in catalogue(), need in text(8), keys in prop::collection::vec("[a-z]{2,6}", 0..3), max in 1..30_usize) {
+        let words = Words::new();
+        let index = Index::build(&catalog, &words);
+        let query = Query::new(&need, keys.iter().map(String::as_str).chain(["file"]), &index, &words);
+        let expected = brute_force(&query, &index, &catalog, &words);
+        let mut scratch = Scratch::default();
+        // Twice on one scratch memory: the first search must leave nothing behind.
+        for _ in 0..2 {
+            scratch.search(&query, &index, (max, 0), None);
+            prop_assert_eq!(scratch.best.items(), &expected[..max.min(expected.len())]);
+        }
+        let odd = |tool: u32| index.group(tool) % 2 == 1;
+        scratch.search(&query, &index, (max, max), Some(&odd));
+        let (fit, unfit): (Vec<_>, Vec<_>) = expected.iter().copied().partition(|s| odd(s.tool));
+        prop_assert_eq!(scratch.best.items(), &fit[..max.min(fit.len())]);
+        prop_assert_eq!(scratch.unfit.items(), &unfit[..max.min(unfit.len())]);
+    }
+
+    #[test]
+    fn any_need_becomes_a_bounded_query(need in "\\PC{0,300}", catalog in catalogue()) {
+        let words = Words::new();
+        let index = Index::build(&catalog, &words);
+        let query = Query::new(&need, std::iter::empty(), &index, &words);
+        let numbers: BTreeSet<u32> = query.terms.iter().map(|t| t.term).collect();
+        prop_assert_eq!(numbers.len(), query.terms.len());
+        prop_assert!(query.terms.iter().all(|t| t.word < query.words.len() && t.weight > 0.0));
+        prop_assert!(query.terms.is_sorted_by_key(|t| t.role));
+    }
+
+    #[test]
+    fn any_word_has_a_stem(word in "[a-z']{1,40}") {
+        prop_assert!(!Words::new().stem(&word).is_empty());
+    }
+}
+
+fn terms_of(need: &str, tools: &[&str]) -> Vec<(String, Role)> {
+    let catalog = Catalog::new(tools.iter().map(|name| {
+        let definition = json!({ "name": name }).into();
+        Arc::new(Capability::from_definition(&ServerName::new("x").unwrap(), Arc::default(), definition).unwrap())
+    }));
+    let words = Words::new();
+    let index = Index::build(&catalog, &words);
+    let query = Query::new(need, std::iter::empty(), &index, &words);
+    query.terms.iter().map(|t| (index.text_of(t.term).to_owned(), t.role)).collect()
+}
+
+#[test]
+fn words_written_apart_together_short_or_long_meet() {
+    let content = |term: &str| vec![(term.to_owned(), Role::Content)];
+    assert_eq!(terms_of("filesystem", &["file_system_x"]).len(), 2);
+    assert_eq!(terms_of("file system", &["filesystem"])[0], ("filesystem".to_owned(), Role::Content));
+    assert_eq!(terms_of("config", &["configuration"]), content("configur"));
+    assert_eq!(terms_of("configuration", &["config"]), content("config"));
+    assert_eq!(terms_of("github", &["GitHub"]), content("github"));
+    assert_eq!(terms_of("图", &["图像"]), content("图像"));
+    assert!(terms_of("cat", &["category"]).is_empty(), "too short to be a beginning");
+}
+
+#[test]
+fn words_of_asking_bring_nothing_in_unless_nothing_else_is_said() {
+    let tools = ["list_branches", "who_am_i"];
+    assert_eq!(
+        terms_of("list branches", &tools),
+        [("branch".to_owned(), Role::Content), ("list".to_owned(), Role::Support)]
+    );
+    assert_eq!(terms_of("list", &tools)[0], ("list".to_owned(), Role::Content));
+    assert!(terms_of("who am i", &tools).iter().all(|(_, role)| *role == Role::Content));
+    assert_eq!(terms_of("who am i", &tools).len(), 3);
+}
+
+#[test]
+fn only_so_many_words_of_a_long_need_are_looked_up() {
+    let need: String = (0..100_000).map(|i| format!("word{i} ")).collect();
+    let names: Vec<String> = (0..200).map(|i| format!("word{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let terms = terms_of(&need, &names);
+    assert!(!terms.is_empty() && terms.len() <= 2 * NEED_WORDS_MAX, "{}", terms.len());
+}

@@ -38,8 +38,12 @@ fn is_word(c: char) -> bool {
 }
 
 fn is_mark(c: char) -> bool {
-    // Combining diacritics, Indic signs (without the full stops), joiners.
-    matches!(c, '\u{300}'..='\u{36f}' | '\u{900}'..='\u{963}' | '\u{966}'..='\u{dff}' | '\u{200c}' | '\u{200d}')
+    matches!(c,
+        '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}'      // combining diacritics, joiners
+        | '\u{900}'..='\u{963}' | '\u{966}'..='\u{dff}'      // Indic signs, without the full stops
+        | '\u{e31}' | '\u{e34}'..='\u{e3a}' | '\u{e47}'..='\u{e4e}'
+        | '\u{eb1}' | '\u{eb4}'..='\u{ebc}' | '\u{ec8}'..='\u{ece}'
+        | '\u{102b}'..='\u{103e}' | '\u{17b4}'..='\u{17d3}')
 }
 
 /// Scripts written without spaces between words.

@@ -67,8 +67,7 @@ impl Words {
     pub(super) fn new() -> Self {
         let stemmer = Stemmer::create(Algorithm::English);
         let faint = FAINT.split_whitespace().map(|w| stemmer.stem(w).into_owned()).collect();
-        let mut words =
-            Self { stemmer, stop: STOP.split_whitespace().collect(), faint, synonyms: HashMap::new() };
+        let mut words = Self { stemmer, stop: STOP.split_whitespace().collect(), faint, synonyms: HashMap::new() };
         SYNONYMS.iter().for_each(|group| words.add_synonyms(group));
         words
     }

@@ -51,14 +51,32 @@ pub async fn used_up_attempts_end_the_job_with_the_last_error(fx: JobStoreFixtur
     assert_eq!(fx.counts().await.dead, 1);
 }
 
-pub async fn a_failed_attempt_drops_checkpoint_and_answer(fx: JobStoreFixture) {
+pub async fn a_failed_attempt_keeps_checkpoint_and_answer_for_the_same_candidate(fx: JobStoreFixture) {
     let key = fx.add_parked().await;
     answer(&fx, key.job).await;
-    let next = fx.take().await;
-    assert!(next.job.head.checkpoint.is_some() && next.job.head.answer.is_some());
-    fx.nack(next.key, fail_after(Duration::ZERO)).await;
+    let next = fx.take().await.key;
+    fx.nack(next, fail_after(Duration::ZERO)).await;
     let head = fx.head(key.job).await;
-    assert_eq!((head.checkpoint, head.answer), (None, None));
+    assert_eq!((head.checkpoint, head.answer), (Some(checkpoint("parked")), Some(yes())), "a begun call is gone on with");
+}
+
+pub async fn a_failed_attempt_drops_checkpoint_and_answer_for_another_candidate(fx: JobStoreFixture) {
+    let key = fx.add_parked().await;
+    answer(&fx, key.job).await;
+    let next = fx.take().await.key;
+    let how = NackHow::Fail { delay: Duration::ZERO, candidate: 1, error: error("gone") };
+    fx.nack(next, how).await;
+    let head = fx.head(key.job).await;
+    assert_eq!((head.candidate, head.checkpoint, head.answer), (1, None, None));
+}
+
+pub async fn a_failed_attempt_does_not_undo_what_an_earlier_lease_may_have_done(fx: JobStoreFixture) {
+    let key = fx.add_and_take(new_job()).await;
+    fx.lose().await;
+    fx.pass_backoff().await;
+    let next = fx.take().await.key;
+    fx.nack(next, fail_after(Duration::ZERO)).await;
+    assert!(fx.head(key.job).await.maybe_called);
 }
 
 pub async fn a_release_counts_nothing_and_keeps_the_checkpoint(fx: JobStoreFixture) {

@@ -107,7 +107,9 @@ macro_rules! job_store_suite {
                 a_failed_attempt_counts_and_comes_back_after_its_delay
                 a_job_given_back_without_delay_is_ready
                 used_up_attempts_end_the_job_with_the_last_error
-                a_failed_attempt_drops_checkpoint_and_answer
+                a_failed_attempt_keeps_checkpoint_and_answer_for_the_same_candidate
+                a_failed_attempt_drops_checkpoint_and_answer_for_another_candidate
+                a_failed_attempt_does_not_undo_what_an_earlier_lease_may_have_done
                 a_release_counts_nothing_and_keeps_the_checkpoint
                 a_release_says_whether_the_call_may_have_happened
                 the_same_nack_again_is_ok_again_until_the_next_lease

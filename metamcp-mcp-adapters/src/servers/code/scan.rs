@@ -47,9 +47,9 @@ pub(super) enum Reached {
 ///
 /// # Errors
 /// When the arguments are refused, a file named by the caller cannot be read, or the call was cancelled.
-pub(super) fn scan<'s>(
+pub(super) fn scan(
     cx: Context<'_>,
-    source: &'s Source,
+    source: &Source,
     page: &mut Page,
     mut tool: impl FnMut(Opened<'_>, usize, &mut Page) -> Result<Reached, Stop>,
 ) -> Result<(), ToolError> {
@@ -79,7 +79,9 @@ fn scan_one(
 ) -> Result<(), ToolError> {
     let skip = match &page.from {
         Some(cursor) if cursor.path != opened.path => {
-            return Err(ToolError::new("cursor belongs to another path, give it with the arguments it was answered to"));
+            return Err(ToolError::new(
+                "cursor belongs to another path, give it with the arguments it was answered to",
+            ));
         }
         Some(cursor) => cursor.skip,
         None => 0,
@@ -111,8 +113,12 @@ fn scan_folder(
     let total = files.len().min(cx.limits.files_max);
     for (done, file) in files.iter().enumerate() {
         let skip = if file.display == from.path { from.skip } else { 0 };
-        // A page that read no file yet must take one, or its cursor would lead back to itself.
-        if done >= total || (done > 0 && matches!(cx.budget.check(), Err(Stop::OutOfTime(_)))) {
+        let stop = cx.budget.check().err();
+        if stop == Some(Stop::Cancelled) {
+            return Err(Stop::Cancelled.into());
+        }
+        // A page that tried no file yet must try one, or its cursor would lead back to itself.
+        if done >= total || (done > 0 && stop.is_some()) {
             page.go_on_at(&file.display, skip);
             return Ok(());
         }

@@ -94,7 +94,9 @@ pub(super) fn find(
     }
     let Some(language) = input.language.or_else(|| Language::of_path(&real)) else {
         let names = Language::names();
-        return Err(ToolError(format!("the ending of `{path}` tells no known language, give language, one of: {names}")));
+        return Err(ToolError(format!(
+            "the ending of `{path}` tells no known language, give language, one of: {names}"
+        )));
     };
     Ok(Source::File(SourceFile { path: real, display, language }))
 }

@@ -1,0 +1,115 @@
+//! The promises of the queue under random calls and times, judged by an oracle that knows nothing of how they are kept. Broken twins of
+//! the store are judged by the same oracle and must be caught: that proves that it bites.
+
+mod journal;
+mod order;
+mod twins;
+
+use std::sync::Arc;
+
+use metamcp_core::{
+    queue::{JobStore, MemoryJobStore},
+    testing::{
+        ManualClock,
+        model::{Caller, Op, Oracle, act, compare_with_model, ops},
+    },
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use tokio::runtime::{Builder, Runtime};
+use twins::{Fault, Twin};
+
+/// Calls of one run.
+const OPS_MAX: usize = 120;
+/// Seeds within which a broken twin must be caught.
+const TWIN_SEEDS_MAX: u8 = 64;
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Makes the calls and lets the oracle judge each answer and then all jobs.
+async fn judge(
+    store: &dyn JobStore,
+    clock: &ManualClock,
+    ops: &[Op],
+    inside: impl Fn() -> Result<(), String>,
+) -> Result<(), String> {
+    let (mut caller, mut oracle) = (Caller::new(), Oracle::new());
+    for (step, op) in ops.iter().enumerate() {
+        let call = caller.call(op);
+        let at = |what: String| format!("step {step}, {call:?}: {what}");
+        let reply = act(&call, store, clock).await.map_err(|error| at(error.to_string()))?;
+        caller.learn(&reply);
+        oracle.hear(&call, &reply).map_err(at)?;
+        oracle.look(store).await.map_err(at)?;
+        inside().map_err(at)?;
+    }
+    Ok(())
+}
+
+/// The calls that a seed stands for.
+fn drawn(seed: u8) -> Vec<Op> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    ops(OPS_MAX * 2).new_tree(&mut runner).unwrap().current()
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_called_every_promise_is_kept_and_every_index_is_right(ops in ops(OPS_MAX)) {
+        let clock = ManualClock::new();
+        let store = MemoryJobStore::new(clock.clone());
+        runtime().block_on(judge(&store, &clock, &ops, || store.check())).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn the_same_calls_give_the_same_state(ops in ops(OPS_MAX)) {
+        let clock = ManualClock::new();
+        let store = MemoryJobStore::new(clock.clone());
+        runtime().block_on(compare_with_model(&store, &clock, &ops)).map_err(TestCaseError::fail)?;
+    }
+}
+
+#[test]
+fn a_broken_twin_is_caught_by_the_oracle() {
+    for (fault, promise) in [
+        (Fault::AckById, "is accepted, the newest is"),
+        (Fault::EpochOnly, "is accepted, the newest is"),
+        (Fault::ForgetsRequests, "a repeated wish got"),
+        (Fault::DropsEveryThird, "was accepted and is lost"),
+        (Fault::NoCancelWish, "hears Ok"),
+    ] {
+        let caught = (0..TWIN_SEEDS_MAX).find_map(|seed| {
+            let clock = ManualClock::new();
+            let twin = Twin::new(MemoryJobStore::new(clock.clone()), fault);
+            runtime().block_on(judge(&twin, &clock, &drawn(seed), || Ok(()))).err()
+        });
+        let what = caught.unwrap_or_else(|| panic!("{fault:?} passes {TWIN_SEEDS_MAX} seeds"));
+        assert!(what.contains(promise), "{fault:?} is caught for another reason: {what}");
+    }
+}
+
+#[test]
+fn a_broken_twin_is_caught_by_the_comparison_with_the_model() {
+    for fault in Fault::ALL {
+        let caught = (0..TWIN_SEEDS_MAX).any(|seed| {
+            let clock = ManualClock::new();
+            let twin = Twin::new(MemoryJobStore::new(clock.clone()), fault);
+            runtime().block_on(compare_with_model(&twin, &clock, &drawn(seed))).is_err()
+        });
+        assert!(caught, "{fault:?} passes {TWIN_SEEDS_MAX} seeds");
+    }
+}
+
+#[test]
+fn the_true_store_passes_every_seed_that_the_twins_are_tried_with() {
+    for seed in 0..TWIN_SEEDS_MAX {
+        let clock = ManualClock::new();
+        let store = Arc::new(MemoryJobStore::new(clock.clone()));
+        runtime().block_on(judge(store.as_ref(), &clock, &drawn(seed), || store.check())).unwrap();
+    }
+}

@@ -1,0 +1,500 @@
+//! The stored form, version 1: keys and records of the journal as pure functions from and to bytes.
+//!
+//! A record is a version byte, a CRC-32 over key and payload, and the payload. Heads are postcard of [`HeadV1`], a struct of its own, so that a
+//! change of [`JobHead`] cannot change the format unseen; bodies, events and result references are JSON. Nothing here touches a disk.
+
+use std::{borrow::Cow, time::Duration};
+
+use metamcp_core::{
+    auth::Principal,
+    error::{StoreError, StoreErrorKind, StoreResult},
+    id::{JobId, Lane, TenantId, WorkerId},
+    pointer::{Digest, ResultPointer},
+    queue::{Answer, Checkpoint, InputRequest, JobBody, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, Progress},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize, de::IntoDeserializer};
+
+/// The store's name in errors.
+pub(super) const STORE: &str = "embedded";
+
+/// The version of every record this build writes, and the newest it reads.
+const RECORD_VERSION: u8 = 1;
+/// Version byte and CRC before the payload, in bytes.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// What a key is of: its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Job id → body.
+    Body = b'B',
+    /// Cursor → event.
+    Event = b'E',
+    /// Job id → head of a job that is done or cancelled.
+    Final = b'F',
+    /// Digest of tenant and idempotency key → job id.
+    Idempotency = b'I',
+    /// Job id → head of any other job; a reopen reads only these.
+    Live = b'L',
+    /// Facts of the journal itself.
+    Meta = b'M',
+    /// A paused lane.
+    Paused = b'P',
+    /// Tenant, digest, job → what is known of a result.
+    Result = b'R',
+    /// Instant, job id: when an ended job may be removed.
+    JobExpiry = b'X',
+    /// Instant, result key: when a result may be removed.
+    ResultExpiry = b'Y',
+}
+
+impl Kind {
+    /// The name in errors, for people.
+    const fn name(byte: u8) -> &'static str {
+        match byte {
+            b'B' => "body",
+            b'E' => "event",
+            b'F' => "final",
+            b'I' => "idempotency",
+            b'L' => "live",
+            b'M' => "meta",
+            b'P' => "paused",
+            b'R' => "result",
+            b'X' => "job expiry",
+            b'Y' => "result expiry",
+            _ => "unknown",
+        }
+    }
+
+    /// The smallest key of the kind.
+    pub(super) fn first(self) -> Vec<u8> {
+        vec![self as u8]
+    }
+
+    /// The smallest key behind the kind.
+    pub(super) fn end(self) -> Vec<u8> {
+        vec![self as u8 + 1]
+    }
+}
+
+fn key(kind: Kind, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(kind as u8);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+/// The key of a kind that is named by a job: body, live or final head.
+pub(super) fn job_key(kind: Kind, job: JobId) -> Vec<u8> {
+    key(kind, &[job.as_bytes()])
+}
+
+/// The job a key of [`job_key`], or of [`expiry_of`], ends with.
+pub(super) fn job_of(key: &[u8]) -> StoreResult<JobId> {
+    let bytes = key.last_chunk::<16>().ok_or_else(|| corrupt(key, "the key holds no job id"))?;
+    Ok(JobId::from_bytes(*bytes))
+}
+
+/// The key of an event.
+pub(super) fn event_key(cursor: u64) -> Vec<u8> {
+    key(Kind::Event, &[&cursor.to_be_bytes()])
+}
+
+/// The cursor a key of [`event_key`] holds.
+pub(super) fn cursor_of(key: &[u8]) -> StoreResult<u64> {
+    let bytes = key.last_chunk::<8>().ok_or_else(|| corrupt(key, "the key holds no cursor"))?;
+    Ok(u64::from_be_bytes(*bytes))
+}
+
+/// The key of an idempotency key: keys are long and private, so only a digest of tenant and key is stored.
+pub(super) fn idempotency_key(tenant: &TenantId, word: &str) -> Vec<u8> {
+    let mut text = Vec::with_capacity(tenant.as_str().len() + 1 + word.len());
+    text.extend_from_slice(tenant.as_str().as_bytes());
+    text.push(0);
+    text.extend_from_slice(word.as_bytes());
+    key(Kind::Idempotency, &[Digest::of(&text).as_bytes()])
+}
+
+/// The key of a paused lane.
+pub(super) fn paused_key(lane: &Lane) -> Vec<u8> {
+    key(Kind::Paused, &[lane.as_str().as_bytes()])
+}
+
+/// The lane a key of [`paused_key`] names.
+pub(super) fn lane_of(key: &[u8]) -> StoreResult<Lane> {
+    let name = std::str::from_utf8(&key[1..]).map_err(|e| corrupt(key, "the lane is not text").with_source(e))?;
+    Lane::new(name).map_err(|e| corrupt(key, "the lane's name is not valid").with_source(e))
+}
+
+/// The key of the journal's format record.
+pub(super) fn format_key() -> Vec<u8> {
+    key(Kind::Meta, &[b"format"])
+}
+
+/// The first key of all results with this tenant and digest. Tenant names hold no zero byte, so the parts cannot run into each other.
+pub(super) fn blob_key(tenant: &TenantId, digest: &Digest) -> Vec<u8> {
+    key(Kind::Result, &[tenant.as_str().as_bytes(), &[0], digest.as_bytes()])
+}
+
+/// The key of one result.
+pub(super) fn result_key(pointer: &ResultPointer) -> Vec<u8> {
+    let mut key = blob_key(&pointer.tenant, &pointer.digest);
+    key.extend_from_slice(pointer.job.as_bytes());
+    key
+}
+
+/// The key that says when an ended job may be removed.
+pub(super) fn expiry_of(head: &JobHead) -> Vec<u8> {
+    let at = head.finished_at.unwrap_or(head.updated_at) + head.retain;
+    key(Kind::JobExpiry, &[&at.as_millis().to_be_bytes(), head.id.as_bytes()])
+}
+
+/// The key that says when a result may be removed.
+pub(super) fn result_expiry_key(at: Timestamp, pointer: &ResultPointer) -> Vec<u8> {
+    key(Kind::ResultExpiry, &[&at.as_millis().to_be_bytes(), &result_key(pointer)[1..]])
+}
+
+/// The first key of the kind (an expiry) that is later than `at`.
+pub(super) fn expiry_end(kind: Kind, at: Timestamp) -> Vec<u8> {
+    key(kind, &[&at.as_millis().saturating_add(1).to_be_bytes()])
+}
+
+/// The result that a key of [`result_expiry_key`] is of.
+pub(super) fn expired_result_of(key: &[u8]) -> StoreResult<ResultPointer> {
+    let bad = || corrupt(key, "the key names no result");
+    let name = key.get(9..).ok_or_else(bad)?;
+    let zero = name.iter().position(|byte| *byte == 0).ok_or_else(bad)?;
+    let (tenant, rest) = name.split_at(zero);
+    let (digest, job) = rest[1..].split_first_chunk::<32>().ok_or_else(bad)?;
+    let tenant = std::str::from_utf8(tenant).map_err(|_| bad())?;
+    Ok(ResultPointer {
+        tenant: TenantId::new(tenant).map_err(|_| bad())?,
+        job: JobId::from_bytes(job.try_into().map_err(|_| bad())?),
+        digest: Digest::from_bytes(*digest),
+    })
+}
+
+/// An error about the record under `key`, which it names.
+pub(super) fn corrupt(key: &[u8], what: &str) -> StoreError {
+    let kind = Kind::name(key.first().copied().unwrap_or_default());
+    let name = key.get(1..).unwrap_or_default();
+    let name = match (kind, <[u8; 16]>::try_from(name)) {
+        ("body" | "final" | "live", Ok(id)) => JobId::from_bytes(id).to_string(),
+        _ => name.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    StoreError::new(StoreErrorKind::Corrupt, STORE, format!("record {kind}/{name}: {what}"))
+}
+
+fn seal(key: &[u8], fill: impl FnOnce(Vec<u8>) -> StoreResult<Vec<u8>>) -> StoreResult<Vec<u8>> {
+    let mut record = Vec::with_capacity(320);
+    record.push(RECORD_VERSION);
+    record.extend_from_slice(&[0; 4]);
+    let mut record = fill(record)?;
+    let crc = checksum(key, &record).to_le_bytes();
+    record[1..RECORD_HEADER_BYTES].copy_from_slice(&crc);
+    Ok(record)
+}
+
+/// Over key, version and payload: a record under a key that is not its own is damage too.
+fn checksum(key: &[u8], record: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(&record[..1]);
+    hasher.update(&record[RECORD_HEADER_BYTES..]);
+    hasher.finalize()
+}
+
+fn open<'r>(key: &[u8], record: &'r [u8]) -> StoreResult<&'r [u8]> {
+    if record.len() < RECORD_HEADER_BYTES {
+        return Err(corrupt(key, "it is cut short; restore the data directory from a copy"));
+    }
+    if record[0] > RECORD_VERSION {
+        let what = format!(
+            "version {} is newer than {RECORD_VERSION}, the newest this build reads; run the build that wrote it, or a newer one",
+            record[0]
+        );
+        return Err(corrupt(key, &what));
+    }
+    let stored = u32::from_le_bytes([record[1], record[2], record[3], record[4]]);
+    if stored != checksum(key, record) {
+        return Err(corrupt(key, "its checksum does not match; restore the data directory from a copy"));
+    }
+    Ok(&record[RECORD_HEADER_BYTES..])
+}
+
+/// A record that says all by its key.
+pub(super) fn encode_mark(key: &[u8]) -> StoreResult<Vec<u8>> {
+    seal(key, Ok)
+}
+
+/// Checks a record of [`encode_mark`].
+pub(super) fn decode_mark(key: &[u8], record: &[u8]) -> StoreResult<()> {
+    open(key, record).map(drop)
+}
+
+/// A record that holds a job id.
+pub(super) fn encode_job_id(key: &[u8], job: JobId) -> StoreResult<Vec<u8>> {
+    seal(key, |mut record| {
+        record.extend_from_slice(job.as_bytes());
+        Ok(record)
+    })
+}
+
+/// The id of a record of [`encode_job_id`].
+pub(super) fn decode_job_id(key: &[u8], record: &[u8]) -> StoreResult<JobId> {
+    let bytes = <[u8; 16]>::try_from(open(key, record)?).map_err(|_| corrupt(key, "it holds no job id"))?;
+    Ok(JobId::from_bytes(bytes))
+}
+
+/// A record in JSON: a body, an event, a result reference.
+pub(super) fn encode_json<T: Serialize>(key: &[u8], value: &T) -> StoreResult<Vec<u8>> {
+    seal(key, |mut record| {
+        serde_json::to_writer(&mut record, value).map_err(|e| {
+            StoreError::new(StoreErrorKind::Invalid, STORE, "this value has no stored form").with_source(e)
+        })?;
+        Ok(record)
+    })
+}
+
+/// The value of a record of [`encode_json`].
+pub(super) fn decode_json<'r, T: Deserialize<'r>>(key: &[u8], record: &'r [u8]) -> StoreResult<T> {
+    serde_json::from_slice(open(key, record)?).map_err(|e| corrupt(key, "its JSON does not fit").with_source(e))
+}
+
+/// The body of a job.
+pub(super) fn decode_body(key: &[u8], record: &[u8]) -> StoreResult<JobBody> {
+    decode_json(key, record)
+}
+
+/// What is stored of a result beside its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ResultRecord {
+    /// Such as `application/json`.
+    pub(super) media_type: String,
+    /// Length of the body, in bytes.
+    pub(super) bytes: u64,
+    /// When it may be removed.
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// The stored form of a head, version 1. Field order and types are the format: they never change, a new version gets a new struct.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeadV1<'a> {
+    id: [u8; 16],
+    #[serde(borrow)]
+    tenant: &'a str,
+    subject: &'a str,
+    lane: &'a str,
+    priority: u8,
+    state: u8,
+    created_ms: u64,
+    updated_ms: u64,
+    due_ms: u64,
+    started_ms: Option<u64>,
+    finished_ms: Option<u64>,
+    deadline_ms: Option<u64>,
+    retain_s: u64,
+    retain_subsec_ns: u32,
+    attempts: u32,
+    attempts_max: u32,
+    lost: u32,
+    lost_max: u32,
+    epoch: u64,
+    nonce: u64,
+    worker: Option<&'a str>,
+    lease_until_ms: Option<u64>,
+    lease_end: Option<u8>,
+    maybe_called: bool,
+    cancel_reason: Option<&'a str>,
+    candidate: u16,
+    checkpoint: Option<(&'a str, bool)>,
+    requests: Vec<(&'a str, &'a str)>,
+    answer: Option<&'a str>,
+    input_until_ms: Option<u64>,
+    progress: Option<(f64, Option<f64>, Option<&'a str>)>,
+    result: Option<(&'a str, [u8; 16], [u8; 32])>,
+    error: Option<ErrorV1<'a>>,
+    idempotency_key: Option<&'a str>,
+    request_digest: [u8; 32],
+}
+
+/// The code by its name, so that the order of codes is no part of the format.
+#[derive(Debug, Serialize, Deserialize)]
+struct ErrorV1<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    message: &'a str,
+}
+
+const STATES: [(JobState, u8); 7] = [
+    (JobState::Delayed, 0),
+    (JobState::Ready, 1),
+    (JobState::Leased, 2),
+    (JobState::Input, 3),
+    (JobState::Done, 4),
+    (JobState::Dead, 5),
+    (JobState::Cancelled, 6),
+];
+
+const LEASE_ENDS: [(LeaseEnd, u8); 5] = [
+    (LeaseEnd::Finished, 0),
+    (LeaseEnd::Failed, 1),
+    (LeaseEnd::Released, 2),
+    (LeaseEnd::Parked, 3),
+    (LeaseEnd::Lost, 4),
+];
+
+/// The code of a value that is stored by number.
+fn code_of<T: PartialEq>(codes: &[(T, u8)], value: &T) -> Option<u8> {
+    codes.iter().find(|(known, _)| known == value).map(|(_, code)| *code)
+}
+
+/// The value of a code.
+fn value_of<T: Copy>(codes: &[(T, u8)], code: u8) -> Option<T> {
+    codes.iter().find(|(_, known)| *known == code).map(|(value, _)| *value)
+}
+
+impl<'a> HeadV1<'a> {
+    fn of(head: &'a JobHead) -> StoreResult<Self> {
+        let unknown = || StoreError::new(StoreErrorKind::Invalid, STORE, "this head has no stored form in version 1");
+        let error = head
+            .error
+            .as_ref()
+            .map(|error| match serde_json::to_value(error.code) {
+                Ok(serde_json::Value::String(code)) => Ok(ErrorV1 { code: Cow::Owned(code), message: &error.message }),
+                _ => Err(unknown()),
+            })
+            .transpose()?;
+        Ok(Self {
+            id: *head.id.as_bytes(),
+            tenant: head.owner.tenant.as_str(),
+            subject: &head.owner.subject,
+            lane: head.lane.as_str(),
+            priority: head.priority,
+            state: code_of(&STATES, &head.state).ok_or_else(unknown)?,
+            created_ms: head.created_at.as_millis(),
+            updated_ms: head.updated_at.as_millis(),
+            due_ms: head.due_at.as_millis(),
+            started_ms: head.started_at.map(Timestamp::as_millis),
+            finished_ms: head.finished_at.map(Timestamp::as_millis),
+            deadline_ms: head.deadline_at.map(Timestamp::as_millis),
+            retain_s: head.retain.as_secs(),
+            retain_subsec_ns: head.retain.subsec_nanos(),
+            attempts: head.attempts,
+            attempts_max: head.attempts_max,
+            lost: head.lost,
+            lost_max: head.lost_max,
+            epoch: head.epoch,
+            nonce: head.nonce,
+            worker: head.worker.as_ref().map(WorkerId::as_str),
+            lease_until_ms: head.lease_until.map(Timestamp::as_millis),
+            lease_end: head.lease_end.map(|how| code_of(&LEASE_ENDS, &how).ok_or_else(unknown)).transpose()?,
+            maybe_called: head.maybe_called,
+            cancel_reason: head.cancel_reason.as_deref(),
+            candidate: head.candidate,
+            checkpoint: head.checkpoint.as_ref().map(|at| (at.text.as_str(), at.replay_safe)),
+            requests: head.requests.iter().map(|asked| (asked.key.as_str(), asked.request.as_str())).collect(),
+            answer: head.answer.as_ref().map(|answer| answer.responses.as_str()),
+            input_until_ms: head.input_until.map(Timestamp::as_millis),
+            progress: head.progress.as_ref().map(|p| (p.value, p.total, p.message.as_deref())),
+            result: head.result.as_ref().map(|at| (at.tenant.as_str(), *at.job.as_bytes(), *at.digest.as_bytes())),
+            error,
+            idempotency_key: head.idempotency_key.as_deref(),
+            request_digest: *head.request_digest.as_bytes(),
+        })
+    }
+
+    fn into_head(self, key: &[u8]) -> StoreResult<JobHead> {
+        let bad = |what: &str| corrupt(key, &format!("{what} is not valid"));
+        let code = |name: &str| {
+            let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
+            JobErrorCode::deserialize(name).map_err(|_| bad("the error code"))
+        };
+        let result = self
+            .result
+            .map(|(tenant, job, digest)| {
+                Ok::<_, StoreError>(ResultPointer {
+                    tenant: TenantId::new(tenant).map_err(|_| bad("the result's tenant"))?,
+                    job: JobId::from_bytes(job),
+                    digest: Digest::from_bytes(digest),
+                })
+            })
+            .transpose()?;
+        let error = self
+            .error
+            .map(|error| Ok::<_, StoreError>(JobError { code: code(&error.code)?, message: error.message.to_owned() }))
+            .transpose()?;
+        let tenant = TenantId::new(self.tenant).map_err(|_| bad("the tenant"))?;
+        Ok(JobHead {
+            id: JobId::from_bytes(self.id),
+            owner: Principal::new(tenant, self.subject),
+            lane: Lane::new(self.lane).map_err(|_| bad("the lane"))?,
+            priority: self.priority,
+            state: value_of(&STATES, self.state).ok_or_else(|| bad("the state"))?,
+            created_at: Timestamp::from_millis(self.created_ms),
+            updated_at: Timestamp::from_millis(self.updated_ms),
+            due_at: Timestamp::from_millis(self.due_ms),
+            started_at: self.started_ms.map(Timestamp::from_millis),
+            finished_at: self.finished_ms.map(Timestamp::from_millis),
+            deadline_at: self.deadline_ms.map(Timestamp::from_millis),
+            // Nanoseconds of a second or more would carry over and may overflow: only damage writes them.
+            retain: if self.retain_subsec_ns < 1_000_000_000 {
+                Duration::new(self.retain_s, self.retain_subsec_ns)
+            } else {
+                return Err(bad("the retention"));
+            },
+            attempts: self.attempts,
+            attempts_max: self.attempts_max,
+            lost: self.lost,
+            lost_max: self.lost_max,
+            epoch: self.epoch,
+            nonce: self.nonce,
+            worker: self.worker.map(WorkerId::new).transpose().map_err(|_| bad("the worker"))?,
+            lease_until: self.lease_until_ms.map(Timestamp::from_millis),
+            lease_end: self
+                .lease_end
+                .map(|code| value_of(&LEASE_ENDS, code).ok_or_else(|| bad("the lease's end")))
+                .transpose()?,
+            maybe_called: self.maybe_called,
+            cancel_reason: self.cancel_reason.map(str::to_owned),
+            candidate: self.candidate,
+            checkpoint: self.checkpoint.map(|(text, replay_safe)| Checkpoint { text: text.to_owned(), replay_safe }),
+            requests: self
+                .requests
+                .into_iter()
+                .map(|(key, request)| InputRequest { key: key.to_owned(), request: request.to_owned() })
+                .collect(),
+            answer: self.answer.map(|responses| Answer { responses: responses.to_owned() }),
+            input_until: self.input_until_ms.map(Timestamp::from_millis),
+            progress: self.progress.map(|(value, total, message)| Progress {
+                value,
+                total,
+                message: message.map(str::to_owned),
+            }),
+            result,
+            error,
+            idempotency_key: self.idempotency_key.map(str::to_owned),
+            request_digest: Digest::from_bytes(self.request_digest),
+        })
+    }
+}
+
+/// A head as a record.
+pub(super) fn encode_head(key: &[u8], head: &JobHead) -> StoreResult<Vec<u8>> {
+    let stored = HeadV1::of(head)?;
+    seal(key, |record| {
+        postcard::to_extend(&stored, record)
+            .map_err(|e| StoreError::new(StoreErrorKind::Invalid, STORE, "this head has no stored form").with_source(e))
+    })
+}
+
+/// The head of a record.
+pub(super) fn decode_head(key: &[u8], record: &[u8]) -> StoreResult<JobHead> {
+    let (stored, rest) = postcard::take_from_bytes::<HeadV1<'_>>(open(key, record)?)
+        .map_err(|e| corrupt(key, "it is not a head of version 1").with_source(e))?;
+    if !rest.is_empty() {
+        return Err(corrupt(key, "it is longer than a head of version 1"));
+    }
+    stored.into_head(key)
+}

@@ -1,0 +1,315 @@
+//! Finds out how a server is to be spoken to: the modern question first, the legacy handshake when that is not understood.
+//!
+//! The fallback hangs on no single error code: servers were seen to answer the question with -32601, -32602, an HTTP 400, with silence, or
+//! by dying. A slow server is not taken for a silent one: both questions stay open and the first good answer counts.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use metamcp_core::{
+    id::ServerName,
+    json::RawJson,
+    transport::{Delivered, TransportError, TransportErrorKind},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::way::{Ask, Failure, Way, error};
+use crate::wire::era::{
+    CLIENT_INFO, ClientInfo, Era, HEADER_MISMATCH, LEGACY, LEGACY_LATEST, MISSING_CAPABILITY, MODERN, RequestMeta,
+    UNSUPPORTED_REVISION,
+};
+
+/// How long a server may be silent on the modern question before the legacy one is asked beside it.
+const PROBE_MS: u64 = 5_000;
+/// Longest the whole may take.
+const HANDSHAKE_S_MAX: u64 = 50;
+/// Longest name or instructions that are kept, in bytes.
+const WORDS_BYTES_MAX: usize = 16 << 10;
+
+/// What both sides agreed on.
+#[derive(Debug, Clone)]
+pub(super) struct Agreed {
+    pub(super) era: Era,
+    pub(super) revision: String,
+    pub(super) implementation: String,
+    pub(super) instructions: Option<String>,
+    /// Whether it says that it has tools.
+    pub(super) has_tools: bool,
+}
+
+/// Why there is no agreement.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The connection ended over the modern question: a fresh one may do for the legacy handshake.
+    Died(TransportError),
+    /// There is nothing to be done.
+    Final(TransportError),
+}
+
+/// Agrees on an era and a revision; with `only`, on no other era.
+pub(super) async fn agree(
+    way: &dyn Way,
+    server: &ServerName,
+    ids: &AtomicU64,
+    only: Option<Era>,
+) -> Result<Agreed, Refusal> {
+    let hands = Hands { way, server, ids };
+    let agreeing = async {
+        match only {
+            None => hands.probe().await,
+            Some(Era::Legacy) => hands.initialize().await.map_err(Refusal::Final),
+            Some(Era::Modern) => match hands.discover().await {
+                Verdict::Modern(agreed) => Ok(agreed),
+                Verdict::Legacy(why) => {
+                    Err(Refusal::Final(hands.refuse(format_args!("does not speak {MODERN}: {why}"))))
+                }
+                Verdict::Died(error) | Verdict::No(error) => Err(Refusal::Final(error)),
+            },
+        }
+    };
+    let agreed = timeout(Duration::from_secs(HANDSHAKE_S_MAX), agreeing).await.unwrap_or_else(|_| {
+        let what = format!("did not agree on a protocol revision within {HANDSHAKE_S_MAX} s");
+        Err(Refusal::Final(error(server, TransportErrorKind::Timeout, Delivered::No, what)))
+    })?;
+    way.agreed(&agreed.revision);
+    if agreed.era == Era::Legacy {
+        let told = way.tell("notifications/initialized").await;
+        told.map_err(|failure| Refusal::Final(hands.failed("notifications/initialized", failure)))?;
+    }
+    Ok(agreed)
+}
+
+/// What the answer to the modern question means.
+enum Verdict {
+    Modern(Agreed),
+    /// Not understood, for this reason.
+    Legacy(String),
+    /// The connection ended.
+    Died(TransportError),
+    /// Understood and refused, or not to be reached at all.
+    No(TransportError),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DiscoverView {
+    supported_versions: Vec<String>,
+    #[serde(default)]
+    capabilities: Capabilities,
+    instructions: Option<String>,
+    #[serde(rename = "_meta", default)]
+    meta: DiscoverMeta,
+}
+
+#[derive(Deserialize, Default)]
+struct DiscoverMeta {
+    #[serde(rename = "io.modelcontextprotocol/serverInfo")]
+    server_info: Option<ServerInfo>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitializeView {
+    protocol_version: String,
+    #[serde(default)]
+    capabilities: Capabilities,
+    server_info: Option<ServerInfo>,
+    instructions: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Capabilities {
+    tools: Option<RawJson>,
+}
+
+#[derive(Deserialize)]
+struct ServerInfo {
+    name: String,
+    #[serde(default)]
+    version: String,
+    description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Supported {
+    supported: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialize {
+    protocol_version: &'static str,
+    capabilities: serde_json::Map<String, serde_json::Value>,
+    client_info: ClientInfo,
+}
+
+#[derive(Serialize)]
+struct Discover {
+    #[serde(rename = "_meta")]
+    meta: RequestMeta,
+}
+
+struct Hands<'a> {
+    way: &'a dyn Way,
+    server: &'a ServerName,
+    ids: &'a AtomicU64,
+}
+
+impl Hands<'_> {
+    async fn probe(&self) -> Result<Agreed, Refusal> {
+        let mut discover = std::pin::pin!(self.discover());
+        if let Ok(verdict) = timeout(Duration::from_millis(PROBE_MS), &mut discover).await {
+            return match verdict {
+                Verdict::Modern(agreed) => Ok(agreed),
+                Verdict::Legacy(why) => {
+                    tracing::debug!(server = %self.server, why, "not a modern server");
+                    self.initialize().await.map_err(Refusal::Final)
+                }
+                Verdict::Died(error) => Err(Refusal::Died(error)),
+                Verdict::No(error) => Err(Refusal::Final(error)),
+            };
+        }
+        tracing::debug!(server = %self.server, "silent on the modern question, asking the legacy one beside it");
+        let mut initialize = std::pin::pin!(self.initialize());
+        let (mut silent, mut refused) = (true, None);
+        loop {
+            tokio::select! {
+                biased;
+                verdict = &mut discover, if silent => match verdict {
+                    Verdict::Modern(agreed) => return Ok(agreed),
+                    Verdict::Died(error) => return Err(Refusal::Died(error)),
+                    Verdict::Legacy(_) | Verdict::No(_) => silent = false,
+                },
+                outcome = &mut initialize, if refused.is_none() => match outcome {
+                    Ok(agreed) => return Ok(agreed),
+                    Err(error) => refused = Some(error),
+                },
+                else => break,
+            }
+        }
+        Err(Refusal::Final(
+            refused.unwrap_or_else(|| self.refuse("answers neither `server/discover` nor `initialize`")),
+        ))
+    }
+
+    async fn discover(&self) -> Verdict {
+        let params = Discover { meta: RequestMeta::of(Era::Modern) };
+        let failure = match self.ask(Era::Modern, "server/discover", &params).await {
+            Ok(result) => return self.discovered(&result),
+            Err(failure) => failure,
+        };
+        match failure {
+            Failure::Status(401 | 403 | 429 | 503, _) | Failure::Rpc(_, Some(401 | 403 | 429 | 503)) => {
+                Verdict::No(failure.into_error(self.server))
+            }
+            Failure::Rpc(rpc, _) => match rpc.code {
+                UNSUPPORTED_REVISION => {
+                    let spoken = rpc.data.and_then(|data| data.view::<Supported>().ok()).map(|data| data.supported);
+                    self.speaks(&spoken.unwrap_or_default())
+                }
+                HEADER_MISMATCH | MISSING_CAPABILITY => Verdict::No(
+                    self.refuse(format_args!("refused `server/discover` with {}: {}", rpc.code, rpc.message)),
+                ),
+                code => Verdict::Legacy(format!("{code} {}", rpc.message)),
+            },
+            Failure::Status(status, _) => Verdict::Legacy(format!("HTTP {status}")),
+            Failure::Other(error) => match error.kind {
+                TransportErrorKind::Closed => Verdict::Died(error),
+                // It answered, with something that is not of this protocol.
+                TransportErrorKind::Protocol => Verdict::Legacy(error.to_string()),
+                _ => Verdict::No(error),
+            },
+        }
+    }
+
+    fn discovered(&self, result: &RawJson) -> Verdict {
+        let view = match result.view::<DiscoverView>() {
+            Ok(view) => view,
+            Err(error) => return Verdict::Legacy(format!("an answer that is none: {error}")),
+        };
+        if !view.supported_versions.iter().any(|revision| revision == MODERN) {
+            return self.speaks(&view.supported_versions);
+        }
+        Verdict::Modern(agreed(Era::Modern, MODERN, view.capabilities, view.meta.server_info, view.instructions))
+    }
+
+    /// A modern server that does not speak our modern revision.
+    fn speaks(&self, revisions: &[String]) -> Verdict {
+        if revisions.is_empty() || revisions.iter().any(|revision| LEGACY.contains(&revision.as_str())) {
+            return Verdict::Legacy(format!("it speaks {revisions:?}"));
+        }
+        Verdict::No(
+            self.refuse(format_args!("speaks only the revisions {revisions:?}, we speak {MODERN} and {LEGACY:?}")),
+        )
+    }
+
+    async fn initialize(&self) -> Result<Agreed, TransportError> {
+        let params = Initialize {
+            protocol_version: LEGACY_LATEST,
+            capabilities: serde_json::Map::new(),
+            client_info: CLIENT_INFO,
+        };
+        let result =
+            self.ask(Era::Legacy, "initialize", &params).await.map_err(|failure| self.failed("initialize", failure))?;
+        let view = result
+            .view::<InitializeView>()
+            .map_err(|error| self.refuse(format_args!("answered `initialize` with something else: {error}")))?;
+        if !LEGACY.contains(&view.protocol_version.as_str()) {
+            let revision: String = view.protocol_version.chars().take(32).collect();
+            return Err(self.refuse(format_args!("wants the revision `{revision}`, we speak {MODERN} and {LEGACY:?}")));
+        }
+        Ok(agreed(Era::Legacy, &view.protocol_version, view.capabilities, view.server_info, view.instructions))
+    }
+
+    async fn ask<T: Serialize>(&self, era: Era, method: &'static str, params: &T) -> Result<RawJson, Failure> {
+        let params = RawJson::from_value(params).expect("parameters have string keys only");
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        // The protocol forbids to cancel `initialize`, and an unknown `server/discover` is better not mentioned again.
+        let ask = Ask { id, era, method, params, name: None, headers: Vec::new(), cancellable: false };
+        self.way.ask(ask, &|_| ()).await
+    }
+
+    fn refuse(&self, what: impl std::fmt::Display) -> TransportError {
+        error(self.server, TransportErrorKind::Connect, Delivered::No, what)
+    }
+
+    /// No call was made yet: whatever failed, nothing was delivered.
+    fn failed(&self, method: &str, failure: Failure) -> TransportError {
+        match failure {
+            Failure::Rpc(rpc, _) => self.refuse(format_args!("refused `{method}` with {}: {}", rpc.code, rpc.message)),
+            Failure::Status(_, mut error) | Failure::Other(mut error) => {
+                if !matches!(error.kind, TransportErrorKind::Rejected { .. }) {
+                    error.delivered = Delivered::No;
+                }
+                error
+            }
+        }
+    }
+}
+
+fn agreed(
+    era: Era,
+    revision: &str,
+    can: Capabilities,
+    info: Option<ServerInfo>,
+    instructions: Option<String>,
+) -> Agreed {
+    let cut = |mut words: String| {
+        words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
+        words
+    };
+    let (implementation, description) = match info {
+        Some(info) => (format!("{} {}", info.name, info.version).trim().to_owned(), info.description),
+        None => ("unknown".to_owned(), None),
+    };
+    Agreed {
+        era,
+        revision: revision.to_owned(),
+        implementation: cut(implementation),
+        instructions: instructions.filter(|words| !words.trim().is_empty()).or(description).map(cut),
+        has_tools: can.tools.is_some(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Connects to a server over streamable HTTP, modern or legacy, with one pool of connections.
+//!
+//! The system's proxy settings are not read and redirects are not followed: what is configured is what is called.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use metamcp_core::{
+    id::ServerName,
+    transport::{Connector, Delivered, McpTransport, TransportError, TransportErrorKind},
+};
+use reqwest::{Client, Url, redirect::Policy};
+
+use super::{handshake::Refusal, http::Http, redact, session::Session, way::error};
+use crate::wire::era::Era;
+
+/// Longest wait for a connection, TLS included, in seconds.
+const CONNECT_S_MAX: u64 = 10;
+/// How long an idle connection is kept, in seconds.
+const POOL_IDLE_S: u64 = 90;
+/// Longest silence of a server in the middle of an answer, in seconds, unless told otherwise.
+const IDLE_S_MAX: u64 = 300;
+
+/// A server that is spoken to over streamable HTTP.
+///
+/// Messages of a legacy server that belong to no call (it would send them on a stream of their own) are not listened for.
+///
+/// ```no_run
+/// use metamcp_core::{id::ServerName, transport::Connector};
+/// use metamcp_mcp_adapters::upstream::HttpConnector;
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = ServerName::new("docs")?;
+/// let docs = HttpConnector::new(server, "https://docs.example/mcp")?.header("authorization", "Bearer …")?;
+/// let transport = docs.connect().await?;
+/// # let _ = transport;
+/// # Ok(())
+/// # }
+/// ```
+pub struct HttpConnector {
+    server: ServerName,
+    url: Url,
+    headers: HeaderMap,
+    only: Option<Era>,
+    idle: Duration,
+    client: Client,
+}
+
+impl HttpConnector {
+    /// A server at `url`. Credentials in the address are sent as basic authorization and never shown.
+    ///
+    /// # Errors
+    /// When the address is not one of `http` or `https`, or the system has no usable roots of trust for `https`.
+    pub fn new(server: ServerName, url: &str) -> Result<Self, TransportError> {
+        let invalid = |what: String| error(&server, TransportErrorKind::Invalid, Delivered::No, what);
+        let url = Url::parse(url).map_err(|e| invalid(format!("`url` is not an address: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(invalid(format!("`url` must begin with http:// or https://, not {}:", url.scheme())));
+        }
+        let mut client = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
+            .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
+            .user_agent(concat!("metamcp/", env!("CARGO_PKG_VERSION")));
+        if url.scheme() == "http" {
+            // Without TLS there is no need for roots of trust, which a small container may not have.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|e| invalid(format!("no HTTP client can be made: {e}")).with_source(e))?;
+        Ok(Self { server, url, headers: HeaderMap::new(), only: None, idle: Duration::from_secs(IDLE_S_MAX), client })
+    }
+
+    /// With this header on every request. Values are never shown.
+    ///
+    /// # Errors
+    /// When name or value cannot be a header.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, TransportError> {
+        let invalid = |what| {
+            error(&self.server, TransportErrorKind::Invalid, Delivered::No, format_args!("header `{name}`: {what}"))
+        };
+        let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("the name is not one of a header"))?;
+        let mut value = HeaderValue::from_str(value).map_err(|_| invalid("the value cannot be sent as a header"))?;
+        value.set_sensitive(true);
+        self.headers.insert(header, value);
+        Ok(self)
+    }
+
+    /// Speaks this era only, without asking.
+    #[must_use]
+    pub const fn era(mut self, era: Era) -> Self {
+        self.only = Some(era);
+        self
+    }
+
+    /// How long the server may be silent in the middle of an answer; 300 s unless told otherwise. A call as a whole has no bound here.
+    #[must_use]
+    pub const fn idle_timeout(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+}
+
+#[async_trait]
+impl Connector for HttpConnector {
+    async fn connect(&self) -> Result<Arc<dyn McpTransport>, TransportError> {
+        let way =
+            Http::new(self.server.clone(), self.client.clone(), self.url.clone(), self.headers.clone(), self.idle);
+        match Session::open(Box::new(way), self.server.clone(), self.only).await {
+            Ok(session) => Ok(session),
+            Err(Refusal::Died(mut error) | Refusal::Final(mut error)) => {
+                // Nothing was called yet, whatever broke.
+                if error.kind == TransportErrorKind::Closed {
+                    error.kind = TransportErrorKind::Connect;
+                }
+                if !matches!(error.kind, TransportErrorKind::Rejected { .. }) {
+                    error.delivered = Delivered::No;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn target(&self) -> String {
+        redact::url(&self.url)
+    }
+}
+
+/// Shows no header value and no part of the address that lets one in.
+impl fmt::Debug for HttpConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("HttpConnector")
+            .field("server", &self.server)
+            .field("url", &self.target())
+            .field("headers", &headers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! Server-sent events of a response body, each under a bound; decoding itself is `sse-stream`'s.
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sse_stream::SseByteStream;
+
+type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// The data of events, one after another.
+pub(crate) struct Events {
+    inner: Pin<Box<SseByteStream<Chunks>>>,
+    /// Bytes since the last event.
+    pending: Arc<AtomicUsize>,
+}
+
+/// Why a stream of events ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EventsError {
+    /// One event is over the bound.
+    #[error("one event is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke, or what came is not a stream of events.
+    #[error("{0}")]
+    Broken(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("event over the bound")]
+struct OverBound;
+
+impl Events {
+    /// Events of at most `bytes_max` bytes (within one read) out of a body.
+    pub(crate) fn new<E>(body: impl Stream<Item = Result<Bytes, E>> + Send + 'static, bytes_max: usize) -> Self
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        let pending = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&pending);
+        let chunks: Chunks = Box::pin(body.map(move |chunk| {
+            let chunk = chunk.map_err(io::Error::other)?;
+            if count.fetch_add(chunk.len(), Ordering::Relaxed) > bytes_max {
+                return Err(io::Error::other(OverBound));
+            }
+            Ok(chunk)
+        }));
+        Self { inner: Box::pin(SseByteStream::new(chunks)), pending }
+    }
+
+    /// The data of the next event that has any; `None` at the end of the stream. Cancel safe.
+    pub(crate) async fn next(&mut self, bytes_max: usize) -> Result<Option<String>, EventsError> {
+        while let Some(event) = self.inner.next().await {
+            let event = event.map_err(|error| {
+                let over = std::iter::successors(Some(&error as &(dyn Error + 'static)), |e| (*e).source()).any(|e| {
+                    e.downcast_ref::<io::Error>().is_some_and(|e| e.get_ref().is_some_and(|e| e.is::<OverBound>()))
+                });
+                if over { EventsError::TooLarge(bytes_max) } else { EventsError::Broken(error.to_string()) }
+            })?;
+            self.pending.store(0, Ordering::Relaxed);
+            let is_message = event.event.as_deref().is_none_or(|kind| kind == "message");
+            if let Some(data) = event.data.filter(|data| is_message && !data.trim().is_empty()) {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(chunks: &[&'static str], bytes_max: usize) -> Events {
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, io::Error>(Bytes::from_static(c.as_bytes()))).collect();
+        Events::new(futures_util::stream::iter(chunks), bytes_max)
+    }
+
+    #[tokio::test]
+    async fn only_the_data_of_messages_is_given_out() {
+        let chunks =
+            ["id: 1\ndata:\n\n: keep alive\n\ndata: {\"a\"", ":1}\n\nevent: ping\ndata: x\n\ndata: a\ndata: b\n\n"];
+        let mut events = events(&chunks, 1_000);
+        assert_eq!(events.next(1_000).await.unwrap().as_deref(), Some("{\"a\":1}"));
+        assert_eq!(events.next(1_000).await.unwrap().as_deref(), Some("a\nb"));
+        assert_eq!(events.next(1_000).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_event_over_the_bound_ends_the_stream_with_words() {
+        let mut events = events(&["data: 0123456789", "0123456789", "0123456789\n\n"], 15);
+        assert!(matches!(events.next(15).await, Err(EventsError::TooLarge(15))));
+    }
+}

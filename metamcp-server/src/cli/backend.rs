@@ -1,0 +1,101 @@
+//! Where a command finds its engine: a server that was named, the server that owns the data folder, or an engine in this process.
+
+use std::time::Duration;
+
+use metamcp_core::engine::Worker;
+
+use super::{
+    args::{BackendArgs, ConfigArgs},
+    client::Client,
+    exit::Failure,
+    log,
+    presence::Presence,
+};
+use crate::{
+    config::{Config, StoreKind},
+    wire::{self, App},
+};
+
+/// How long a server that left a note may take to say that it is there, in milliseconds.
+const ALIVE_MS_MAX: u64 = 1_000;
+/// How long running calls may go on when a command with an engine of its own ends, in milliseconds: its own task has ended then.
+const LOCAL_GRACE_MS: u64 = 200;
+
+/// An engine with the client that speaks to it.
+pub(super) struct Backend {
+    pub(super) client: Client,
+    local: Option<Local>,
+}
+
+struct Local {
+    app: App,
+    worker: Option<Worker>,
+    durable: bool,
+}
+
+impl Backend {
+    /// Finds a server, or builds an engine in this process. The log is started on the way.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used, or the data folder belongs to a process that is no server.
+    pub(super) async fn find(args: &BackendArgs) -> Result<Self, Failure> {
+        if let Some(address) = &args.server {
+            start_log(&args.config)?;
+            return Ok(Self { client: Client::http(address)?, local: None });
+        }
+        let config = Config::load(&args.config.sources())?;
+        log::start(&config.log, "warn");
+        if config.store == StoreKind::Embedded
+            && let Some(presence) = Presence::read(&config.server.data_dir)
+        {
+            let client = Client::http(&presence.url)?;
+            if client.is_alive(Duration::from_millis(ALIVE_MS_MAX)).await {
+                if args.config.config.is_some() || !args.config.mcp_config.is_empty() {
+                    eprintln!(
+                        "note: using the server at {}, which has a configuration of its own; --memory runs it in this process",
+                        presence.url
+                    );
+                }
+                return Ok(Self { client, local: None });
+            }
+        }
+        let app = wire::build(&config)?;
+        let client = Client::in_process(app.router());
+        let durable = config.store == StoreKind::Embedded;
+        Ok(Self { client, local: Some(Local { app, worker: None, durable }) })
+    }
+
+    /// Lets an engine in this process work on its jobs; a server does that by itself.
+    pub(super) fn work(&mut self) {
+        if let Some(local) = &mut self.local {
+            local.worker.get_or_insert_with(|| local.app.start_worker());
+        }
+    }
+
+    /// What becomes of a task that nobody here waits for, when no server works on it.
+    pub(super) fn waits_for_a_server(&self) -> Option<&'static str> {
+        let local = self.local.as_ref()?;
+        Some(if local.durable {
+            "no server is running: the task waits in the data folder until `metamcp serve` or the next `metamcp run`"
+        } else {
+            "with --memory and nobody waiting, the task is gone when this command ends"
+        })
+    }
+
+    /// Gives back what is unfinished and ends the children of an engine in this process.
+    pub(super) async fn close(self) {
+        let Some(Local { app, worker, .. }) = self.local else { return };
+        drop(self.client);
+        if let Some(worker) = worker {
+            worker.drain(Duration::from_millis(LOCAL_GRACE_MS)).await;
+        }
+        app.close().await;
+    }
+}
+
+/// With a named server only the log is of interest here: the rest of the configuration is the server's.
+fn start_log(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.sources())?;
+    log::start(&config.log, "warn");
+    Ok(())
+}

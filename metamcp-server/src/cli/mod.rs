@@ -1,0 +1,84 @@
+//! The command line: reads the arguments, starts the runtime, runs one command, and tells how it ended by words and exit code.
+//!
+//! Commands that need an engine speak to it through one client of the REST API, be it a server's or one in this process.
+
+mod args;
+mod backend;
+mod client;
+mod config;
+mod demo;
+mod exit;
+mod input;
+mod log;
+mod mcp;
+mod out;
+mod presence;
+mod route;
+mod run;
+mod running;
+mod serve;
+mod servers;
+mod show;
+mod signal;
+mod tasks;
+mod watch;
+
+use std::{num::NonZero, process::ExitCode, time::Duration};
+
+use clap::Parser as _;
+
+use self::{
+    args::{Cli, Command},
+    exit::{Failure, Outcome},
+};
+use crate::wire;
+
+/// Most threads of the runtime: the work is waiting, and an idle process stays small.
+const THREADS_MAX: usize = 4;
+/// How long work on blocking threads may hold up the end of the process, in milliseconds.
+const RUNTIME_END_MS: u64 = 500;
+
+/// The whole program: from the arguments of this process to its exit code.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == wire::SUPERVISE) {
+        return wire::supervise(words);
+    }
+    // Prints help and usage errors by itself; the latter end with 2.
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    if let Command::Config(args) = &command {
+        return config::run(&args.command);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("metamcp")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Demo(args) => demo::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Run(args) => run::run(args).await,
+            Command::Tasks(args) => tasks::run(args.command).await,
+            Command::Route(args) => route::run(args).await,
+            Command::Servers(args) => servers::run(args).await,
+            Command::Mcp(args) => mcp::run(args).await,
+            Command::Config(args) => config::run(&args.command),
+        }
+    });
+    // A read of standard input cannot be interrupted: its thread must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(RUNTIME_END_MS));
+    outcome
+}

@@ -1,0 +1,127 @@
+//! A server that runs in this process: accept loop, worker, and the note by which other commands find it. It ends gently, and in order.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use metamcp_core::engine::Worker;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{exit::Failure, presence::Note};
+use crate::{
+    config::{Config, StoreKind},
+    serve::{self, Drained, ServeOptions},
+    wire::{self, App},
+};
+
+/// A listener, or words for why there is none.
+///
+/// # Errors
+/// When the address cannot be listened on; `is_taken` tells whether another process does.
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Unbound> {
+    TcpListener::bind(address).await.map_err(|error| Unbound { address, error })
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug)]
+pub(super) struct Unbound {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl Unbound {
+    /// Whether another process listens there.
+    pub(super) fn is_taken(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+impl From<Unbound> for Failure {
+    fn from(unbound: Unbound) -> Self {
+        let Unbound { address, error } = &unbound;
+        let mend = if unbound.is_taken() {
+            "another process listens there; stop it, or choose another --listen, such as 127.0.0.1:0 for a free port"
+        } else {
+            "choose another --listen"
+        };
+        Self::failed(format!("cannot listen on {address}: {error}; {mend}"))
+    }
+}
+
+/// A server that runs.
+pub(super) struct Running {
+    /// Where it is.
+    pub(super) url: String,
+    app: App,
+    worker: Worker,
+    serving: JoinHandle<io::Result<Drained>>,
+    stop: CancellationToken,
+    grace: Duration,
+    _note: Option<Note>,
+}
+
+impl Running {
+    /// Opens the store, starts the worker and serves on the listener. No MCP server is started or waited for.
+    ///
+    /// # Errors
+    /// When the store cannot be opened.
+    pub(super) fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
+        let address = listener.local_addr().map_err(anyhow::Error::from)?;
+        let url = format!("http://{address}");
+        let app = wire::build(config)?;
+        app.describe(&format!("metamcp serve, {url}"));
+        let note = (config.store == StoreKind::Embedded).then(|| leave_note(&config.server.data_dir, address)).flatten();
+        let worker = app.start_worker();
+        let (stop, grace) = (CancellationToken::new(), config.server.drain);
+        let options = ServeOptions {
+            connections_max: config.server.limits.connections_max,
+            grace,
+            drain: app.drain(),
+            ..ServeOptions::default()
+        };
+        let serving = tokio::spawn(serve::run(listener, app.router(), options, stop.clone().cancelled_owned()));
+        Ok(Self { url, app, worker, serving, stop, grace, _note: note })
+    }
+
+    /// Stops accepting, lets running calls end within the grace, gives the rest back, ends children, and closes the store.
+    ///
+    /// # Errors
+    /// When the accept loop had failed.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        let (served, ()) = tokio::join!(self.serving, self.worker.drain(self.grace));
+        self.app.close().await;
+        match served {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::failed(format!("the server failed: {error}"))),
+            Err(error) => Err(Failure::failed(format!("the server failed: {error}"))),
+        }
+    }
+}
+
+/// Other commands find the server by it; without it they need `--server`.
+fn leave_note(data_dir: &Path, address: SocketAddr) -> Option<Note> {
+    let reachable = match (address.ip().is_unspecified(), address.ip()) {
+        (true, std::net::IpAddr::V4(_)) => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        (true, std::net::IpAddr::V6(_)) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+        (false, _) => address,
+    };
+    Note::leave(data_dir, &format!("http://{reachable}"))
+        .inspect_err(|error| tracing::warn!(%error, "other commands will not find this server by its data folder"))
+        .ok()
+}
+
+/// Where jobs are kept, for people.
+pub(super) fn place(config: &Config) -> String {
+    match config.store {
+        StoreKind::Embedded => std::path::absolute(&config.server.data_dir)
+            .unwrap_or_else(|_| PathBuf::from(&config.server.data_dir))
+            .display()
+            .to_string(),
+        StoreKind::Memory => "memory".to_owned(),
+    }
+}

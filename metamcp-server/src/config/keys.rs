@@ -1,0 +1,96 @@
+//! The table of all keys outside `[servers]`: what each takes, its default, and what it is for. Reading, the environment mapping and
+//! `config print` all go by it, so that no key can exist in one of them only.
+
+use super::kind::Kind;
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Its path in the file.
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+    /// As text; `None`: what holds is decided where it is used.
+    pub(super) default: Option<&'static str>,
+    pub(super) about: &'static str,
+}
+
+/// What environment variables for keys begin with.
+pub(super) const ENV_PREFIX: &str = "METAMCP_";
+
+const fn key(path: &'static str, kind: Kind, default: Option<&'static str>, about: &'static str) -> Key {
+    Key { path, kind, default, about }
+}
+
+const fn number(min: u64, max: u64) -> Kind {
+    Kind::Number { min, max }
+}
+
+/// Every key, in the order they are printed: those without a section first, then section by section.
+pub(super) const KEYS: &[Key] = &[
+    key("store", Kind::Choice(&["embedded:", "memory:"]), Some("embedded:"), "where jobs, results and events are kept"),
+    key("server.listen", Kind::Address, Some("127.0.0.1:7300"), "address of the REST API; port 0 takes a free one"),
+    key("server.allow_remote", Kind::Bool, Some("false"), "listen beyond this machine although nobody has to log in"),
+    key("server.allowed_hosts", Kind::Texts, Some(""), "further host names the server answers to, such as its DNS name"),
+    key("server.data_dir", Kind::Path, None, "folder of the embedded store; belongs to one process at a time"),
+    key("server.body_bytes_max", number(1_024, 256 << 20), Some("2097152"), "largest request body, in bytes"),
+    key("server.connections_max", number(1, 65_536), Some("1024"), "most connections at a time"),
+    key("server.wait_ms_max", number(0, 600_000), Some("60000"), "longest `wait_ms` that is accepted, in milliseconds"),
+    key("server.drain_s", number(0, 3_600), Some("10"), "how long running calls may go on after SIGTERM, in seconds"),
+    key("worker.concurrency", number(1, 4_096), Some("16"), "most jobs at a time"),
+    key("worker.lanes", Kind::Texts, Some("light,heavy"), "lanes that are served, the first first"),
+    key("jobs.attempts_max", number(1, 100), Some("4"), "failed attempts after which a job is dead"),
+    key("jobs.lost_max", number(1, 100), Some("3"), "lost leases after which a job is dead"),
+    key("jobs.lease_s", number(3, 3_600), Some("30"), "how long a lease lasts without a heartbeat, in seconds"),
+    key("jobs.deadline_s", number(1, 31_622_400), Some("3600"), "deadline of a task that names none, in seconds"),
+    key("jobs.retain_days", number(1, 3_650), Some("7"), "how long an ended job and its result are kept, in days"),
+    key("jobs.backoff_base_ms", number(1, 3_600_000), Some("1000"), "first pause after a failed attempt; doubles"),
+    key("jobs.backoff_max_s", number(1, 86_400), Some("60"), "longest pause between attempts, in seconds"),
+    key("jobs.input_wait_s", number(1, 31_622_400), Some("86400"), "how long a job waits for an answer, in seconds"),
+    key(
+        "jobs.discover_wait_s",
+        number(0, 60),
+        Some("15"),
+        "how long the first submission waits for servers to come up, in seconds",
+    ),
+    key("log.level", Kind::Text, None, "such as warn or info,metamcp_core=debug; info for serve, else warn"),
+    key("log.format", Kind::Choice(&["text", "json"]), Some("text"), "form of the log on stderr"),
+    key("builtin.code.enabled", Kind::Bool, Some("true"), "offer the server `code` in this process"),
+    key("builtin.code.roots", Kind::Paths, Some("."), "folders the server `code` may read"),
+];
+
+/// The key of this path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+impl Key {
+    /// The environment variable that sets it: sections are parted by two underscores.
+    pub(super) fn variable(&self) -> String {
+        match self.path {
+            // The usual name for a log filter.
+            "log.level" => format!("{ENV_PREFIX}LOG"),
+            path => format!("{ENV_PREFIX}{}", path.replace('.', "__").to_uppercase()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_key() {
+        for key in KEYS {
+            if let Some(default) = key.default {
+                key.kind.read_text(default).unwrap_or_else(|e| panic!("{}: {e}", key.path));
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let variables: std::collections::BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!(variables.len(), KEYS.len());
+        assert!(variables.contains("METAMCP_SERVER__LISTEN"));
+    }
+}

@@ -1,0 +1,358 @@
+//! Configuration: one TOML file < environment < flags, read as a whole and checked as a whole. Every problem names the place, the key and
+//! the mend; nothing unknown is passed over. It says what is wanted and builds nothing: that is `wire`'s work.
+//!
+//! The file is `--config FILE`, else `metamcp/config.toml` in the user's configuration folder if it is there. A file in the working
+//! directory is never taken by itself: it may name programs to start, and a folder from elsewhere must not.
+
+mod environment;
+mod keys;
+mod kind;
+mod layers;
+mod print;
+mod problem;
+mod raw;
+mod redact;
+mod server;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use metamcp_core::id::{Lane, ServerName};
+
+use self::{layers::Settings, raw::Item};
+pub use self::{
+    environment::Environment,
+    layers::{Flag, Source},
+    problem::{Problem, Problems},
+    server::ServerConfig,
+};
+
+/// Largest configuration file, in bytes.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// The name of our own server that runs in this process.
+pub const BUILTIN_CODE: &str = "code";
+
+/// Where configuration comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The TOML file; `None`: the one of the user's configuration folder, if it is there.
+    pub file: Option<PathBuf>,
+    /// Leave out the file of the user's configuration folder.
+    pub no_user_file: bool,
+    /// Files with `mcpServers`, as MCP clients have them.
+    pub mcp_files: Vec<PathBuf>,
+    /// The process's environment.
+    pub environment: Environment,
+    /// What the command line says.
+    pub flags: Vec<Flag>,
+}
+
+/// The effective configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The REST server.
+    pub server: ServerSection,
+    /// Where jobs, results and events are kept.
+    pub store: StoreKind,
+    /// The worker of this process.
+    pub worker: WorkerSection,
+    /// The terms of jobs.
+    pub jobs: JobsSection,
+    /// The log.
+    pub log: LogSection,
+    /// Folders our own server `code` may read; `None`: it is not offered.
+    pub code_roots: Option<Vec<PathBuf>>,
+    /// Every configured server by name, the disabled ones too.
+    pub servers: BTreeMap<ServerName, ServerConfig>,
+    settings: Settings,
+}
+
+/// Bounds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// Most connections at a time.
+    pub connections_max: usize,
+    /// Longest `wait_ms` that is accepted, in milliseconds.
+    pub wait_ms_max: u64,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSection {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Host names, beside those of loopback, that the server answers to.
+    pub allowed_hosts: Vec<String>,
+    /// The folder of the embedded store.
+    pub data_dir: PathBuf,
+    /// Bounds of requests.
+    pub limits: Limits,
+    /// How long running calls may go on after the signal to stop.
+    pub drain: Duration,
+}
+
+/// Where jobs, results and events are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// In files of the data directory; survives a crash and power loss.
+    Embedded,
+    /// In this process only.
+    Memory,
+}
+
+/// `[worker]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSection {
+    /// Most jobs at a time.
+    pub concurrency: u16,
+    /// Lanes that are served, the first first.
+    pub lanes: Vec<Lane>,
+}
+
+/// `[jobs]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobsSection {
+    /// Failed attempts after which a job is dead.
+    pub attempts_max: u32,
+    /// Lost leases after which a job is dead.
+    pub lost_max: u32,
+    /// How long a lease lasts without a heartbeat.
+    pub lease: Duration,
+    /// Deadline of a task that names none.
+    pub deadline: Duration,
+    /// How long an ended job and its result are kept.
+    pub retain: Duration,
+    /// First pause after a failed attempt.
+    pub backoff_base: Duration,
+    /// Longest pause between attempts.
+    pub backoff_max: Duration,
+    /// How long a job waits for an answer.
+    pub input_wait: Duration,
+    /// How long a submission waits for servers that were never connected.
+    pub discover_wait: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSection {
+    /// Directives such as `info` or `info,metamcp_core=debug`; `None`: the command decides.
+    pub level: Option<String>,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+impl Config {
+    /// Reads all sources and checks what comes of them.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    pub fn load(sources: &Sources) -> Result<Self, Problems> {
+        let environment = &sources.environment;
+        let mut problems = Vec::new();
+        let mut settings = Settings::defaults(environment);
+        let mut found = Vec::new();
+        let user_file = || if sources.no_user_file { None } else { user_file(environment) };
+        if let Some(file) = sources.file.clone().or_else(user_file) {
+            let file = absolute(file);
+            if let Some(items) = read_file(&file, &mut problems) {
+                for item in settings.lay_file(&file, items, &mut problems) {
+                    found.extend(server::read(&file, &item, environment, &mut problems));
+                }
+            }
+        }
+        settings.lay_environment(environment, &mut problems);
+        settings.lay_flags(&sources.flags, &mut problems);
+        for file in &sources.mcp_files {
+            let file = absolute(file.clone());
+            if let Some(text) = read_text(&file, &mut problems) {
+                found.extend(server::read_clients_file(&file, &text, environment, &mut problems));
+            }
+        }
+        let config = Self::assemble(settings, found, &mut problems);
+        Problems::none(problems)?;
+        Ok(config)
+    }
+
+    /// The effective configuration as TOML, with the source of each value as comment; secrets are redacted.
+    pub fn print(&self) -> String {
+        print::print(self)
+    }
+
+    /// The servers that are to be used, by name.
+    pub fn enabled_servers(&self) -> impl Iterator<Item = &ServerConfig> {
+        self.servers.values().filter(|server| !server.spec.disabled)
+    }
+
+    fn assemble(settings: Settings, found: Vec<ServerConfig>, problems: &mut Vec<Problem>) -> Self {
+        let lanes = lanes(&settings, problems);
+        check_listen(&settings, problems);
+        if let Some(level) = settings.text("log.level")
+            && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
+        {
+            let mend = format!("`{level}` is no log filter ({error}); write one such as info or warn,metamcp_core=debug");
+            problems.push(Problem::new(settings.get("log.level").1, "log.level", mend));
+        }
+        let code_roots = settings.flag("builtin.code.enabled").then(|| settings.paths("builtin.code.roots"));
+        if let Some(roots) = &code_roots {
+            check_roots(&settings, roots, problems);
+        }
+        let servers = by_name(found, code_roots.is_some(), &lanes, &settings, problems);
+        let small = |path: &str| usize::try_from(settings.number(path)).unwrap_or(usize::MAX);
+        let count = |path: &str| u32::try_from(settings.number(path)).unwrap_or(u32::MAX);
+        let day = Duration::from_secs(24 * 3_600);
+        Self {
+            server: ServerSection {
+                listen: settings.address("server.listen"),
+                allowed_hosts: settings.texts("server.allowed_hosts"),
+                data_dir: settings.path("server.data_dir"),
+                limits: Limits {
+                    body_bytes_max: small("server.body_bytes_max"),
+                    connections_max: small("server.connections_max"),
+                    wait_ms_max: settings.number("server.wait_ms_max"),
+                },
+                drain: settings.seconds("server.drain_s"),
+            },
+            store: match settings.text("store").as_deref() {
+                Some("memory:") => StoreKind::Memory,
+                _ => StoreKind::Embedded,
+            },
+            worker: WorkerSection {
+                concurrency: u16::try_from(settings.number("worker.concurrency")).unwrap_or(u16::MAX),
+                lanes,
+            },
+            jobs: JobsSection {
+                attempts_max: count("jobs.attempts_max"),
+                lost_max: count("jobs.lost_max"),
+                lease: settings.seconds("jobs.lease_s"),
+                deadline: settings.seconds("jobs.deadline_s"),
+                retain: day * count("jobs.retain_days"),
+                backoff_base: settings.millis("jobs.backoff_base_ms"),
+                backoff_max: settings.seconds("jobs.backoff_max_s"),
+                input_wait: settings.seconds("jobs.input_wait_s"),
+                discover_wait: settings.seconds("jobs.discover_wait_s"),
+            },
+            log: LogSection {
+                level: settings.text("log.level"),
+                json: settings.text("log.format").as_deref() == Some("json"),
+            },
+            code_roots,
+            servers,
+            settings,
+        }
+    }
+}
+
+fn lanes(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<Lane> {
+    let source = settings.get("worker.lanes").1;
+    let mut lanes = Vec::new();
+    for lane in settings.texts("worker.lanes") {
+        match Lane::new(&lane) {
+            Ok(lane) => lanes.push(lane),
+            Err(error) => problems.push(Problem::new(source, "worker.lanes", error.to_string())),
+        }
+    }
+    let bound = metamcp_core::queue::LANES_MAX;
+    if lanes.is_empty() || lanes.len() > bound {
+        problems.push(Problem::new(source, "worker.lanes", format!("name 1 to {bound} lanes, such as light")));
+    }
+    lanes
+}
+
+/// Whoever reaches the address may run tools: beyond this machine that must be said aloud.
+fn check_listen(settings: &Settings, problems: &mut Vec<Problem>) {
+    let listen = settings.address("server.listen");
+    if !listen.ip().is_loopback() && !settings.flag("server.allow_remote") {
+        let mend = format!(
+            "{listen} can be reached from other machines and nobody has to log in; listen on 127.0.0.1, or, in a network \
+             you trust, set server.allow_remote = true (--allow-remote)"
+        );
+        problems.push(Problem::new(settings.get("server.listen").1, "server.listen", mend));
+    }
+}
+
+fn check_roots(settings: &Settings, roots: &[PathBuf], problems: &mut Vec<Problem>) {
+    let source = settings.get("builtin.code.roots").1;
+    let mut refuse = |mend| problems.push(Problem::new(source, "builtin.code.roots", mend));
+    if roots.is_empty() {
+        refuse("names no folder; name one, or set builtin.code.enabled = false".to_owned());
+    }
+    for root in roots.iter().filter(|root| !root.is_dir()) {
+        refuse(format!("{} is no folder; name one that is there, or set builtin.code.enabled = false", root.display()));
+    }
+}
+
+/// A name means one server: of two that claim it neither silently wins.
+fn by_name(
+    found: Vec<ServerConfig>,
+    has_code: bool,
+    lanes: &[Lane],
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<ServerName, ServerConfig> {
+    let mut servers = BTreeMap::<ServerName, ServerConfig>::new();
+    for server in found {
+        let spec = &server.spec;
+        let key = format!("servers.{}", spec.name);
+        if has_code && spec.name.as_str() == BUILTIN_CODE && !spec.disabled {
+            let (_, source) = settings.get("builtin.code.enabled");
+            let mend = format!(
+                "the name `{BUILTIN_CODE}` is also that of the built-in server (builtin.code.enabled, {source}); rename one, \
+                 or set builtin.code.enabled = false"
+            );
+            problems.push(Problem::new(&server.source, &key, mend));
+        }
+        if let Some(lane) = spec.lane.as_ref().filter(|lane| !lanes.contains(lane)) {
+            let mend = format!("no worker serves the lane `{lane}`; add it to worker.lanes");
+            problems.push(Problem::new(&server.source, format!("{key}.lane"), mend));
+        }
+        if let Some(other) = servers.get(&spec.name) {
+            let mend = format!("is also in {}; rename one of the two", other.source);
+            problems.push(Problem::new(&server.source, key, mend));
+            continue;
+        }
+        servers.insert(spec.name.clone(), server);
+    }
+    servers
+}
+
+/// `metamcp/config.toml` in the user's configuration folder, if it is there.
+fn user_file(environment: &Environment) -> Option<PathBuf> {
+    let set = |name: &str| environment.get(name).map(Path::new).filter(|path| path.is_absolute());
+    let folder = set("XDG_CONFIG_HOME").map(Path::to_owned).or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(folder.join("metamcp").join("config.toml")).filter(|file| file.is_file())
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn read_file(path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<Item>> {
+    let text = read_text(path, problems)?;
+    raw::parse(&text)
+        .map_err(|(line, message)| {
+            let place = Source::File { path: path.to_owned(), line };
+            problems.push(Problem::new(place, "", format!("is not TOML: {message}")));
+        })
+        .ok()
+}
+
+/// The text of a file that is not too large.
+fn read_text(path: &Path, problems: &mut Vec<Problem>) -> Option<String> {
+    let size = fs::metadata(path).map(|about| about.len());
+    let mend = match size {
+        Ok(size) if size > FILE_BYTES_MAX => format!("has {size} bytes, over the bound of {FILE_BYTES_MAX}"),
+        _ => match fs::read_to_string(path) {
+            Ok(text) => return Some(text),
+            Err(error) => format!("cannot be read: {error}"),
+        },
+    };
+    problems.push(Problem::new(path.display(), "", mend));
+    None
+}

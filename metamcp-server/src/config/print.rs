@@ -1,0 +1,109 @@
+//! The effective configuration as TOML, with where each value came from; secrets are redacted. What it prints can be read again, but
+//! for what was redacted.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use metamcp_mcp_adapters::discover::{ServerSpec, Way};
+
+use super::{
+    Config,
+    keys::KEYS,
+    kind::{Setting, quoted},
+    layers::Source,
+    redact::{REDACTED, arguments, url},
+};
+
+/// Column at which the comments begin, if the value leaves room.
+const COMMENT_COLUMN: usize = 44;
+
+pub(super) fn print(config: &Config) -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for key in KEYS {
+        let (here, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+        if here != section {
+            section = here;
+            line(&mut out, format_args!("\n[{section}]"), "");
+        }
+        match config.settings.get(key.path) {
+            (Some(setting), source) => line(&mut out, format_args!("{name} = {}", setting.print()), &source.to_string()),
+            (None, _) => line(&mut out, format_args!("# {name} ="), key.about),
+        }
+    }
+    for server in config.servers.values() {
+        print_server(&mut out, &server.spec, &server.source);
+    }
+    out
+}
+
+fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
+    line(out, format_args!("\n[servers.{}]", name(server.name.as_str())), &source.to_string());
+    let mut say = |text: String| line(out, format_args!("{text}"), "");
+    if server.disabled {
+        say("disabled = true".to_owned());
+    }
+    match &server.way {
+        Way::Stdio { command, args, env, cwd } => {
+            say(format!("command = {}", quoted(command)));
+            if !args.is_empty() {
+                say(format!("args = {}", Setting::Texts(arguments(args)).print()));
+            }
+            if let Some(cwd) = cwd {
+                say(format!("cwd = {}", Setting::Path(cwd.clone()).print()));
+            }
+            if !env.is_empty() {
+                say(format!("env = {}", secrets(env)));
+            }
+        }
+        Way::Http { url: address, headers } => {
+            say(format!("url = {}", quoted(&url(address))));
+            if !headers.is_empty() {
+                say(format!("headers = {}", secrets(headers)));
+            }
+        }
+        other => say(format!("# {other:?}")),
+    }
+    if let Some(lane) = &server.lane {
+        say(format!("lane = {}", quoted(lane.as_str())));
+    }
+    if !server.description.is_empty() {
+        say(format!("description = {}", quoted(&server.description)));
+    }
+    if !server.labels.is_empty() {
+        say(format!("labels = {}", table(server.labels.iter().map(|(name, value)| (name, quoted(value))))));
+    }
+    let resources = &server.resources;
+    let flags = [("gpu", resources.gpu), ("local", resources.local)];
+    let flags = flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_owned()));
+    let memory = resources.memory_mib.map(|mib| ("memory_mib", mib.to_string()));
+    let resources: Vec<_> = flags.chain(memory).collect();
+    if !resources.is_empty() {
+        say(format!("resources = {}", table(resources.into_iter())));
+    }
+}
+
+/// Values may hold secrets wherever they came from: only the names are told.
+fn secrets(map: &BTreeMap<String, String>) -> String {
+    table(map.keys().map(|name| (name, quoted(REDACTED))))
+}
+
+fn table(pairs: impl Iterator<Item = (impl AsRef<str>, String)>) -> String {
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{} = {value}", name(key.as_ref()))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+/// A key, quoted when TOML wants it.
+fn name(key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if bare { key.to_owned() } else { quoted(key) }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>, comment: &str) {
+    let text = text.to_string();
+    let written = if comment.is_empty() {
+        writeln!(out, "{text}")
+    } else {
+        writeln!(out, "{text:<COMMENT_COLUMN$}  # {comment}")
+    };
+    written.expect("a String takes every write");
+}

@@ -1,0 +1,183 @@
+//! The one file that names concrete adapters: configuration goes in, an engine with its stores, servers and API comes out.
+//!
+//! Nothing here connects to a server: connectors are made, and used when a task first needs them.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use axum::Router;
+use metamcp_core::{
+    engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
+    id::ServerName,
+    matching::ServerTerms,
+    task::Resources,
+    time::{Clock, SystemClock},
+};
+use metamcp_mcp_adapters::{
+    discover::ServerSpec,
+    servers::code::{CodeConfig, CodeServer, serve_io, serve_stdio},
+    store::embedded::{EmbeddedOptions, EmbeddedStore},
+    upstream::{IoConnector, launch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, ApiOptions, ApiState},
+    config::{BUILTIN_CODE, Config, JobsSection, StoreKind},
+};
+
+/// The word by which this program runs itself between it and a child process, so that no child outlives it.
+pub const SUPERVISE: &str = "supervise-child";
+
+/// Heartbeats in the time a lease lasts: two may be lost without losing the lease.
+const HEARTBEATS_PER_LEASE: u32 = 3;
+/// Buffer of the pipe to a server in this process, in bytes.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// An engine that is ready to take tasks, with what belongs to it.
+#[derive(Debug)]
+pub struct App {
+    engine: Orchestrator,
+    store: Option<EmbeddedStore>,
+    worker: WorkerOptions,
+    api: ApiOptions,
+}
+
+/// Builds everything that `config` asks for.
+///
+/// # Errors
+/// When the store cannot be opened, as when another process owns its folder, or our own server cannot be set up.
+pub fn build(config: &Config) -> Result<App> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let mut builder = Orchestrator::builder().clock(Arc::clone(&clock)).policy(policy(&config.jobs));
+    let store = match config.store {
+        StoreKind::Memory => None,
+        StoreKind::Embedded => {
+            let mut options = EmbeddedOptions::default();
+            options.about = "a metamcp command".to_owned();
+            Some(EmbeddedStore::open(&config.server.data_dir, clock, &options)?)
+        }
+    };
+    if let Some(store) = &store {
+        builder = builder.jobs(store.jobs()).results(store.results()).events(store.events());
+    }
+    if let Some(roots) = &config.code_roots {
+        builder = builder.servers([code(roots)?]);
+    }
+    let launcher = launcher()?;
+    for server in config.enabled_servers() {
+        builder = builder.servers([entry(&server.spec, &launcher)?]);
+    }
+    let limits = &config.server.limits;
+    let api = ApiOptions {
+        body_bytes_max: limits.body_bytes_max,
+        wait_ms_max: limits.wait_ms_max,
+        loopback_only: config.server.listen.ip().is_loopback(),
+        allowed_hosts: config.server.allowed_hosts.clone(),
+        ..ApiOptions::default()
+    };
+    let worker =
+        WorkerOptions::default().with_lanes(config.worker.lanes.clone()).with_concurrency(config.worker.concurrency);
+    Ok(App { engine: builder.build(), store, worker, api })
+}
+
+impl App {
+    /// The REST API over the engine.
+    pub fn router(&self) -> Router {
+        api::router(ApiState::new(self.engine.clone(), self.api.clone()))
+    }
+
+    /// Cancelled when the process drains: streams and waits of the API end.
+    pub fn drain(&self) -> CancellationToken {
+        self.api.drain.clone()
+    }
+
+    /// Starts to work on jobs in this process.
+    pub fn start_worker(&self) -> Worker {
+        self.engine.worker(self.worker.clone())
+    }
+
+    /// Changes what another process is told when it wants the same data folder.
+    pub fn describe(&self, about: &str) {
+        if let Some(store) = &self.store
+            && let Err(error) = store.describe_owner(about)
+        {
+            tracing::warn!(%error, "the owner of the data folder is not described");
+        }
+    }
+
+    /// Ends connections and children, then lets go of the store. Drain the worker first.
+    pub async fn close(self) {
+        self.engine.close().await;
+        let Self { engine, store, .. } = self;
+        drop(engine);
+        // The last view waits for the writer.
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(store)).await {
+            tracing::error!(%error, "the store did not close well");
+        }
+    }
+}
+
+/// Runs as the supervisor of a child process; `words` is what the connector put behind [`SUPERVISE`].
+pub fn supervise(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    launch(words)
+}
+
+/// Serves our own server `code` on standard input and output until the input ends.
+///
+/// # Errors
+/// When a root is no folder, or the session breaks.
+pub async fn serve_code_over_stdio(roots: Vec<PathBuf>) -> Result<()> {
+    serve_stdio(CodeServer::new(CodeConfig::new(roots))?).await?;
+    Ok(())
+}
+
+fn policy(jobs: &JobsSection) -> Policy {
+    let mut policy = Policy::default();
+    policy.attempts_max = jobs.attempts_max;
+    policy.lost_max = jobs.lost_max;
+    policy.backoff_base = jobs.backoff_base;
+    policy.backoff_max = jobs.backoff_max.max(jobs.backoff_base);
+    policy.visibility = jobs.lease;
+    policy.heartbeat = jobs.lease / HEARTBEATS_PER_LEASE;
+    policy.deadline = jobs.deadline;
+    policy.retain = jobs.retain;
+    policy.input_ttl = jobs.input_wait;
+    policy.discover_wait = jobs.discover_wait;
+    policy
+}
+
+/// Our own server, spoken to over a pipe within this process as any other is over a wire.
+fn code(roots: &[PathBuf]) -> Result<ServerEntry> {
+    let name = ServerName::new(BUILTIN_CODE)?;
+    let server = CodeServer::new(CodeConfig::new(roots)).context("builtin.code")?;
+    let connector = IoConnector::new(name.clone(), move || {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let server = server.clone();
+        tokio::spawn(async move {
+            if let Err(error) = serve_io(server, theirs).await {
+                tracing::warn!(%error, "the server `code` in this process ended");
+            }
+        });
+        ours
+    });
+    let resources = Resources { local: true, ..Resources::default() };
+    let terms = ServerTerms { resources, ..ServerTerms::default() };
+    Ok(ServerEntry { name, terms, connector: Arc::new(connector) })
+}
+
+fn entry(spec: &ServerSpec, launcher: &[OsString]) -> Result<ServerEntry> {
+    let connector = spec.connector(Some(launcher)).with_context(|| format!("servers.{}", spec.name))?;
+    Ok(ServerEntry { name: spec.name.clone(), terms: spec.terms(), connector })
+}
+
+/// This very program, as the supervisor of children.
+fn launcher() -> Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("cannot find this program's own file, which starts child processes")?;
+    Ok(vec![program.into_os_string(), OsStr::new(SUPERVISE).to_owned()])
+}

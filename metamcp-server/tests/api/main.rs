@@ -1,0 +1,14 @@
+//! The HTTP API over a real socket: every endpoint, every class of error, streams, limits and the drain.
+//!
+//! The engine is real, with stores in memory; its servers are functions of this process and a scripted one. One binary, so that it is
+//! linked once.
+
+mod errors;
+mod events;
+mod house;
+mod limits;
+mod moody;
+mod results;
+mod serve;
+mod tasks;
+mod tools;
