@@ -43,7 +43,7 @@ impl CapabilityMatcher for HarmlessFirst {
 async fn main() -> anyhow::Result<()> {
     let code = ServerName::new("code")?;
     let orchestrator = Orchestrator::builder()
-        .server(code.clone(), Arc::new(code_server(code)?))
+        .server(code.clone(), code_server(code)?)
         .matcher(Arc::new(HarmlessFirst::default()))
         .build();
     let worker = orchestrator.worker(Default::default());

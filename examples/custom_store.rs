@@ -109,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
     let inner = MemoryJobStore::new(Arc::new(SystemClock::default()));
     let store = Arc::new(Audited { inner, lines: Mutex::default() });
     let orchestrator = Orchestrator::builder()
-        .server(code.clone(), Arc::new(code_server(code)?))
+        .server(code.clone(), code_server(code)?)
         .jobs(Arc::clone(&store) as Arc<dyn JobStore>)
         .build();
     let worker = orchestrator.worker(Default::default());

@@ -1,6 +1,6 @@
 //! The canonical example: link the crate, state a need in words, read the result by its pointer. Everything is in memory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use metamcp_core::{auth::Principal, engine::Orchestrator, id::ServerName, task::Task};
 use metamcp_examples::code_server;
@@ -9,7 +9,7 @@ use serde_json::json;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let code = ServerName::new("code")?;
-    let orchestrator = Orchestrator::builder().server(code.clone(), Arc::new(code_server(code)?)).build();
+    let orchestrator = Orchestrator::builder().server(code.clone(), code_server(code)?).build();
     let worker = orchestrator.worker(Default::default());
     let who = Principal::local();
 

@@ -10,16 +10,18 @@ use metamcp_core::{auth::Principal, engine::Orchestrator, id::ServerName, task::
 use metamcp_mcp_adapters::upstream::StdioConnector;
 use serde_json::json;
 
-fn reference_server() -> anyhow::Result<PathBuf> {
+fn reference_server() -> anyhow::Result<String> {
     let tools = std::env::var_os("METAMCP_TOOLS_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.xtask"), PathBuf::from);
-    tools.join("venv/bin/mcp-server-time").canonicalize().context("run `cargo xtask tools` first, or name a COMMAND")
+    let server = tools.join("venv/bin/mcp-server-time");
+    anyhow::ensure!(server.exists(), "{} is not there: run `cargo xtask tools` first, or name a COMMAND", server.display());
+    Ok(server.display().to_string())
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut arguments = std::env::args_os().skip(1);
-    let command = arguments.next().map_or_else(reference_server, |command| Ok(PathBuf::from(command)))?;
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().map_or_else(reference_server, Ok)?;
     let server = ServerName::new("time")?;
     let connector = StdioConnector::new(server.clone(), command).args(arguments);
     let orchestrator = Orchestrator::builder().server(server, Arc::new(connector)).build();

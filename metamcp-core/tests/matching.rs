@@ -129,7 +129,7 @@ async fn words_find_the_tool_that_serves_them() {
         ("download https://example.com as markdown", "web/get_page"),
         ("search the web for red pandas", "web/web_search"),
         ("list the functions of this file", "code/outline"),
-        ("where is this symbol referenced", "code/usages"),
+        ("references to this symbol", "code/usages"),
         ("will the weather be fine next week in Oslo", "sky/forecast"),
         ("air pollution in Delhi", "sky/airQuality"),
         ("transcribe the recording of the meeting", "studio/transcribe"),

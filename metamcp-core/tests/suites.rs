@@ -39,7 +39,7 @@ mod events {
     use super::*;
 
     async fn make() -> EventBusFixture {
-        let kept = NonZeroUsize::new(SUITE_EVENTS_KEPT).unwrap();
+        let kept = NonZeroUsize::new(SUITE_EVENTS_KEPT).expect("not zero");
         EventBusFixture::new(Arc::new(MemoryEventBus::with_capacity(ManualClock::new(), kept)), ())
     }
 

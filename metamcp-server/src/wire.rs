@@ -20,9 +20,9 @@ use metamcp_core::{
 };
 use metamcp_mcp_adapters::{
     discover::ServerSpec,
-    servers::code::{CodeConfig, CodeServer, serve_io, serve_stdio},
+    servers::code::{CodeConfig, CodeServer, in_process, serve_stdio},
     store::embedded::{EmbeddedOptions, EmbeddedStore},
-    upstream::{IoConnector, launch},
+    upstream::launch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,6 @@ pub const SUPERVISE: &str = "supervise-child";
 
 /// Heartbeats in the time a lease lasts: two may be lost without losing the lease.
 const HEARTBEATS_PER_LEASE: u32 = 3;
-/// Buffer of the pipe to a server in this process, in bytes.
-const PIPE_BYTES: usize = 64 << 10;
 
 /// An engine that is ready to take tasks, with what belongs to it.
 #[derive(Debug)]
@@ -156,19 +154,10 @@ fn policy(jobs: &JobsSection) -> Policy {
 fn code(roots: &[PathBuf]) -> Result<ServerEntry> {
     let name = ServerName::new(BUILTIN_CODE)?;
     let server = CodeServer::new(CodeConfig::new(roots)).context("builtin.code")?;
-    let connector = IoConnector::new(name.clone(), move || {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let server = server.clone();
-        tokio::spawn(async move {
-            if let Err(error) = serve_io(server, theirs).await {
-                tracing::warn!(%error, "the server `code` in this process ended");
-            }
-        });
-        ours
-    });
+    let connector = in_process(name.clone(), server);
     let resources = Resources { local: true, ..Resources::default() };
     let terms = ServerTerms { resources, ..ServerTerms::default() };
-    Ok(ServerEntry { name, terms, connector: Arc::new(connector) })
+    Ok(ServerEntry { name, terms, connector })
 }
 
 fn entry(spec: &ServerSpec, launcher: &[OsString]) -> Result<ServerEntry> {

@@ -26,7 +26,8 @@ fn fields_of_the_input_can_be_given_one_by_one_and_from_standard_input() {
 #[test]
 fn with_json_the_document_of_the_ended_task_is_all_that_is_printed() {
     let home = Home::new();
-    let done = home.run(["run", "--memory", "--json", "--tool", "code/parse", "--input", SNIPPET, "--label", "a=b"]).exits(0);
+    let done =
+        home.run(["run", "--memory", "--json", "--tool", "code/parse", "--input", SNIPPET, "--label", "a=b"]).exits(0);
     let job = done.json();
     assert_eq!((&job["state"], &job["tool"]), (&"completed".into(), &"code/parse".into()));
     assert_eq!(job["labels"]["a"], "b");
@@ -78,7 +79,8 @@ fn a_task_nobody_waits_for_stays_queued_and_can_be_cancelled() {
     let home = Home::new();
     let data = home.data_dir();
     let data = data.to_str().unwrap();
-    let args = ["run", "--no-wait", "--data-dir", data, "--tool", "code/parse", "--input", SNIPPET, "--idempotency-key", "k"];
+    let args =
+        ["run", "--no-wait", "--data-dir", data, "--tool", "code/parse", "--input", SNIPPET, "--idempotency-key", "k"];
     let accepted = home.run(args).exits(0);
     assert!(accepted.stderr.contains("no server is running"), "{accepted:#?}");
     let id = accepted.stdout.trim();
@@ -95,12 +97,16 @@ fn a_route_is_shown_with_scores_reasons_and_rejections_and_runs_nothing() {
     let data = home.data_dir();
     let data = data.to_str().unwrap();
     let words = ["route", "where is this function used", "--data-dir", data];
-    let done = home.run(words.into_iter().chain(["--arg", "name=here", "--arg", "text=x", "--arg", "language=rust"])).exits(0);
+    let done =
+        home.run(words.into_iter().chain(["--arg", "name=here", "--arg", "text=x", "--arg", "language=rust"])).exits(0);
     assert!(done.stdout.starts_with("SCORE") && done.stdout.contains("code/references"), "{done:#?}");
     let route = home.run(words.into_iter().chain(["--json"])).exits(0).json();
     // Without a name it cannot be a search for uses.
     let rejected = route["rejected"].as_array().unwrap();
-    assert!(rejected.iter().any(|r| r["tool"] == "code/references" && r["reason"].as_str().unwrap().contains("name")), "{route}");
+    assert!(
+        rejected.iter().any(|r| r["tool"] == "code/references" && r["reason"].as_str().unwrap().contains("name")),
+        "{route}"
+    );
     assert_eq!(home.run(["tasks", "list", "--data-dir", data, "--json"]).exits(0).json(), serde_json::json!([]));
     home.run(["route", "zzzz qqqq", "--data-dir", data]).exits(1);
 }
@@ -153,5 +159,5 @@ fn the_demo_completes_its_three_tasks_and_ends_well() {
     for tool in ["match   code/outline", "match   code/references", "match   code/parse"] {
         assert!(done.stdout.contains(tool), "{tool}: {}", done.stdout);
     }
-    assert!(done.stdout.contains("pointer res://local/") && done.stdout.contains("next    code/"), "{}", done.stdout);
+    assert!(done.stdout.contains("pointer res://local/") && done.stdout.contains("next    code/"), "{done:#?}");
 }

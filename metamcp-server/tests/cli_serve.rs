@@ -61,7 +61,7 @@ fn a_taken_port_is_told_and_the_demo_takes_another() {
 #[test]
 fn sigterm_lets_a_running_call_end_and_leaves_no_child() {
     let home = Home::new();
-    let config = home.notes_config("");
+    let config = home.notes_config("[server]\ndrain_s = 3");
     let data = home.data_dir();
     let mut command = home.command(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
     command.arg("--data-dir").arg(&data).arg("--config").arg(&config).env("MARK", "sigterm");
@@ -82,7 +82,8 @@ fn sigterm_lets_a_running_call_end_and_leaves_no_child() {
     let (code, said) = serve.wait();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(marked("sigterm"), [0_u32; 0]);
-    let show = |id: &str| home.run(["tasks", "show", "--json", "--data-dir", data.to_str().unwrap(), id]).exits(0).json();
+    let show =
+        |id: &str| home.run(["tasks", "show", "--json", "--data-dir", data.to_str().unwrap(), id]).exits(0).json();
     assert_eq!(show(&short)["state"], "completed");
     // Given back, which costs no attempt.
     let long = show(&long);
@@ -97,7 +98,19 @@ fn a_second_signal_ends_it_at_once_and_its_children_with_it() {
     command.arg("--config").arg(&config).env("MARK", "second-signal");
     let serve = Serve::of(&mut command);
     let url = serve.url.clone();
-    home.run(["run", "--no-wait", "--server", &url, "--tool", "notes/slow", "--arg", "key=k", "--arg", "pause_ms:=600000"]).exits(0);
+    home.run([
+        "run",
+        "--no-wait",
+        "--server",
+        &url,
+        "--tool",
+        "notes/slow",
+        "--arg",
+        "key=k",
+        "--arg",
+        "pause_ms:=600000",
+    ])
+    .exits(0);
     serve.signal("TERM");
     eventually("it stops accepting", || std::net::TcpStream::connect(url.trim_start_matches("http://")).err());
     serve.signal("TERM");
@@ -135,7 +148,8 @@ fn a_running_task_can_be_cancelled_from_elsewhere() {
     let config = home.notes_config("");
     let serve = Serve::start(&home, &["--config", config.to_str().unwrap()]);
     let url = serve.url.clone();
-    let args = ["run", "--no-wait", "--server", &url, "--tool", "notes/slow", "--arg", "key=k", "--arg", "pause_ms:=600000"];
+    let args =
+        ["run", "--no-wait", "--server", &url, "--tool", "notes/slow", "--arg", "key=k", "--arg", "pause_ms:=600000"];
     let id = home.run(args).exits(0).stdout.trim().to_owned();
     home.run(["tasks", "cancel", "--server", &url, "--reason", "changed my mind", &id]).exits(0);
     let job = eventually("its end", || {

@@ -8,9 +8,9 @@ use metamcp_server::config::{Config, Environment, Flag, Problems, Sources, Store
 
 /// A folder with a configuration file of this text, and the sources that name it.
 fn with_file(text: &str) -> (tempfile::TempDir, Sources) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("metamcp.toml");
-    fs::write(&file, text).unwrap();
+    fs::write(&file, text).expect("it is writable");
     let environment = Environment::from_iter([("HOME", dir.path().to_string_lossy().into_owned())]);
     (dir, Sources { file: Some(file), environment, ..Sources::default() })
 }
@@ -41,8 +41,9 @@ fn without_any_source_everything_has_a_default() {
 
 #[test]
 fn flags_win_over_the_environment_and_the_environment_over_the_file() {
-    let (_dir, mut sources) =
-        with_file("[server]\nlisten = \"127.0.0.1:1\"\n[worker]\nconcurrency = 1\n[jobs]\nattempts_max = 1\nlease_s = 99\n");
+    let (_dir, mut sources) = with_file(
+        "[server]\nlisten = \"127.0.0.1:1\"\n[worker]\nconcurrency = 1\n[jobs]\nattempts_max = 1\nlease_s = 99\n",
+    );
     sources.environment =
         Environment::from_iter([("METAMCP_SERVER__LISTEN", "127.0.0.1:2"), ("METAMCP_WORKER__CONCURRENCY", "2")]);
     sources.flags = vec![flag("--listen", "server.listen", "127.0.0.1:3")];
@@ -78,7 +79,8 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
 
 #[test]
 fn every_problem_is_told_not_only_the_first() {
-    let problems = load("x = 1\n[server]\nlisten = \"here\"\n[jobs]\nlease_s = 0\n[log]\nlevel = \"loud\"\n").unwrap_err();
+    let problems =
+        load("x = 1\n[server]\nlisten = \"here\"\n[jobs]\nlease_s = 0\n[log]\nlevel = \"loud\"\n").unwrap_err();
     let keys: Vec<&str> = problems.0.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(keys.len(), 4, "{problems}");
     for key in ["x", "server.listen", "jobs.lease_s", "log.level"] {

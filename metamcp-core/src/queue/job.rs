@@ -193,7 +193,7 @@ pub struct JobHead {
     pub worker: Option<WorkerId>,
     /// When the lease runs out.
     pub lease_until: Option<Timestamp>,
-    /// How the last lease ended; `None` while it is held, and before the first.
+    /// How the last lease ended; `None` while it is held, before the first, and when a redrive undid the end.
     pub lease_end: Option<LeaseEnd>,
     /// The last lease ended without word of the call: it may have happened.
     pub maybe_called: bool,

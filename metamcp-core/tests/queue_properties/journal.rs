@@ -75,7 +75,7 @@ fn make(core: &mut Core, clock: &ManualClock, call: &Call) -> Reply {
         }),
         Call::Lease(want) => {
             let granted = core.lease(now, want).jobs;
-            return grants(granted.iter().map(|id| core.head(*id).unwrap().clone()));
+            return grants(granted.iter().map(|id| core.head(*id).expect("what is granted stands").clone()));
         }
         Call::Heartbeat(beats, extend) => beats.iter().for_each(|beat| {
             core.heartbeat(now, beat, *extend);
@@ -122,7 +122,7 @@ fn page_out_and_in(core: &mut Core) {
     for head in &ended {
         assert!(core.evict(head.id), "what has ended and is persisted can be paged out");
         assert!(!core.contains(head.id));
-        core.check().unwrap();
+        core.check().expect("paging out leaves every index right");
     }
     let held: Vec<JobId> = core.heads().map(|head| head.id).collect();
     assert!(held.into_iter().all(|id| !core.evict(id)), "what has not ended stays");

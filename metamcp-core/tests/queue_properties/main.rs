@@ -11,7 +11,7 @@ use metamcp_core::{
     queue::{JobStore, MemoryJobStore},
     testing::{
         ManualClock,
-        model::{Caller, Op, Oracle, act, compare_with_model, ops},
+        model::{Caller, Op, Oracle, Reply, act, compare_with_model, ops},
     },
 };
 use proptest::{
@@ -28,7 +28,7 @@ const OPS_MAX: usize = 120;
 const TWIN_SEEDS_MAX: u8 = 64;
 
 fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_time().build().unwrap()
+    Builder::new_current_thread().enable_time().build().expect("a runtime can be made")
 }
 
 /// Makes the calls and lets the oracle judge each answer and then all jobs.
@@ -55,7 +55,7 @@ async fn judge(
 fn drawn(seed: u8) -> Vec<Op> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    ops(OPS_MAX * 2).new_tree(&mut runner).unwrap().current()
+    ops(OPS_MAX * 2).new_tree(&mut runner).expect("calls can be drawn").current()
 }
 
 proptest! {
@@ -65,6 +65,10 @@ proptest! {
         let store = MemoryJobStore::new(clock.clone());
         runtime().block_on(judge(&store, &clock, &ops, || store.check())).map_err(TestCaseError::fail)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn the_same_calls_give_the_same_state(ops in ops(OPS_MAX)) {
@@ -76,12 +80,13 @@ proptest! {
 
 #[test]
 fn a_broken_twin_is_caught_by_the_oracle() {
-    for (fault, promise) in [
-        (Fault::AckById, "is accepted, the newest is"),
-        (Fault::EpochOnly, "is accepted, the newest is"),
-        (Fault::ForgetsRequests, "a repeated wish got"),
-        (Fault::DropsEveryThird, "was accepted and is lost"),
-        (Fault::NoCancelWish, "hears Ok"),
+    let fence = &["is accepted, the newest is", "is told again what it never said"][..];
+    for (fault, promises) in [
+        (Fault::AckById, fence),
+        (Fault::EpochOnly, fence),
+        (Fault::ForgetsRequests, &["a repeated wish got"]),
+        (Fault::DropsEveryThird, &["was accepted and is lost"]),
+        (Fault::NoCancelWish, &["hears Ok"]),
     ] {
         let caught = (0..TWIN_SEEDS_MAX).find_map(|seed| {
             let clock = ManualClock::new();
@@ -89,7 +94,10 @@ fn a_broken_twin_is_caught_by_the_oracle() {
             runtime().block_on(judge(&twin, &clock, &drawn(seed), || Ok(()))).err()
         });
         let what = caught.unwrap_or_else(|| panic!("{fault:?} passes {TWIN_SEEDS_MAX} seeds"));
-        assert!(what.contains(promise), "{fault:?} is caught for another reason: {what}");
+        assert!(
+            promises.iter().any(|promise| what.contains(promise)),
+            "{fault:?} is caught for another reason: {what}"
+        );
     }
 }
 
@@ -111,5 +119,78 @@ fn the_true_store_passes_every_seed_that_the_twins_are_tried_with() {
         let clock = ManualClock::new();
         let store = Arc::new(MemoryJobStore::new(clock.clone()));
         runtime().block_on(judge(store.as_ref(), &clock, &drawn(seed), || store.check())).unwrap();
+    }
+}
+
+/// Words for the answers that matter, to see which of them the drawn calls reach.
+fn words(reply: &Reply) -> Vec<String> {
+    match reply {
+        Reply::Enqueued(answers) => answers.iter().map(|answer| format!("enqueue {answer:?}")).collect(),
+        Reply::Beats(answers) => answers.iter().map(|answer| format!("heartbeat {answer:?}")).collect(),
+        Reply::Fenced(answers) => answers.iter().map(|answer| format!("fenced {answer:?}")).collect(),
+        Reply::Answered(answer) => vec![format!("answer {answer:?}")],
+        Reply::Redriven(answer) => vec![format!("redrive {answer:?}")],
+        Reply::Cancelled(answer) => vec![format!("cancel {answer:?}")],
+        Reply::Maintained(done) => {
+            let reclaimed = done.reclaimed.iter().map(|(_, state)| format!("reclaimed {state:?}"));
+            let others = [("promoted", done.promoted > 0), ("expired", !done.expired.is_empty())];
+            let removed = done.removed.iter().map(|(_, result)| format!("removed, result: {}", result.is_some()));
+            let others = others.into_iter().filter(|(_, was)| *was).map(|(word, _)| word.to_owned());
+            reclaimed.chain(others).chain(removed).collect()
+        }
+        Reply::Leased(_) | Reply::Nothing => Vec::new(),
+    }
+}
+
+#[test]
+fn the_drawn_calls_reach_every_move() {
+    let mut reached = String::new();
+    for seed in 0..TWIN_SEEDS_MAX {
+        let clock = ManualClock::new();
+        let store = MemoryJobStore::new(clock.clone());
+        let mut caller = Caller::new();
+        for op in drawn(seed) {
+            let call = caller.call(&op);
+            let reply = runtime().block_on(act(&call, &store, &clock)).unwrap();
+            caller.learn(&reply);
+            reached.extend(words(&reply).into_iter().map(|word| word + "\n"));
+        }
+    }
+    for word in [
+        "enqueue Ok",
+        "enqueue Duplicate",
+        "enqueue Conflict",
+        "heartbeat Ok",
+        "heartbeat CancelAsked",
+        "heartbeat Lost",
+        "fenced Ok(Done)",
+        "fenced Ok(Dead)",
+        "fenced Ok(Cancelled)",
+        "fenced Ok(Ready)",
+        "fenced Ok(Delayed)",
+        "fenced Ok(Input)",
+        "fenced Ok(Leased)",
+        "fenced OkAgain(Done)",
+        "fenced OkAgain(Delayed)",
+        "fenced Stale",
+        "fenced Gone",
+        "answer Ok",
+        "answer NotWaiting",
+        "redrive Ok",
+        "redrive NotDead",
+        "cancel Now",
+        "cancel Asked",
+        "cancel Already",
+        "cancel Gone",
+        "reclaimed Delayed",
+        "reclaimed Dead",
+        "reclaimed Cancelled",
+        "promoted",
+        "expired",
+        "removed, result: true",
+        "removed, result: false",
+    ] {
+        let count = reached.lines().filter(|line| line.starts_with(word)).count();
+        assert!(count >= 5, "`{word}` is reached {count} times in {TWIN_SEEDS_MAX} seeds");
     }
 }

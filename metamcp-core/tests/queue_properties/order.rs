@@ -14,7 +14,7 @@ use proptest::{collection::vec, prelude::*};
 const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 fn of_tenant(n: usize) -> Principal {
-    Principal::new(TenantId::new(format!("tenant-{n}")).unwrap(), "somebody")
+    Principal::new(TenantId::new(format!("tenant-{n}")).expect("a valid name"), "somebody")
 }
 
 fn lease_one(core: &mut Core, now: Timestamp, request: u64) -> Option<JobId> {
@@ -22,7 +22,7 @@ fn lease_one(core: &mut Core, now: Timestamp, request: u64) -> Option<JobId> {
         lanes: vec![Lane::light()],
         max: 1,
         visibility: Duration::from_secs(3_600),
-        worker: WorkerId::new("w").unwrap(),
+        worker: WorkerId::new("w").expect("a valid name"),
         request,
         nonce: request,
     };
@@ -32,7 +32,7 @@ fn lease_one(core: &mut Core, now: Timestamp, request: u64) -> Option<JobId> {
 /// Leases everything there is and answers it in order, with its tenant.
 fn lease_all(core: &mut Core, now: Timestamp) -> Vec<(JobId, Principal)> {
     let ids: Vec<JobId> = (0..).map_while(|request| lease_one(core, now, request)).collect();
-    ids.into_iter().map(|id| (id, core.head(id).unwrap().owner.clone())).collect()
+    ids.into_iter().map(|id| (id, core.head(id).expect("what is granted stands").owner.clone())).collect()
 }
 
 proptest! {

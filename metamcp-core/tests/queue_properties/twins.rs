@@ -52,7 +52,7 @@ impl Twin {
 
     /// The key that the faulty fence takes this one for.
     async fn taken_for(&self, key: LeaseKey) -> LeaseKey {
-        let newest = self.inner.get(key.job).await.unwrap().map_or(key, |job| job.head.lease_key());
+        let newest = self.inner.get(key.job).await.expect("memory answers").map_or(key, |job| job.head.lease_key());
         match self.fault {
             Fault::AckById => newest,
             Fault::EpochOnly if newest.epoch == key.epoch => newest,

@@ -233,7 +233,13 @@ impl Hands<'_> {
         if !view.supported_versions.iter().any(|revision| revision == MODERN) {
             return self.speaks(&view.supported_versions);
         }
-        Verdict::Modern(agreed(Era::Modern, MODERN, view.capabilities, view.meta.server_info, view.instructions))
+        Verdict::Modern(agreed(
+            Era::Modern,
+            MODERN,
+            view.capabilities.tools.is_some(),
+            view.meta.server_info,
+            view.instructions,
+        ))
     }
 
     /// A modern server that does not speak our modern revision.
@@ -261,7 +267,13 @@ impl Hands<'_> {
             let revision: String = view.protocol_version.chars().take(32).collect();
             return Err(self.refuse(format_args!("wants the revision `{revision}`, we speak {MODERN} and {LEGACY:?}")));
         }
-        Ok(agreed(Era::Legacy, &view.protocol_version, view.capabilities, view.server_info, view.instructions))
+        Ok(agreed(
+            Era::Legacy,
+            &view.protocol_version,
+            view.capabilities.tools.is_some(),
+            view.server_info,
+            view.instructions,
+        ))
     }
 
     async fn ask<T: Serialize>(&self, era: Era, method: &'static str, params: &T) -> Result<RawJson, Failure> {
@@ -290,13 +302,7 @@ impl Hands<'_> {
     }
 }
 
-fn agreed(
-    era: Era,
-    revision: &str,
-    can: Capabilities,
-    info: Option<ServerInfo>,
-    instructions: Option<String>,
-) -> Agreed {
+fn agreed(era: Era, revision: &str, has_tools: bool, info: Option<ServerInfo>, instructions: Option<String>) -> Agreed {
     let cut = |mut words: String| {
         words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
         words
@@ -310,6 +316,6 @@ fn agreed(
         revision: revision.to_owned(),
         implementation: cut(implementation),
         instructions: instructions.filter(|words| !words.trim().is_empty()).or(description).map(cut),
-        has_tools: can.tools.is_some(),
+        has_tools,
     }
 }

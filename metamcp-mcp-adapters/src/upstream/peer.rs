@@ -374,7 +374,8 @@ mod tests {
         sent(&mut frames).await;
         first.abort();
         assert!(first.await.unwrap_err().is_cancelled());
-        assert!(sent(&mut frames).await.contains(r#""method":"notifications/cancelled","params":{"requestId":1"#));
+        let cancelled = sent(&mut frames).await;
+        assert!(cancelled.contains("notifications/cancelled") && cancelled.contains(r#""requestId":1"#), "{cancelled}");
         let second = spawn(2);
         let queued = frames.recv().await.unwrap();
         second.abort();

@@ -15,6 +15,7 @@ pub(crate) fn command_line(command: &str, args: &[String]) -> String {
         let hide = std::mem::take(&mut hide_next) && !arg.starts_with('-');
         shown.push(match arg.split_once('=') {
             _ if hide => "…".to_owned(),
+            _ if Url::parse(arg).is_ok_and(|parsed| parsed.has_host()) => any(arg),
             Some((name, _)) if is_secret(name) => format!("{name}=…"),
             Some((name, value)) => format!("{name}={}", any(value)),
             None => {

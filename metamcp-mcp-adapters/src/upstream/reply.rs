@@ -313,7 +313,7 @@ mod tests {
         assert!(reply(Era::Modern, r#"{"resultType":"input_required"}"#).is_err());
     }
 
-    fn task(fields: Value) -> Result<ToolReply, TransportError> {
+    fn task(fields: &Value) -> Result<ToolReply, TransportError> {
         let mut task = json!({ "taskId": "t1", "status": "working" });
         task.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         of_task(&server(), &task.into(), TaskRef { id: "t1".to_owned(), answered: vec!["old".to_owned()] })
@@ -324,7 +324,8 @@ mod tests {
         for (asked, wait_ms) in
             [(json!(0), POLL_MS_MIN), (json!(1e300), POLL_MS_MAX), (json!(null), POLL_MS_DEFAULT), (json!(200), 200)]
         {
-            let Ok(ToolReply::Working { poll_after, checkpoint, .. }) = task(json!({ "pollIntervalMs": asked })) else {
+            let Ok(ToolReply::Working { poll_after, checkpoint, .. }) = task(&json!({ "pollIntervalMs": asked }))
+            else {
                 panic!("working")
             };
             assert_eq!(poll_after, Duration::from_millis(wait_ms));
@@ -334,24 +335,24 @@ mod tests {
 
     #[test]
     fn every_end_of_a_task_is_an_answer() {
-        let Ok(ToolReply::Done(output)) = task(json!({ "status": "completed", "result": { "isError": true } })) else {
+        let Ok(ToolReply::Done(output)) = task(&json!({ "status": "completed", "result": { "isError": true } })) else {
             panic!("completed")
         };
         assert!(output.is_error);
-        let failed = task(json!({ "status": "failed", "error": { "code": -5, "message": "m" } })).unwrap_err();
+        let failed = task(&json!({ "status": "failed", "error": { "code": -5, "message": "m" } })).unwrap_err();
         assert_eq!((failed.kind, failed.delivered), (TransportErrorKind::Rejected { code: -5 }, Delivered::Yes));
         assert!(matches!(
-            task(json!({ "status": "cancelled" })).unwrap_err().kind,
+            task(&json!({ "status": "cancelled" })).unwrap_err().kind,
             TransportErrorKind::Rejected { .. }
         ));
-        assert_eq!(task(json!({ "status": "lost" })).unwrap_err().kind, TransportErrorKind::Protocol);
+        assert_eq!(task(&json!({ "status": "lost" })).unwrap_err().kind, TransportErrorKind::Protocol);
     }
 
     #[test]
     fn a_question_that_was_answered_is_not_asked_again() {
         let ask = |keys: &[&str]| {
             let requests: serde_json::Map<_, _> = keys.iter().map(|k| ((*k).to_owned(), json!({}))).collect();
-            task(json!({ "status": "input_required", "inputRequests": requests })).unwrap()
+            task(&json!({ "status": "input_required", "inputRequests": requests })).unwrap()
         };
         assert!(matches!(ask(&["old"]), ToolReply::Working { .. }));
         let ToolReply::NeedsInput { requests, .. } = ask(&["new", "old"]) else { panic!("a question") };

@@ -33,10 +33,9 @@ pub(crate) struct ParamHeader {
 pub(crate) fn value(text: &str) -> HeaderValue {
     let bytes = text.as_bytes();
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let plain = bytes.iter().all(|byte| matches!(byte, 0x20..=0x7e))
-        && !edge(bytes.first())
-        && !edge(bytes.last())
-        && !(text.starts_with("=?base64?") && text.ends_with("?="));
+    let looks_wrapped = text.starts_with("=?base64?") && text.ends_with("?=");
+    let visible = bytes.iter().all(|byte| matches!(byte, 0x20..=0x7e));
+    let plain = visible && !looks_wrapped && !edge(bytes.first()) && !edge(bytes.last());
     let encoded = if plain { text.to_owned() } else { format!("=?base64?{}?=", BASE64_STANDARD.encode(text)) };
     HeaderValue::from_str(&encoded).expect("visible ASCII is a header value")
 }

@@ -23,7 +23,7 @@ const NEAR_MIN: f64 = 0.7;
 #[derive(Debug)]
 pub(super) struct Document<T>(pub(super) T);
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or be null.
 #[derive(Debug)]
 pub(super) struct OptionalDocument<T>(pub(super) T);
 
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned + Default> FromRequest<ApiState> for OptionalDocument<T
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
         let (parts, body) = read(request, state).await?;
-        if body.is_empty() {
+        if body.is_empty() || body.trim_ascii() == b"null" {
             return Ok(Self(T::default()));
         }
         check_media_type(&parts.headers)?;

@@ -62,7 +62,7 @@ impl Problem {
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let incident = incident();
         tracing::error!(%incident, error = &error, "request failed");
-        Self::new(ProblemKind::Internal, "the server failed; its log tells more under this incident")
+        Self::new(ProblemKind::Internal, "the server failed; its log tells more under this instance")
             .with(|document| document.incident = Some(incident))
     }
 
@@ -89,10 +89,10 @@ impl Problem {
     }
 }
 
-/// A name for one failure, unique in this process.
-pub(super) fn incident() -> String {
+/// A name for one failure, unique among the processes of this machine.
+fn incident() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("urn:metamcp:incident:{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl IntoResponse for Problem {

@@ -17,6 +17,7 @@ use metamcp_core::{
     pointer::ResultPointer,
     result::{ByteRange, ResultBody},
 };
+use utoipa::ToSchema;
 
 use super::{
     doc::{ProblemDocument, ProblemKind},
@@ -29,6 +30,12 @@ use super::{
 const SHOWN: [&str; 8] =
     ["application/json", "text/plain", "image/png", "image/jpeg", "image/gif", "image/webp", "audio/mpeg", "audio/wav"];
 
+/// A body as it came from the tool.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "stands for raw bytes in the description of the API")]
+struct ResultBytes(Vec<u8>);
+
 /// Read a result.
 ///
 /// The body is what the tool answered, with its own media type. One range may be asked for; the entity tag is the body's SHA-256.
@@ -40,8 +47,8 @@ const SHOWN: [&str; 8] =
         ("If-None-Match" = Option<String>, Header, description = "the entity tag of the caller's copy"),
     ),
     responses(
-        (status = 200, description = "the body", content_type = "*/*", body = [u8]),
-        (status = 206, description = "the part that was asked for", content_type = "*/*", body = [u8]),
+        (status = 200, description = "the body", content_type = "*/*", body = ResultBytes),
+        (status = 206, description = "the part that was asked for", content_type = "*/*", body = ResultBytes),
         (status = 304, description = "the caller's copy is good"),
         (status = 416, description = "the range lies behind the end", body = ProblemDocument, content_type = "application/problem+json"),
         (status = "4XX", description = "not there, or not the caller's", body = ProblemDocument, content_type = "application/problem+json"),

@@ -78,7 +78,7 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 type Result<T> = std::result::Result<T, ClientError>;
-type BodyError = Box<dyn std::error::Error + Send + Sync>;
+type BodyError = std::io::Error;
 
 struct Answer {
     status: StatusCode,
@@ -120,11 +120,6 @@ impl Client {
     pub(super) fn in_process(router: Router) -> Self {
         let base = Url::parse("http://localhost/").expect("it is an address");
         Self { base, way: Way::InProcess(router) }
-    }
-
-    /// Where it sends to.
-    pub(super) fn base(&self) -> &Url {
-        &self.base
     }
 
     /// Whether the server is there and well.
@@ -227,7 +222,7 @@ impl Client {
         }
         let events = SseStream::from_bytes_stream(answer.body)
             .take_while(|event| std::future::ready(event.is_ok()))
-            .filter_map(|event| std::future::ready(serde_json::from_str(&event.ok()?.data?).ok()));
+            .filter_map(|event| std::future::ready(event.ok().and_then(|event| serde_json::from_str(&event.data?).ok())));
         Ok(events.boxed())
     }
 
@@ -259,7 +254,7 @@ impl Client {
                 }
                 let answer = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
                 let status = answer.status();
-                Ok(Answer { status, body: answer.bytes_stream().map(|chunk| chunk.map_err(Into::into)).boxed() })
+                Ok(Answer { status, body: answer.bytes_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed() })
             }
             Way::InProcess(router) => {
                 let mut request = http::Request::builder().method(method).uri(url.as_str()).header(header::HOST, "localhost");
@@ -274,7 +269,7 @@ impl Client {
                     Err(never) => match never {},
                 };
                 let status = answer.status();
-                let body = answer.into_body().into_data_stream().map(|chunk| chunk.map_err(Into::into)).boxed();
+                let body = answer.into_body().into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
                 Ok(Answer { status, body })
             }
         }
@@ -284,7 +279,7 @@ impl Client {
         let mut body = answer.body;
         let mut bytes = BytesMut::new();
         while let Some(chunk) = body.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.unreachable(&*error))?);
+            bytes.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
             if bytes.len() > ANSWER_BYTES_MAX {
                 return Err(ClientError::Strange(format!("the answer has more than {ANSWER_BYTES_MAX} bytes")));
             }

@@ -121,8 +121,8 @@ fn tasks() -> Vec<TaskDocument> {
         ..TaskDocument::default()
     };
     vec![
-        task("list the functions and types defined in this source tree".to_owned(), json!({ "path": path })),
-        task(format!("where is {name} used"), json!({ "path": path, "name": name })),
+        task("show the structure of this source tree, its functions and types".to_owned(), json!({ "path": path })),
+        task(format!("find every place that uses {name}"), json!({ "path": path, "name": name })),
         task("show the syntax tree of this snippet".to_owned(), json!({ "text": snippet, "language": "rust" })),
     ]
 }

@@ -14,12 +14,15 @@ const TICK_MS: u64 = 100;
 /// Most reasons told of one candidate.
 const REASONS_MAX: usize = 3;
 
-/// The match of a route in a line or two: the chosen tool with its reason, and the runner-up.
+/// The match of a route in a line or two: the chosen tool with its reason, and the runner-up, or why there is none.
 pub(super) fn matched(route: &RouteDocument) -> String {
     let mut lines = Vec::new();
     for (word, candidate) in ["match", "next"].into_iter().zip(&route.candidates) {
         let CandidateDocument { tool, score, .. } = candidate;
         lines.push(format!("{word:<7} {tool}  score {score:.2}  {}", reasons(candidate)));
+    }
+    if let (1, Some(rejection)) = (lines.len(), route.rejected.first()) {
+        lines.push(format!("{:<7} {}  {}", "no", rejection.tool, rejection.reason));
     }
     lines.join("\n")
 }

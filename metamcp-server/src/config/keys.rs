@@ -30,7 +30,12 @@ pub(super) const KEYS: &[Key] = &[
     key("store", Kind::Choice(&["embedded:", "memory:"]), Some("embedded:"), "where jobs, results and events are kept"),
     key("server.listen", Kind::Address, Some("127.0.0.1:7300"), "address of the REST API; port 0 takes a free one"),
     key("server.allow_remote", Kind::Bool, Some("false"), "listen beyond this machine although nobody has to log in"),
-    key("server.allowed_hosts", Kind::Texts, Some(""), "further host names the server answers to, such as its DNS name"),
+    key(
+        "server.allowed_hosts",
+        Kind::Texts,
+        Some(""),
+        "further host names the server answers to, such as its DNS name",
+    ),
     key("server.data_dir", Kind::Path, None, "folder of the embedded store; belongs to one process at a time"),
     key("server.body_bytes_max", number(1_024, 256 << 20), Some("2097152"), "largest request body, in bytes"),
     key("server.connections_max", number(1, 65_536), Some("1024"), "most connections at a time"),

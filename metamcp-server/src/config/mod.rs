@@ -23,14 +23,15 @@ use std::{
 };
 
 use metamcp_core::id::{Lane, ServerName};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use self::{layers::Settings, raw::Item};
 pub use self::{
     environment::Environment,
     layers::{Flag, Source},
     problem::{Problem, Problems},
     server::ServerConfig,
 };
+use self::{layers::Settings, raw::Item};
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -193,12 +194,7 @@ impl Config {
     fn assemble(settings: Settings, found: Vec<ServerConfig>, problems: &mut Vec<Problem>) -> Self {
         let lanes = lanes(&settings, problems);
         check_listen(&settings, problems);
-        if let Some(level) = settings.text("log.level")
-            && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
-        {
-            let mend = format!("`{level}` is no log filter ({error}); write one such as info or warn,metamcp_core=debug");
-            problems.push(Problem::new(settings.get("log.level").1, "log.level", mend));
-        }
+        check_log(&settings, problems);
         let code_roots = settings.flag("builtin.code.enabled").then(|| settings.paths("builtin.code.roots"));
         if let Some(roots) = &code_roots {
             check_roots(&settings, roots, problems);
@@ -274,6 +270,17 @@ fn check_listen(settings: &Settings, problems: &mut Vec<Problem>) {
              you trust, set server.allow_remote = true (--allow-remote)"
         );
         problems.push(Problem::new(settings.get("server.listen").1, "server.listen", mend));
+    }
+}
+
+/// A bare word would be read as the name of a target, and a misspelt level would then silence nothing.
+fn check_log(settings: &Settings, problems: &mut Vec<Problem>) {
+    let Some(filter) = settings.text("log.level") else { return };
+    let is_level = |part: &str| part.parse::<LevelFilter>().is_ok();
+    let bare_words = filter.split(',').filter(|part| !part.contains('=')).all(|part| is_level(part.trim()));
+    if !bare_words || filter.parse::<Targets>().is_err() {
+        let mend = format!("`{filter}` is no log filter; write a level such as info, or warn,metamcp_core=debug");
+        problems.push(Problem::new(settings.get("log.level").1, "log.level", mend));
     }
 }
 

@@ -26,7 +26,9 @@ pub(super) fn print(config: &Config) -> String {
             line(&mut out, format_args!("\n[{section}]"), "");
         }
         match config.settings.get(key.path) {
-            (Some(setting), source) => line(&mut out, format_args!("{name} = {}", setting.print()), &source.to_string()),
+            (Some(setting), source) => {
+                line(&mut out, format_args!("{name} = {}", setting.print()), &source.to_string())
+            }
             (None, _) => line(&mut out, format_args!("# {name} ="), key.about),
         }
     }

@@ -42,7 +42,7 @@ impl Raw {
 /// # Errors
 /// When it is not TOML: the line, counted from 1, and what is wrong there.
 pub(super) fn parse(text: &str) -> Result<Vec<Item>, (usize, String)> {
-    let line_of = |at: usize| text[..text.floor_char_boundary(at)].matches('\n').count() + 1;
+    let line_of = |at: usize| text.get(..at).unwrap_or(text).matches('\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(span.start));
         (line, error.message().trim_end_matches('.').to_owned())
@@ -61,9 +61,8 @@ fn items(table: &DeTable<'_>, line_of: &dyn Fn(usize) -> usize) -> Vec<Item> {
 fn raw(value: &DeValue<'_>, line_of: &dyn Fn(usize) -> usize) -> Raw {
     match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
-        DeValue::Integer(number) => {
-            i64::from_str_radix(number.as_str(), number.radix()).map_or(Raw::Other("an integer beyond 64 bits"), Raw::Integer)
-        }
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or(Raw::Other("an integer beyond 64 bits"), Raw::Integer),
         DeValue::Boolean(flag) => Raw::Bool(*flag),
         DeValue::Array(list) => Raw::List(list.iter().map(|value| raw(value.get_ref(), line_of)).collect()),
         DeValue::Table(table) => Raw::Table(items(table, line_of)),

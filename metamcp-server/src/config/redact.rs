@@ -13,7 +13,8 @@ pub(super) fn url(text: &str) -> String {
     let (rest, fragment) = rest.split_once('#').map_or((rest, false), |(rest, _)| (rest, true));
     let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
     let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
-    let host = authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("{REDACTED}@{host}"));
+    let host =
+        authority.rsplit_once('@').map_or_else(|| authority.to_owned(), |(_, host)| format!("{REDACTED}@{host}"));
     let query = query.map_or_else(String::new, |query| {
         let names: Vec<String> =
             query.split('&').map(|pair| format!("{}={REDACTED}", pair.split('=').next().unwrap_or_default())).collect();
@@ -61,7 +62,8 @@ mod tests {
     fn arguments_named_like_secrets_lose_their_values() {
         let args = ["-y", "pkg", "--api-key", "k1", "--token=t1", "postgres://u:p@h/db", "--db=postgres://u:p@h/db"];
         let shown = arguments(&args.map(str::to_owned)).join(" ");
-        let expected = "-y pkg --api-key (redacted) --token=(redacted) postgres://(redacted)@h/db --db=postgres://(redacted)@h/db";
+        let expected =
+            "-y pkg --api-key (redacted) --token=(redacted) postgres://(redacted)@h/db --db=postgres://(redacted)@h/db";
         assert_eq!(shown, expected);
     }
 }

@@ -3,10 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use metamcp_core::{
-    engine::{Orchestrator, Policy, Worker, WorkerOptions},
+    engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
     event::EventBus,
-    id::ServerName,
-    matching::Annotations,
+    id::{Lane, ServerName},
+    matching::{Annotations, ServerTerms},
     queue::JobStore,
     testing::scripted::ScriptedTransport,
     transport::LocalTools,
@@ -81,7 +81,7 @@ impl House {
         let mut builder = Orchestrator::builder()
             .policy(plan.policy)
             .server(ServerName::new("desk").unwrap(), Arc::new(desk.clone()))
-            .server(ServerName::new("local").unwrap(), Arc::new(local()));
+            .servers([local()]);
         if let Some(jobs) = plan.jobs {
             builder = builder.jobs(jobs);
         }
@@ -112,6 +112,7 @@ impl House {
     }
 
     /// A POST with this JSON text as it is.
+    #[expect(clippy::needless_pass_by_value, reason = "a body made in place reads better")]
     pub(crate) fn post(&self, path: &str, body: impl ToString) -> RequestBuilder {
         self.http.post(self.url(path)).header("content-type", "application/json").body(body.to_string())
     }
@@ -176,15 +177,19 @@ fn desk() -> ScriptedTransport {
         .tool(strict)
 }
 
-fn local() -> LocalTools {
-    let any = json!({ "type": "object" });
-    LocalTools::new(ServerName::new("local").unwrap()).tool(
+/// The server `local`, in the lane of heavy tools.
+fn local() -> ServerEntry {
+    let name = ServerName::new("local").unwrap();
+    let hints = Annotations { read_only_hint: Some(true), ..Annotations::default() };
+    let echo = LocalTools::new(name.clone()).tool(
         "echo",
         "echoes its arguments back",
-        any,
-        Annotations { read_only_hint: Some(true), ..Annotations::default() },
+        json!({ "type": "object" }),
+        hints,
         async |arguments, _| Ok(arguments),
-    )
+    );
+    let terms = ServerTerms { lane: Some(Lane::heavy()), ..ServerTerms::default() };
+    ServerEntry { name, terms, connector: Arc::new(echo) }
 }
 
 /// Waits for what must come.

@@ -3,6 +3,8 @@
 //! The engine is real, with stores in memory; its servers are functions of this process and a scripted one. One binary, so that it is
 //! linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
+
 mod errors;
 mod events;
 mod house;

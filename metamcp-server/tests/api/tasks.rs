@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use metamcp_core::{
     queue::{CoreLimits, InputRequest, JobErrorCode, MemoryJobStore},
     testing::scripted::Step,
-    time::SystemClock,
+    time::{Clock, SystemClock},
     transport::{Delivered, TransportErrorKind},
 };
 use metamcp_server::api::doc::{
-    ExplainDocument, JobDocument, ProblemKind, RouteDocument, TaskDocument, TaskPage, TaskState,
+    ExplainDocument, JobDocument, Moment, ProblemKind, RouteDocument, TaskDocument, TaskPage, TaskState,
 };
 use serde_json::{Value, json};
 
@@ -22,14 +22,14 @@ async fn a_task_that_ends_within_its_wait_is_answered_with_200_and_its_result() 
     let house = House::open().await;
     for path in ["/api/tasks/create", "/api/tasks"] {
         let task = json!({ "need": "echo my arguments back", "input": { "a": 1 }, "labels": { "team": "x" },
-            "priority": 3, "lane": "light", "wait_ms": WAIT_MS });
+            "priority": 3, "lane": "heavy", "wait_ms": WAIT_MS });
         let response = house.post(path, task).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         let location = response.headers()["location"].to_str().unwrap().to_owned();
         let job: JobDocument = json_of(response).await;
         assert_eq!(location, format!("/api/tasks/{}", job.id));
         assert_eq!((job.state, job.need.as_str(), job.priority), (TaskState::Completed, "echo my arguments back", 3));
-        assert_eq!(job.tool.as_ref().unwrap().to_string(), "local/echo");
+        assert_eq!((job.tool.as_ref().unwrap().to_string().as_str(), job.lane.as_str()), ("local/echo", "heavy"));
         assert_eq!(job.route.candidates[0].tool, *job.tool.as_ref().unwrap());
         assert_eq!(job.labels["team"], "x");
         assert!(job.started_at.unwrap() >= job.created_at && job.finished_at.unwrap() >= job.started_at.unwrap());
@@ -69,7 +69,7 @@ async fn reading_a_task_can_wait_for_its_end() {
 #[tokio::test]
 async fn numbers_of_the_input_reach_the_tool_as_they_are_spelled() {
     let house = House::open().await;
-    let input = r#"{"z":1.0,"a":1e400,"big":12345678901234567890123,"tiny":0.10}"#;
+    let input = r#"{"z":1.0,"a":1E5,"big":12345678901234567890123,"tiny":0.10}"#;
     let task =
         format!(r#"{{"need":"echo my arguments back","tool":"local/echo","input":{input},"wait_ms":{WAIT_MS}}}"#);
     let job: JobDocument = json_of(house.post("/api/tasks", task).send().await.unwrap()).await;
@@ -100,10 +100,15 @@ async fn a_repeated_idempotency_key_answers_with_the_first_job() {
 #[tokio::test]
 async fn a_start_in_the_future_is_kept_and_a_past_one_means_now() {
     let house = House::open().await;
-    let later = house.submit(json!({ "tool": "desk/say", "not_before": "2099-01-01T00:00:00+02:00" })).await.due_at;
-    // The delay is counted from acceptance: it may be off by the time the request took, never more.
-    let wanted: metamcp_server::api::doc::Moment = "2098-12-31T22:00:00Z".parse().unwrap();
-    assert!(later >= wanted && later.0.since(wanted.0) < Duration::from_secs(60), "{later}");
+    let wanted = Moment(SystemClock::default().now() + Duration::from_secs(3_600));
+    let later = house.submit(json!({ "tool": "desk/say", "not_before": wanted })).await;
+    // The delay is counted from acceptance: the start may be late by the time the request took, never early.
+    let late = later.due_at.0.since(wanted.0);
+    assert!(later.due_at >= wanted && late < Duration::from_secs(60), "{}", later.due_at);
+    assert_eq!((later.state, later.started_at), (TaskState::Queued, None));
+    let offset = json!({ "tool": "desk/say", "not_before": "2099-01-01T00:00:00+02:00" });
+    let far = problem_of(house.post("/api/tasks", offset), ProblemKind::InvalidField).await;
+    assert_eq!(far.field.as_deref(), Some("not_before"), "it was understood, and is too far ahead");
     let past = json!({ "tool": "desk/say", "not_before": "2001-01-01T00:00:00Z", "wait_ms": WAIT_MS });
     assert_eq!(house.submit(past).await.state, TaskState::Completed);
 }
@@ -113,9 +118,9 @@ async fn tasks_are_listed_newest_first_in_pages_and_by_filters() {
     let house = House::with(|plan| plan.worker = false).await;
     let mut ids = Vec::new();
     for n in 0..5 {
-        let lane = if n == 4 { "heavy" } else { "light" };
+        let tool = if n == 4 { "local/echo" } else { "desk/say" };
         let labels = json!({ "n": n.to_string(), "url": "a:b" });
-        ids.push(house.submit(json!({ "tool": "desk/say", "lane": lane, "labels": labels })).await.id);
+        ids.push(house.submit(json!({ "tool": tool, "labels": labels })).await.id);
         // Ids sort by the millisecond.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -171,8 +176,12 @@ async fn a_queued_task_is_cancelled_at_once_and_only_once() {
     assert_eq!(cancelled.state, TaskState::Cancelled);
     assert!(cancelled.finished_at.is_some() && !cancelled.cancel_requested);
     // Asking for what is so already is no error.
-    let again: JobDocument = json_of(house.post(&path, "").send().await.unwrap()).await;
-    assert_eq!(again.state, TaskState::Cancelled);
+    for none in ["", "null", "{}"] {
+        let again: JobDocument = json_of(house.post(&path, none).send().await.unwrap()).await;
+        assert_eq!(again.state, TaskState::Cancelled);
+    }
+    let unknown = problem_of(house.post(&path, json!({ "reasons": "x" })), ProblemKind::InvalidField).await;
+    assert!(unknown.mend.unwrap().contains("did you mean `reason`?"));
 }
 
 #[tokio::test]
@@ -282,7 +291,8 @@ async fn a_dry_run_tells_the_route_and_the_rejections_and_makes_no_task() {
 
 #[tokio::test]
 async fn a_full_lane_asks_to_come_back() {
-    let limits = CoreLimits { lane_jobs_max: 1, ..CoreLimits::default() };
+    let mut limits = CoreLimits::default();
+    limits.lane_jobs_max = 1;
     let store = MemoryJobStore::with_limits(Arc::new(SystemClock::default()), limits);
     let house = House::with(|plan| {
         plan.worker = false;

@@ -6,7 +6,7 @@ use super::{Core, end, requeue};
 use crate::{
     id::{JobId, Lane},
     queue::{
-        job::JobState,
+        job::{JobState, LeaseEnd},
         lease::{Answer, Answered, Cancelled, Redriven},
     },
     time::Timestamp,
@@ -40,6 +40,8 @@ impl Core {
             head.maybe_called = false;
             head.checkpoint = None;
             head.finished_at = None;
+            // The end is undone: its holder saying it again is stale, even if the job comes to end in just that way.
+            head.lease_end = head.lease_end.filter(|end| *end != LeaseEnd::Finished);
             head.deadline_at = head.deadline_at.map(|at| now + at.since(head.created_at));
             requeue(head, now, Duration::ZERO);
         });

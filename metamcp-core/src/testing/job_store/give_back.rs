@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fixture::{JobStoreFixture, checkpoint, done, error, fail_after, new_job, park, release_after};
 use crate::{
     id::JobId,
-    queue::{Answer, Answered, Fenced, JobErrorCode, JobState, LeaseEnd, NackHow, NewJob, Redriven},
+    queue::{Answer, Answered, Fenced, Final, JobErrorCode, JobState, LeaseEnd, NackHow, NewJob, Redriven},
 };
 
 fn yes() -> Answer {
@@ -57,7 +57,11 @@ pub async fn a_failed_attempt_keeps_checkpoint_and_answer_for_the_same_candidate
     let next = fx.take().await.key;
     fx.nack(next, fail_after(Duration::ZERO)).await;
     let head = fx.head(key.job).await;
-    assert_eq!((head.checkpoint, head.answer), (Some(checkpoint("parked")), Some(yes())), "a begun call is gone on with");
+    assert_eq!(
+        (head.checkpoint, head.answer),
+        (Some(checkpoint("parked")), Some(yes())),
+        "a begun call is gone on with"
+    );
 }
 
 pub async fn a_failed_attempt_drops_checkpoint_and_answer_for_another_candidate(fx: JobStoreFixture) {
@@ -220,6 +224,16 @@ pub async fn a_redriven_job_starts_over(fx: JobStoreFixture) {
     assert_eq!(fx.finish(key, done(key)).await, Fenced::Stale);
     assert_eq!(fx.finish(next, done(next)).await, Fenced::Ok(JobState::Done));
     assert_eq!(fx.head(key.job).await.error, None);
+}
+
+pub async fn an_end_that_a_redrive_undid_is_stale(fx: JobStoreFixture) {
+    let key = fx.add_and_take(new_job()).await;
+    assert_eq!(fx.finish(key, Final::Dead(error("no"))).await, Fenced::Ok(JobState::Dead));
+    redrive(&fx, key.job).await;
+    assert_eq!(fx.finish(key, Final::Dead(error("no"))).await, Fenced::Stale);
+    fx.store.cancel(key.job, "enough").await.expect("the store answers");
+    let end = Final::Cancelled { reason: "enough".to_owned() };
+    assert_eq!(fx.finish(key, end).await, Fenced::Stale, "it ended so, but not by this lease");
 }
 
 pub async fn only_dead_jobs_are_redriven(fx: JobStoreFixture) {

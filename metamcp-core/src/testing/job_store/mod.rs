@@ -1,7 +1,18 @@
 //! The behaviours every [`JobStore`](crate::queue::JobStore) has, one function each, and the macros that make a named test of each.
 //!
-//! ```ignore
-//! async fn make() -> JobStoreFixture { … }
+//! ```
+//! use std::sync::Arc;
+//!
+//! use metamcp_core::{
+//!     queue::MemoryJobStore,
+//!     testing::{ManualClock, job_store::{JobStoreFixture, suite_limits}},
+//! };
+//!
+//! async fn make() -> JobStoreFixture {
+//!     let clock = ManualClock::new();
+//!     JobStoreFixture::new(Arc::new(MemoryJobStore::with_limits(clock.clone(), suite_limits())), clock, ())
+//! }
+//!
 //! metamcp_core::job_store_suite!(make);
 //! ```
 //! A store that can be closed and opened again passes [`durable_job_store_suite!`](crate::durable_job_store_suite) as well.
@@ -123,6 +134,7 @@ macro_rules! job_store_suite {
                 an_answer_that_never_comes_ends_the_job
                 a_job_may_be_parked_again
                 a_redriven_job_starts_over
+                an_end_that_a_redrive_undid_is_stale
                 only_dead_jobs_are_redriven
                 a_job_that_missed_its_deadline_gets_a_new_one_when_it_is_redriven
             }

@@ -236,9 +236,11 @@ impl Caller {
     }
 
     fn key(&self, pick: Pick) -> LeaseKey {
-        let job = Self::job(pick.job);
-        let keys = self.keys.get(&job).map_or(&[][..], Vec::as_slice);
-        let newest = keys.last().copied().unwrap_or(LeaseKey { job, epoch: 1, nonce: 1 });
+        let leased = usize::from(pick.job) % self.keys.len().max(1);
+        let Some((_, keys)) = self.keys.iter().nth(leased) else {
+            return LeaseKey { job: Self::job(pick.job), epoch: 1, nonce: 1 };
+        };
+        let newest = *keys.last().expect("a job is remembered with its first lease");
         match pick.which {
             Which::Newest => newest,
             Which::Older => keys.iter().rev().nth(1).copied().unwrap_or(newest),

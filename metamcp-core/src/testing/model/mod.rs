@@ -3,13 +3,16 @@
 //! [`ops`] draws calls, [`Caller`] makes concrete ones of them, [`Oracle`] knows nothing but the calls and the answers, and
 //! [`compare_with_model`] runs the same calls on a store and on the in-memory one.
 //!
-//! ```ignore
-//! proptest!(|(ops in metamcp_core::testing::model::ops(100))| {
-//!     runtime.block_on(async {
-//!         let (store, clock) = open_fresh();
-//!         compare_with_model(&store, &clock, &ops).await
-//!     }).map_err(TestCaseError::fail)?;
-//! });
+//! ```
+//! use metamcp_core::{queue::MemoryJobStore, testing::{ManualClock, model::{Op, compare_with_model}}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), String> {
+//! let clock = ManualClock::new();
+//! let store = MemoryJobStore::new(clock.clone());
+//! let ops = [Op::Advance(10), Op::Maintain]; // drawn with `ops(100)` in a property
+//! compare_with_model(&store, &clock, &ops).await
+//! # }
 //! ```
 
 mod call;

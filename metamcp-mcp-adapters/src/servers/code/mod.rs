@@ -16,6 +16,8 @@ mod budget;
 mod config;
 mod definitions;
 mod error;
+#[cfg(feature = "upstream")]
+mod in_process;
 mod input;
 mod language;
 mod outline;
@@ -33,4 +35,6 @@ mod tools;
 
 pub use config::{CodeConfig, CodeLimits};
 pub use error::CodeServerError;
+#[cfg(feature = "upstream")]
+pub use in_process::in_process;
 pub use server::{CodeServer, serve_io, serve_stdio};

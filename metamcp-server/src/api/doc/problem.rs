@@ -69,7 +69,7 @@ kinds! {
     UpgradeRequired = 426, "urn:metamcp:problem:upgrade-required", "a WebSocket is expected here";
     /// The lane is full.
     LaneFull = 429, "urn:metamcp:problem:lane-full", "the lane is full";
-    /// The server itself failed; see its log for `incident`.
+    /// The server itself failed; see its log for `instance`.
     Internal = 500, "urn:metamcp:problem:internal", "internal error";
     /// Too many streams are open.
     TooManyStreams = 503, "urn:metamcp:problem:too-many-streams", "too many streams are open";
@@ -118,6 +118,7 @@ pub struct ProblemDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TaskState>,
     /// Names this failure in the server's log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "instance", default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "urn:metamcp:incident:1a2b-7")]
     pub incident: Option<String>,
 }
