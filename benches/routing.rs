@@ -1,14 +1,15 @@
 //! From a need to a route: `LexicalMatcher::rank`, all of it, over catalogues of 10 to 100,000 tools, and the building of an index.
 //!
-//! One thread. A need of words, a need that is held against a lane, a tool named outright.
+//! One thread. A need of words, a need that is held against a lane, a tool named outright; and as the floor of the same run a bare BM25
+//! over the same texts, which has no fields, stems, reasons, filters or schemas.
 
-use std::hint::black_box;
+use std::{collections::HashMap, hint::black_box};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use metamcp_benches::{catalogue, needs};
 use metamcp_core::{
     id::Lane,
-    matching::{CapabilityMatcher, LexicalMatcher},
+    matching::{CapabilityMatcher, Catalog, LexicalMatcher},
     task::Need,
 };
 
@@ -46,8 +47,72 @@ fn rank(c: &mut Criterion) {
             .map(|c| Need { tool: Some(c.id.clone()), ..Need::default() })
             .collect();
         ask("named", &named);
+        let mut floor = BareBm25::build(&catalog);
+        group.bench_function(BenchmarkId::new("bare BM25", tools), |b| {
+            let mut turn = words.iter().cycle();
+            b.iter(|| floor.best(&turn.next().expect("a cycle over some needs never ends").text));
+        });
     }
     group.finish();
+}
+
+/// Ready-made weights, a dense accumulator, the ten best: as little as ranking can be.
+struct BareBm25 {
+    terms: HashMap<String, Vec<(u32, f32)>>,
+    scores: Vec<f32>,
+    touched: Vec<u32>,
+}
+
+impl BareBm25 {
+    const BEST: usize = 10;
+
+    fn build(catalog: &Catalog) -> Self {
+        let (k1, b) = (1.2_f32, 0.75_f32);
+        let text = |at: usize| {
+            let capability = &catalog.capabilities()[at];
+            format!("{} {}", capability.id.tool().replace('_', " "), capability.description)
+        };
+        let count = catalog.capabilities().len();
+        let lengths: Vec<f32> = (0..count).map(|at| text(at).split(' ').count() as f32).collect();
+        let mean = lengths.iter().sum::<f32>() / count as f32;
+        let mut terms: HashMap<String, Vec<(u32, f32)>> = HashMap::new();
+        for (at, length) in lengths.iter().enumerate() {
+            let mut found: HashMap<String, f32> = HashMap::new();
+            text(at).split(' ').for_each(|word| *found.entry(word.to_owned()).or_default() += 1.0);
+            for (word, times) in found {
+                let weight = times * (k1 + 1.0) / (times + k1 * (1.0 - b + b * length / mean));
+                terms.entry(word).or_default().push((at as u32, weight));
+            }
+        }
+        for postings in terms.values_mut() {
+            let with = postings.len() as f32;
+            let rarity = (1.0 + (count as f32 - with + 0.5) / (with + 0.5)).ln();
+            postings.iter_mut().for_each(|(_, weight)| *weight *= rarity);
+        }
+        Self { terms, scores: vec![0.0; count], touched: Vec::new() }
+    }
+
+    fn best(&mut self, need: &str) -> Vec<(u32, f32)> {
+        self.touched.clear();
+        for word in need.split(' ') {
+            for (tool, weight) in self.terms.get(word).map_or(&[][..], Vec::as_slice) {
+                let score = &mut self.scores[*tool as usize];
+                if *score == 0.0 {
+                    self.touched.push(*tool);
+                }
+                *score += weight;
+            }
+        }
+        let mut best: Vec<(u32, f32)> = Vec::with_capacity(Self::BEST + 1);
+        for tool in &self.touched {
+            let score = std::mem::take(&mut self.scores[*tool as usize]);
+            if best.len() < Self::BEST || score > best[best.len() - 1].1 {
+                best.insert(best.partition_point(|(_, known)| *known >= score), (*tool, score));
+                best.truncate(Self::BEST);
+            }
+        }
+        best
+    }
 }
 
 fn build(c: &mut Criterion) {

@@ -3,15 +3,18 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use metamcp_core::{
+    auth::Principal,
     event::MemoryEventBus,
-    queue::MemoryJobStore,
-    result::MemoryResultStore,
+    id::{JobId, Lane},
+    queue::{JobQuery, JobStore, LeaseKey, MemoryJobStore, NewJob},
+    result::{MemoryResultStore, ResultMeta, ResultStore},
     testing::{
         ManualClock,
         event_bus::{EventBusFixture, SUITE_EVENTS_KEPT},
-        job_store::{JobStoreFixture, suite_limits},
+        job_store::{JobStoreFixture, new_job, suite_limits},
         result_store::ResultStoreFixture,
     },
+    time::Timestamp,
 };
 
 mod jobs {
@@ -44,6 +47,44 @@ mod events {
     }
 
     metamcp_core::event_bus_suite!(make);
+}
+
+#[tokio::test]
+async fn results_in_memory_are_bounded_in_bytes_and_one_body_counts_once() {
+    let store = MemoryResultStore::with_bytes_max(1_000);
+    let put = |job: u64, body: Vec<u8>| {
+        let key = LeaseKey { job: JobId::new(Timestamp::from_millis(job)), epoch: 1, nonce: 1 };
+        let tenant = Principal::local().tenant;
+        store.put(key, body.into(), ResultMeta { tenant, media_type: "text/plain".to_owned(), expires_at: None })
+    };
+    let first = put(1, vec![1; 600]).await.unwrap();
+    let second = put(2, vec![1; 600]).await.unwrap();
+    assert_eq!(store.bytes_kept().unwrap(), 600, "two pointers, one body");
+    assert!(put(3, vec![2; 600]).await.unwrap_err().is_retryable(), "there may be room later");
+    store.delete(&first).await.unwrap();
+    assert_eq!(store.bytes_kept().unwrap(), 600, "one pointer is left");
+    store.delete(&second).await.unwrap();
+    assert_eq!(store.bytes_kept().unwrap(), 0);
+    put(3, vec![2; 600]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_that_looks_at_many_jobs_for_few_comes_in_short_pages() {
+    let store = MemoryJobStore::new(ManualClock::new());
+    let wanted = NewJob { lane: Lane::heavy(), ..new_job() };
+    store.enqueue(std::slice::from_ref(&wanted)).await.unwrap();
+    for _ in 0..120 {
+        let batch: Vec<NewJob> = (0..100).map(|_| new_job()).collect();
+        store.enqueue(&batch).await.unwrap();
+    }
+    let mut query = JobQuery::default();
+    query.lane = Some(Lane::heavy());
+    let first = store.list(&query).await.unwrap();
+    assert!(first.jobs.is_empty() && first.next.is_some(), "one call looks at a bounded number of jobs");
+    query.before = first.next;
+    let second = store.list(&query).await.unwrap();
+    assert_eq!(second.jobs.iter().map(|job| job.head.id).collect::<Vec<_>>(), [wanted.id]);
+    assert_eq!(second.next, None);
 }
 
 /// The names of the behaviours written in a file.

@@ -2,6 +2,7 @@
 //! owner, its damage, its full disk. What happens when the power goes is in `power_cut.rs`.
 
 #![cfg(feature = "embedded")]
+#![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use std::{
     fs, io,
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,17 +23,22 @@ use metamcp_core::{
     error::{StoreError, StoreErrorKind},
     event::{EventBus, EventKind, NewEvent},
     id::{JobId, Lane, TenantId, WorkerId},
-    pointer::ResultPointer,
-    queue::{Durability, Enqueued, Heartbeat, JobQuery, JobState, JobStore, LeaseKey, LeaseRequest, NewJob, Progress},
+    pointer::{Digest, ResultPointer},
+    queue::{
+        Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobQuery, JobState, JobStore, LeaseKey,
+        LeaseRequest, NewJob, Progress,
+    },
     result::{ByteRange, ResultMeta, ResultStore},
     testing::{
         ManualClock,
         event_bus::{EventBusFixture, SUITE_EVENTS_KEPT},
         job_store::{DurableJobStoreFixture, JobStoreFixture, Reopen, new_job, suite_limits},
+        model::{Op, compare_with_model, ops},
         result_store::ResultStoreFixture,
     },
 };
 use metamcp_mcp_adapters::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use proptest::{prelude::*, test_runner::TestCaseError};
 use tempfile::TempDir;
 
 fn options() -> EmbeddedOptions {
@@ -116,16 +122,24 @@ fn event(job: JobId) -> NewEvent {
     NewEvent { job, owner: Principal::local(), kind: EventKind::Queued }
 }
 
-async fn lease_all(store: &dyn JobStore, request: u64) -> Vec<LeaseKey> {
-    let want = LeaseRequest {
+fn wish(request: u64) -> LeaseRequest {
+    LeaseRequest {
         lanes: vec![Lane::light()],
         max: 100,
         visibility: Duration::from_secs(30),
         worker: WorkerId::new("w").unwrap(),
         request,
         nonce: request,
-    };
-    store.lease(&want).await.unwrap().jobs.into_iter().map(|leased| leased.key).collect()
+    }
+}
+
+async fn lease_all(store: &dyn JobStore, request: u64) -> Vec<LeaseKey> {
+    store.lease(&wish(request)).await.unwrap().jobs.into_iter().map(|leased| leased.key).collect()
+}
+
+fn done(lease: LeaseKey) -> Finish {
+    let pointer = ResultPointer { tenant: tenant("local"), job: lease.job, digest: Digest::of(b"x") };
+    Finish { lease, end: Final::Done(pointer) }
 }
 
 /// All files below a directory.
@@ -252,20 +266,27 @@ async fn a_directory_where_the_power_went_while_its_journal_was_made_is_made_ane
     store.jobs().verify().await.unwrap();
 }
 
-/// A disk in memory that is full when it is told to be.
+/// A disk in memory that is full, or keeps its writers waiting, when it is told to.
 #[derive(Debug, Clone, Default)]
-struct FillingDisk {
+struct MoodyDisk {
     memory: Arc<redb::backends::InMemoryBackend>,
     full: Arc<AtomicBool>,
+    waits: Arc<(Mutex<bool>, Condvar)>,
 }
 
-impl FillingDisk {
+impl MoodyDisk {
     fn room(&self) -> io::Result<()> {
+        drop(self.waits.1.wait_while(self.waits.0.lock().unwrap(), |waits| *waits).unwrap());
         if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn keep_waiting(&self, waits: bool) {
+        *self.waits.0.lock().unwrap() = waits;
+        self.waits.1.notify_all();
     }
 }
 
-impl redb::StorageBackend for FillingDisk {
+impl redb::StorageBackend for MoodyDisk {
     fn len(&self) -> io::Result<u64> {
         self.memory.len()
     }
@@ -291,7 +312,7 @@ impl redb::StorageBackend for FillingDisk {
 
 #[tokio::test]
 async fn a_full_disk_closes_the_store_and_what_was_acknowledged_is_there_after_a_reopen() {
-    let disk = FillingDisk::default();
+    let disk = MoodyDisk::default();
     let clock = ManualClock::new();
     let open = || EmbeddedStore::open_backend(disk.clone(), Arc::clone(&clock) as _, &options());
     let (jobs, events) = open().unwrap();
@@ -336,19 +357,12 @@ async fn a_heartbeat_shows_in_get_and_list_without_a_commit() {
 
 #[tokio::test]
 async fn ended_jobs_leave_memory_and_are_still_found_repeated_and_removed() {
-    use metamcp_core::queue::{Cancelled, Fenced, Final, Finish};
     let (dir, clock, store) = fresh();
     let jobs = store.jobs();
     let new: Vec<NewJob> = (0..60).map(|n| NewJob { idempotency_key: Some(format!("k{n}")), ..new_job() }).collect();
     jobs.enqueue(&new).await.unwrap();
     let leases = lease_all(&*jobs, 1).await;
-    let result = |lease: LeaseKey| ResultPointer {
-        tenant: tenant("local"),
-        job: lease.job,
-        digest: metamcp_core::pointer::Digest::of(b"x"),
-    };
-    let ends: Vec<Finish> =
-        leases.iter().map(|lease| Finish { lease: *lease, end: Final::Done(result(*lease)) }).collect();
+    let ends: Vec<Finish> = leases.into_iter().map(done).collect();
     jobs.finish(&ends).await.unwrap();
     let again = jobs.finish(&ends).await.unwrap();
     assert!(again.iter().all(|answer| *answer == Fenced::OkAgain(JobState::Done)), "{again:?}");
@@ -386,6 +400,68 @@ async fn calls_that_come_together_are_all_answered_and_all_durable() {
     drop(store);
     let store = open(dir.path(), &clock).unwrap();
     assert_eq!(store.jobs().counts(&Lane::light()).await.unwrap().ready, 200);
+}
+
+/// A job's whole life, and its next one under the same name, within one commit.
+#[tokio::test]
+async fn calls_that_share_a_commit_see_what_those_before_them_did() {
+    let (disk, clock) = (MoodyDisk::default(), ManualClock::new());
+    let (jobs, _) = EmbeddedStore::open_backend(disk.clone(), Arc::clone(&clock) as _, &options()).unwrap();
+    let job = NewJob { retain: Duration::ZERO, idempotency_key: Some("k".to_owned()), ..new_job() };
+    let lease = LeaseKey { job: job.id, epoch: 1, nonce: 7 };
+    disk.keep_waiting(true);
+    // The writer is at the commit of the first call while the others come.
+    let heavy = Lane::heavy();
+    let pause = jobs.pause(&heavy, true);
+    let life = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let want = wish(7);
+        let (once, again) = ([job.clone()], [job.clone()]);
+        let (finish, finish_again) = ([done(lease)], [done(lease)]);
+        let calls = async {
+            tokio::join!(
+                jobs.enqueue(&once),
+                jobs.lease(&want),
+                jobs.finish(&finish),
+                jobs.finish(&finish_again),
+                jobs.maintain(NonZeroU16::MAX),
+                jobs.enqueue(&again),
+            )
+        };
+        let open = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            disk.keep_waiting(false);
+        };
+        tokio::join!(calls, open).0
+    };
+    let (paused, (enqueued, leased, finished, repeated, maintained, anew)) = tokio::join!(pause, life);
+    paused.unwrap();
+    assert!(matches!(enqueued.unwrap()[..], [Enqueued::Ok { .. }]));
+    assert_eq!(leased.unwrap().jobs[0].key, lease);
+    assert_eq!(finished.unwrap(), [Fenced::Ok(JobState::Done)]);
+    assert_eq!(repeated.unwrap(), [Fenced::OkAgain(JobState::Done)]);
+    assert_eq!(maintained.unwrap().removed.len(), 1);
+    assert!(matches!(anew.unwrap()[..], [Enqueued::Ok { .. }]), "the name and the key were free again");
+    assert_eq!(jobs.get(job.id).await.unwrap().unwrap().head.epoch, 0);
+    jobs.verify().await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_store_answers_and_stands_as_the_model_does(ops in ops(120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(as_the_model(&ops)).map_err(TestCaseError::fail)?;
+    }
+}
+
+async fn as_the_model(ops: &[Op]) -> Result<(), String> {
+    let (disk, clock) = (MoodyDisk::default(), ManualClock::new());
+    let open = || EmbeddedStore::open_backend(disk.clone(), Arc::clone(&clock) as _, &EmbeddedOptions::default());
+    let (jobs, _) = open().map_err(|e| e.to_string())?;
+    compare_with_model(&*jobs, &clock, ops).await?;
+    jobs.verify().await.map_err(|e| e.to_string())
 }
 
 #[tokio::test]
@@ -451,7 +527,7 @@ async fn bodies_that_a_crash_left_behind_are_swept_and_others_are_not() {
     drop(store);
     let tree = dir.path().join("results");
     for n in 0..40_u8 {
-        let digest = metamcp_core::pointer::Digest::of(&[n]).to_string();
+        let digest = Digest::of(&[n]).to_string();
         let home = tree.join(["t-a", "t-b"][usize::from(n % 2)]).join(&digest[..2]);
         fs::create_dir_all(&home).unwrap();
         fs::write(home.join(digest), [n]).unwrap();

@@ -5,6 +5,7 @@
 //! the commit) must be caught, so that a silent harness cannot pass. `METAMCP_POWER_CUTS` sets the number of cuts, `METAMCP_SEED` the first seed.
 
 #![cfg(feature = "embedded")]
+#![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 use std::{
     collections::BTreeMap,
@@ -661,6 +662,22 @@ fn nothing_acknowledged_is_lost_and_nothing_is_torn_when_the_power_goes() {
             );
         }
     }
+}
+
+#[test]
+fn the_workloads_bring_jobs_into_every_state_and_remove_them() {
+    let mut seen = BTreeMap::new();
+    for seed in 1..=10 {
+        let record = runtime().block_on(record(seed, true, Answers::AfterTheCommit));
+        for known in record.jobs.values() {
+            for (n, known) in known.iter().enumerate().skip(1) {
+                *seen.entry(known.head.as_ref().map(|head| head.state)).or_insert(0) += n;
+            }
+        }
+    }
+    use JobState::{Cancelled, Dead, Delayed, Done, Input, Leased, Ready};
+    let expected = [None].into_iter().chain([Delayed, Ready, Leased, Input, Done, Dead, Cancelled].map(Some));
+    assert!(seen.keys().copied().eq(expected), "{seen:?}");
 }
 
 /// The seed at which a broken twin is caught.

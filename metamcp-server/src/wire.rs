@@ -167,6 +167,7 @@ fn entry(spec: &ServerSpec, launcher: &[OsString]) -> Result<ServerEntry> {
 
 /// This very program, as the supervisor of children.
 fn launcher() -> Result<Vec<OsString>> {
-    let program = std::env::current_exe().context("cannot find this program's own file, which starts child processes")?;
+    let program =
+        std::env::current_exe().context("cannot find this program's own file, which starts child processes")?;
     Ok(vec![program.into_os_string(), OsStr::new(SUPERVISE).to_owned()])
 }

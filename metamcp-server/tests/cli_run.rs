@@ -70,6 +70,8 @@ fn a_task_run_without_a_server_is_kept_and_shown_by_the_next_command() {
     assert!(done.stderr.contains("only a failed task can be retried"), "{done:#?}");
     let done = home.run(["tasks", "cancel", id, "--data-dir", data]).exits(2);
     assert!(done.stderr.contains("has ended"), "{done:#?}");
+    let done = home.run(["tasks", "answer", id, "--responses", r#"{"a":1}"#, "--data-dir", data]).exits(2);
+    assert!(done.stderr.contains("asks for no input"), "{done:#?}");
     let done = home.run(["tasks", "show", "01997f3e-5c1a-7d3e-9c55-0a1b2c3d4e5f", "--data-dir", data]).exits(2);
     assert!(done.stderr.contains("not found"), "{done:#?}");
 }
@@ -134,7 +136,7 @@ fn ctrl_c_cancels_the_task_and_says_so_by_its_exit_code() {
     let common = ["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
     let args = ["run", "--tool", "notes/slow", "--arg", "key=k", "--arg", "pause_ms:=60000"];
     let mut command = home.command(args.into_iter().chain(common));
-    let mut child = spawn(command.env("MARK", "ctrl-c"));
+    let mut child = spawn(command.env("MARK", support::own("ctrl-c")));
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("working") {
@@ -144,7 +146,7 @@ fn ctrl_c_cancels_the_task_and_says_so_by_its_exit_code() {
     child.stderr = Some(stderr.into_inner());
     let done = finish(child, "").exits(130);
     assert!(done.stderr.contains("cancelled"), "{done:#?}");
-    eventually("its children's end", || support::marked("ctrl-c").is_empty().then_some(()));
+    eventually("its children's end", || support::marked(&support::own("ctrl-c")).is_empty().then_some(()));
     let list = home.run(["tasks", "list", "--json"].into_iter().chain(common)).exits(0).json();
     assert_eq!(list[0]["state"], "cancelled", "{list}");
     assert!(home.notes().is_empty());

@@ -64,7 +64,7 @@ fn sigterm_lets_a_running_call_end_and_leaves_no_child() {
     let config = home.notes_config("[server]\ndrain_s = 3");
     let data = home.data_dir();
     let mut command = home.command(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
-    command.arg("--data-dir").arg(&data).arg("--config").arg(&config).env("MARK", "sigterm");
+    command.arg("--data-dir").arg(&data).arg("--config").arg(&config).env("MARK", support::own("sigterm"));
     let serve = Serve::of(&mut command);
     let url = serve.url.clone();
     let run = |tool: &str, pause: &str| {
@@ -77,11 +77,11 @@ fn sigterm_lets_a_running_call_end_and_leaves_no_child() {
         let job = home.run(["tasks", "show", "--json", "--server", &url, &short]).json();
         (job["state"] == "working").then_some(())
     });
-    assert!(cfg!(not(target_os = "linux")) || !marked("sigterm").is_empty());
+    assert!(cfg!(not(target_os = "linux")) || !marked(&support::own("sigterm")).is_empty());
     serve.signal("TERM");
     let (code, said) = serve.wait();
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(marked("sigterm"), [0_u32; 0]);
+    assert_eq!(marked(&support::own("sigterm")), [0_u32; 0]);
     let show =
         |id: &str| home.run(["tasks", "show", "--json", "--data-dir", data.to_str().unwrap(), id]).exits(0).json();
     assert_eq!(show(&short)["state"], "completed");
@@ -95,7 +95,7 @@ fn a_second_signal_ends_it_at_once_and_its_children_with_it() {
     let home = Home::new();
     let config = home.notes_config("[server]\ndrain_s = 3600");
     let mut command = home.command(["serve", "--memory", "--listen", "127.0.0.1:0", "--log", "warn"]);
-    command.arg("--config").arg(&config).env("MARK", "second-signal");
+    command.arg("--config").arg(&config).env("MARK", support::own("second-signal"));
     let serve = Serve::of(&mut command);
     let url = serve.url.clone();
     home.run([
@@ -115,7 +115,7 @@ fn a_second_signal_ends_it_at_once_and_its_children_with_it() {
     eventually("it stops accepting", || std::net::TcpStream::connect(url.trim_start_matches("http://")).err());
     serve.signal("TERM");
     assert_eq!(serve.wait().0, Some(130));
-    eventually("its children's end", || marked("second-signal").is_empty().then_some(()));
+    eventually("its children's end", || marked(&support::own("second-signal")).is_empty().then_some(()));
 }
 
 #[test]
@@ -158,4 +158,24 @@ fn a_running_task_can_be_cancelled_from_elsewhere() {
     });
     assert!(job["result"].is_null(), "{job}");
     stop(serve);
+}
+
+#[test]
+fn a_json_log_is_json_on_every_line() {
+    let home = Home::new();
+    let mut command =
+        home.command(["serve", "--memory", "--listen", "127.0.0.1:0", "--log-format", "json", "--log", "info"]);
+    let mut child = support::spawn(&mut command);
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("metamcp is ready") {
+        assert!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0, "{said}");
+    }
+    support::signal(child.id(), "TERM");
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert_eq!(eventually("its end", || child.try_wait().unwrap()).code(), Some(0), "{said}");
+    assert!(said.contains("\"url\":\"http://127.0.0.1:") && said.contains("stopping"), "{said}");
+    for line in said.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
 }

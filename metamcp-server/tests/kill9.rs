@@ -48,7 +48,9 @@ impl Planned {
 
     fn document(&self) -> Value {
         let (tool, input) = match self.tool {
-            "parse" => ("code/parse".to_owned(), json!({ "text": format!("fn {}() {{}}", self.key), "language": "rust" })),
+            "parse" => {
+                ("code/parse".to_owned(), json!({ "text": format!("fn {}() {{}}", self.key), "language": "rust" }))
+            }
             tool => (format!("notes/{tool}"), json!({ "key": self.key, "pause_ms": self.pause_ms })),
         };
         json!({ "need": "leave a trace", "tool": tool, "input": input, "idempotency_key": self.key })
@@ -81,7 +83,8 @@ struct Book {
 impl Book {
     fn accept(&mut self, planned: Planned, document: &Value) {
         let id = document["id"].as_str().unwrap_or_default().to_owned();
-        if let Some((other, _)) = self.accepted.iter().find(|(other, a)| a.planned.key == planned.key && **other != id) {
+        if let Some((other, _)) = self.accepted.iter().find(|(other, a)| a.planned.key == planned.key && **other != id)
+        {
             self.violations.push(format!("{}: accepted twice, as {other} and {id}", planned.key));
         }
         self.accepted.entry(id.clone()).or_insert(Accepted { planned, end: None });
@@ -263,7 +266,11 @@ impl Proof {
         let ids: Vec<String> = known.iter().cloned().collect();
         if listed != known {
             let differing: Vec<_> = listed.symmetric_difference(&known).take(5).collect();
-            book.violations.push(format!("{} tasks are listed, {} were accepted: {differing:?}", listed.len(), known.len()));
+            book.violations.push(format!(
+                "{} tasks are listed, {} were accepted: {differing:?}",
+                listed.len(),
+                known.len()
+            ));
         }
         let mut ends = BTreeMap::<String, u32>::new();
         for id in ids {
@@ -283,7 +290,9 @@ impl Proof {
                 ("completed", _) => {
                     let pointer = document["result"].as_str().unwrap_or_default();
                     match self.read(url, pointer).await {
-                        Ok(body) if planned.result().is_none_or(|expected| expected == body) && body.contains(&planned.key) => {}
+                        Ok(body)
+                            if planned.result().is_none_or(|expected| expected == body)
+                                && body.contains(&planned.key) => {}
                         Ok(body) => wrong(format!("another task's result: {body}")),
                         Err(status) => wrong(format!("its result is not readable: {status}")),
                     }
@@ -320,7 +329,8 @@ impl Proof {
     async fn listed(&self, url: &str) -> BTreeSet<String> {
         let (mut ids, mut cursor) = (BTreeSet::new(), String::new());
         loop {
-            let page = self.http.get(format!("{url}/api/tasks?limit=200{cursor}")).send().await.expect("the server stays");
+            let page =
+                self.http.get(format!("{url}/api/tasks?limit=200{cursor}")).send().await.expect("the server stays");
             let page: Value = page.json().await.expect("a page");
             let tasks = page["tasks"].as_array().expect("tasks");
             ids.extend(tasks.iter().filter_map(|task| task["id"].as_str().map(str::to_owned)));
@@ -357,7 +367,9 @@ async fn show(http: &reqwest::Client, url: &str, id: &str) -> reqwest::Result<Op
 }
 
 fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

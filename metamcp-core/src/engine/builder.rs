@@ -15,6 +15,13 @@ use crate::{
     transport::Connector,
 };
 
+impl Orchestrator {
+    /// An orchestrator from parts; without any it keeps everything in memory.
+    pub fn builder() -> OrchestratorBuilder {
+        OrchestratorBuilder::default()
+    }
+}
+
 /// Collects the parts of an [`Orchestrator`].
 #[derive(Debug)]
 #[must_use]

@@ -20,8 +20,8 @@ use crate::{
     event::EventKind,
     matching::{Annotations, Candidate, Outcome, refusal},
     queue::{
-        Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode, JobState,
-        LeaseKey, Leased, Nack, NackHow, Progress,
+        Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode,
+        JobState, LeaseKey, Leased, Nack, NackHow, Progress,
     },
     result::{RESULT_BYTES_MAX, ResultMeta},
     transport::{CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError},
@@ -66,8 +66,8 @@ impl Hold {
                 // Only the first reason counts; later beats repeat it.
                 let _ = self.cancel_reason.set(reason.clone());
                 self.cancel.cancel();
-            },
-            Beat::Ok => {},
+            }
+            Beat::Ok => {}
         }
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + visibility;
     }
@@ -117,7 +117,10 @@ enum Stop {
 enum Work {
     Ended(Ending),
     /// The call goes on at the far side and was checkpointed.
-    Elsewhere { poll_after: Duration, progress: Option<Progress> },
+    Elsewhere {
+        poll_after: Duration,
+        progress: Option<Progress>,
+    },
     Nothing,
 }
 
@@ -153,7 +156,7 @@ impl Dispatch {
                 let (least, most) = self.ports.policy.poll;
                 let delay = poll_after.clamp(least, most);
                 self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
-            },
+            }
             Work::Nothing => tracing::warn!(job = %self.job.head.id, "lease lost; its work is dropped"),
         }
     }
@@ -194,21 +197,21 @@ impl Dispatch {
             Err(work) => {
                 self.stop_remote(&*transport, &work).await;
                 return work;
-            },
+            }
         };
         match reply {
             Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed()).await,
             Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
                 self.save(checkpoint, poll_after, progress).await
-            },
+            }
             Ok(ToolReply::NeedsInput { checkpoint, requests }) => {
                 let ttl = self.ports.policy.input_ttl;
                 Work::Ended(Ending::Nack(NackHow::Park { requests, checkpoint, ttl }))
-            },
+            }
             Err(error) => {
                 self.observe(&candidate, false, began.elapsed()).await;
                 self.failed(&error, annotations)
-            },
+            }
         }
     }
 
@@ -240,7 +243,7 @@ impl Dispatch {
                 let call = ToolCall::new(candidate.capability.tool(), self.job.body.input().clone())
                     .for_job(self.job.head.id, self.hold.key.epoch);
                 transport.call(&call, &cx).await
-            },
+            }
         }
     }
 
@@ -249,7 +252,11 @@ impl Dispatch {
         tokio::pin!(work);
         let now = self.ports.clock.now();
         let deadline = Instant::now()
-            + self.job.head.deadline_at.map_or(Duration::from_secs(u64::from(u32::MAX)), |deadline| deadline.since(now));
+            + self
+                .job
+                .head
+                .deadline_at
+                .map_or(Duration::from_secs(u64::from(u32::MAX)), |deadline| deadline.since(now));
         let stop = async {
             tokio::select! {
                 biased;
@@ -309,7 +316,7 @@ impl Dispatch {
                 if let Some(beat) = beats.first() {
                     self.hold.beat(beat, asked, visibility);
                 }
-            },
+            }
             Err(error) => tracing::warn!(job = %self.job.head.id, %error, "progress not saved"),
         }
         self.ports.tell_of(&self.job.head, EventKind::Progress(progress)).await;
@@ -334,7 +341,7 @@ impl Dispatch {
                 // The lease runs out and the next worker decides by what is known then.
                 tracing::error!(job = %head.id, %error, "result not stored");
                 Work::Nothing
-            },
+            }
         }
     }
 
@@ -350,7 +357,7 @@ impl Dispatch {
             Err(error) => {
                 tracing::error!(job = %self.job.head.id, %error, "checkpoint not stored");
                 Work::Nothing
-            },
+            }
         }
     }
 
@@ -374,22 +381,22 @@ impl Dispatch {
             Ending::Finish(end) => {
                 let finish = [Finish { lease, end: end.clone() }];
                 persist("finish", || self.ports.jobs.finish(&finish)).await
-            },
+            }
             Ending::Nack(how) => {
                 let nack = [Nack { lease, how: how.clone() }];
                 persist("nack", || self.ports.jobs.nack(&nack)).await
-            },
+            }
         };
         let state = match written.as_deref() {
             Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => *state,
             Ok(_) => {
                 tracing::warn!(job = %lease.job, epoch = lease.epoch, "stale lease; its outcome is dropped");
                 return;
-            },
+            }
             Err(error) => {
                 tracing::error!(job = %lease.job, %error, "outcome not stored; the lease will run out");
                 return;
-            },
+            }
         };
         if let Some(kind) = self.news(state, ending) {
             self.ports.tell_of(&self.job.head, kind).await;
@@ -407,17 +414,17 @@ impl Dispatch {
             Ending::Nack(NackHow::Fail { error, .. }) if state == JobState::Dead => EventKind::Failed { error },
             Ending::Nack(NackHow::Fail { delay, error, .. }) => {
                 EventKind::Retrying { error, delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
-            },
+            }
             Ending::Nack(NackHow::Park { requests, .. }) => {
                 EventKind::InputRequired { keys: requests.into_iter().map(|r| r.key).collect() }
-            },
+            }
             Ending::Nack(NackHow::Release { .. }) => {
                 // A remote task that is polled again is no news.
                 if self.job.head.checkpoint.is_some() {
                     return None;
                 }
                 EventKind::Released
-            },
+            }
         })
     }
 }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    builder::OrchestratorBuilder,
     error::EngineError,
     ports::{Ports, persist},
     servers::{ServerEntry, Servers},
@@ -41,11 +40,6 @@ pub struct Orchestrator {
 }
 
 impl Orchestrator {
-    /// An orchestrator from parts; without any it keeps everything in memory.
-    pub fn builder() -> OrchestratorBuilder {
-        OrchestratorBuilder::default()
-    }
-
     pub(super) fn new(ports: Ports, servers: Vec<ServerEntry>) -> Self {
         let servers = Arc::new(Servers::new(servers, Arc::clone(&ports.clock), Arc::clone(&ports.policy)));
         Self { ports: Arc::new(ports), servers }
@@ -131,12 +125,12 @@ impl Orchestrator {
                 if let Some(checkpoint) = &job.head.checkpoint {
                     submit::stop_remote(&self.servers, &job, checkpoint);
                 }
-            },
+            }
             Cancelled::Asked => self.ports.nudge.send_replace(()),
-            Cancelled::Already(JobState::Cancelled) => {},
+            Cancelled::Already(JobState::Cancelled) => {}
             Cancelled::Already(state) => {
                 return Err(EngineError::State { state, mend: "it has ended and cannot be cancelled" });
-            },
+            }
             Cancelled::Gone => return Err(EngineError::NotFound { what: "task" }),
         }
         self.get(who, id).await
@@ -152,7 +146,7 @@ impl Orchestrator {
             Redriven::Ok => self.ports.tell_of(&job.head, EventKind::Resumed).await,
             Redriven::NotDead(state) => {
                 return Err(EngineError::State { state, mend: "only a failed task can be retried" });
-            },
+            }
             Redriven::Gone => return Err(EngineError::NotFound { what: "task" }),
         }
         self.get(who, id).await
@@ -171,7 +165,7 @@ impl Orchestrator {
             Answered::Ok => self.ports.tell_of(&job.head, EventKind::Resumed).await,
             Answered::NotWaiting(state) => {
                 return Err(EngineError::State { state, mend: "it asks for no input" });
-            },
+            }
             Answered::Gone => return Err(EngineError::NotFound { what: "task" }),
         }
         self.get(who, id).await

@@ -71,11 +71,13 @@ pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, polic
         Delivered::Maybe if matches!(error.kind, TransportErrorKind::TooLarge) => false,
         Delivered::Maybe => {
             if !replay_safe {
-                let message = format!("{error}; the call may have happened and the tool does not declare that repeating it is safe");
+                let message = format!(
+                    "{error}; the call may have happened and the tool does not declare that repeating it is safe"
+                );
                 return Ending::Finish(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
             }
             true
-        },
+        }
         Delivered::Yes => error.kind == TransportErrorKind::Busy,
     };
     if !may_repeat {
@@ -96,7 +98,7 @@ pub fn retry(job: &Job, error: JobError, at_least: Option<Duration>, policy: &Po
             let ceiling = policy.backoff_ceiling(job.head.attempts + 1);
             let back = if begun { current } else { first_equivalent(&job.body.route, current) };
             (back, ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(at_least.unwrap_or_default()))
-        },
+        }
     };
     Ending::Nack(NackHow::Fail { delay, candidate, error })
 }
@@ -138,14 +140,20 @@ fn next_equivalent(route: &Route, current: u16) -> Option<u16> {
 
 fn first_equivalent(route: &Route, current: u16) -> u16 {
     let Some(here) = route.candidates.get(usize::from(current)) else { return current };
-    route.candidates.iter().position(|c| c.definition == here.definition).and_then(|at| u16::try_from(at).ok()).unwrap_or(current)
+    route
+        .candidates
+        .iter()
+        .position(|c| c.definition == here.definition)
+        .and_then(|at| u16::try_from(at).ok())
+        .unwrap_or(current)
 }
 
 fn code_of(error: &TransportError) -> JobErrorCode {
     match error.kind {
-        TransportErrorKind::Connect | TransportErrorKind::Closed | TransportErrorKind::Timeout | TransportErrorKind::Busy => {
-            JobErrorCode::ServerUnavailable
-        },
+        TransportErrorKind::Connect
+        | TransportErrorKind::Closed
+        | TransportErrorKind::Timeout
+        | TransportErrorKind::Busy => JobErrorCode::ServerUnavailable,
         TransportErrorKind::Protocol => JobErrorCode::ProtocolViolation,
         TransportErrorKind::TooLarge => JobErrorCode::TooLarge,
         TransportErrorKind::Rejected { .. } | TransportErrorKind::Invalid => JobErrorCode::ServerError,
@@ -218,8 +226,12 @@ mod tests {
         Job { head, body: Arc::new(JobBody { task, route: Route { candidates, rejected: Vec::new() } }) }
     }
 
-    const SAFE: Annotations =
-        Annotations { read_only_hint: Some(true), destructive_hint: None, idempotent_hint: None, open_world_hint: None };
+    const SAFE: Annotations = Annotations {
+        read_only_hint: Some(true),
+        destructive_hint: None,
+        idempotent_hint: None,
+        open_world_hint: None,
+    };
 
     fn error(kind: TransportErrorKind, delivered: Delivered) -> TransportError {
         TransportError::new(kind, delivered, "broken")
@@ -236,7 +248,10 @@ mod tests {
         assert!(is_dead(&failed(&job, &cut, Annotations::default(), &policy, 0.5), JobErrorCode::OutcomeUnknown));
         assert!(matches!(failed(&job, &cut, SAFE, &policy, 0.5), Ending::Nack(NackHow::Fail { .. })));
         let unsent = error(TransportErrorKind::Connect, Delivered::No);
-        assert!(matches!(failed(&job, &unsent, Annotations::default(), &policy, 0.5), Ending::Nack(NackHow::Fail { .. })));
+        assert!(matches!(
+            failed(&job, &unsent, Annotations::default(), &policy, 0.5),
+            Ending::Nack(NackHow::Fail { .. })
+        ));
         let refused = error(TransportErrorKind::Rejected { code: -32602 }, Delivered::Yes);
         assert!(is_dead(&failed(&job, &refused, SAFE, &policy, 0.5), JobErrorCode::ServerError));
     }
@@ -280,7 +295,9 @@ mod tests {
     fn a_lost_lease_without_a_checkpoint_is_unknown_and_with_one_goes_on() {
         let (mut job, now) = (job(&["a"]), Timestamp::from_millis(2_000));
         job.head.maybe_called = true;
-        assert!(matches!(start(&job, Annotations::default(), now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown));
+        assert!(
+            matches!(start(&job, Annotations::default(), now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown)
+        );
         assert_eq!(start(&job, SAFE, now), Start::Call);
         job.head.checkpoint = Some(Checkpoint { text: "{}".to_owned(), replay_safe: true });
         assert_eq!(start(&job, Annotations::default(), now), Start::Resume(Resume::Poll));
@@ -289,7 +306,9 @@ mod tests {
         job.head.maybe_called = false;
         assert_eq!(start(&job, Annotations::default(), now), Start::Resume(Resume::Poll));
         job.head.deadline_at = Some(now);
-        assert!(matches!(start(&job, SAFE, now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::DeadlineExceeded));
+        assert!(
+            matches!(start(&job, SAFE, now), Start::End(Final::Dead(e)) if e.code == JobErrorCode::DeadlineExceeded)
+        );
         job.head.cancel_reason = Some("no longer wanted".to_owned());
         assert!(matches!(start(&job, SAFE, now), Start::End(Final::Cancelled { .. })));
     }

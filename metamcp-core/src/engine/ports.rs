@@ -64,7 +64,7 @@ where
                 tracing::warn!(%error, what, "store call failed; repeating");
                 tokio::time::sleep(pause).await;
                 pause *= 2;
-            },
+            }
             other => return other,
         }
     }

@@ -70,7 +70,14 @@ impl Servers {
             registry.add(name.clone(), Arc::new(terms), connector.target(), clock.now());
             servers.insert(name, Server { connector, link: tokio::sync::Mutex::default() });
         }
-        Self { servers, registry: Mutex::new(registry), catalog: ArcSwap::default(), clock, policy, closing: CancellationToken::new() }
+        Self {
+            servers,
+            registry: Mutex::new(registry),
+            catalog: ArcSwap::default(),
+            clock,
+            policy,
+            closing: CancellationToken::new(),
+        }
     }
 
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
@@ -88,10 +95,8 @@ impl Servers {
     /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
     pub(crate) async fn transport(&self, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
         let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
-        let server = self
-            .servers
-            .get(name)
-            .ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
+        let server =
+            self.servers.get(name).ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
         let mut link = server.link.lock().await;
         if let Some(transport) = &link.transport {
             if !transport.is_closed() {
@@ -121,7 +126,7 @@ impl Servers {
             Ok(transport) => {
                 *link = Link { transport: Some(Arc::clone(&transport)), ..Link::default() };
                 Ok(transport)
-            },
+            }
             Err(error) => {
                 link.failures = link.failures.saturating_add(1);
                 let doublings = (link.failures - 1).min(16);
@@ -131,7 +136,7 @@ impl Servers {
                 self.with_registry(|registry| registry.down(name, &error.to_string(), self.clock.now()));
                 tracing::warn!(server = %name, %error, pause_ms = pause.as_millis(), "server is down");
                 Err(error.with_retry_after(Some(pause)))
-            },
+            }
         }
     }
 
@@ -151,7 +156,7 @@ impl Servers {
         let terms = match offer.instructions {
             Some(instructions) if configured.description.is_empty() => {
                 Arc::new(ServerTerms { description: instructions, ..(*configured).clone() })
-            },
+            }
             _ => configured,
         };
         let mut capabilities = Vec::with_capacity(offer.tools.len());

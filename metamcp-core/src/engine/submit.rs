@@ -60,11 +60,11 @@ pub(super) async fn submit(
         Some(Enqueued::Ok { .. }) => {
             ports.tell(new.id, who, EventKind::Queued).await;
             Ok(Submitted { job: stored(ports, new.id).await?, duplicate: false })
-        },
+        }
         // A repeated store call finds its own job: that is no duplicate to the caller.
         Some(Enqueued::Duplicate { job, .. }) => {
             Ok(Submitted { job: stored(ports, job).await?, duplicate: job != new.id })
-        },
+        }
         Some(Enqueued::Conflict { job }) => Err(EngineError::Conflict { job }),
         Some(Enqueued::Full { limit }) => Err(EngineError::Full { lane, limit }),
         None => Err(StoreError::new(StoreErrorKind::Corrupt, "job store", "answered no entry for one job").into()),
@@ -89,7 +89,9 @@ pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> 
         let status = servers.statuses().into_iter().find(|s| s.name == *tool.server());
         let mend = match status.and_then(|s| s.last_failure) {
             Some(failure) => format!("server `{}` is down: {failure}", tool.server()),
-            None => format!("server `{}` has no tool `{}`; GET /api/tools lists what there is", tool.server(), tool.tool()),
+            None => {
+                format!("server `{}` has no tool `{}`; GET /api/tools lists what there is", tool.server(), tool.tool())
+            }
         };
         return Err(InvalidTask::new("tool", mend).into());
     }
@@ -115,7 +117,9 @@ pub(super) fn check_answer(requests: &[InputRequest], answer: &Answer) -> Result
         return Err(InvalidTask::new("responses", format!("must be an object with the keys {}", wanted())).into());
     };
     if let Some(unknown) = given.keys().find(|key| !asked.contains(key.as_str())) {
-        return Err(InvalidTask::new("responses", format!("`{unknown}` is not asked for; the keys are {}", wanted())).into());
+        return Err(
+            InvalidTask::new("responses", format!("`{unknown}` is not asked for; the keys are {}", wanted())).into()
+        );
     }
     if let Some(missing) = asked.iter().find(|key| !given.contains_key(**key)) {
         return Err(InvalidTask::new("responses", format!("`{missing}` is missing; the keys are {}", wanted())).into());

@@ -51,11 +51,7 @@ pub struct WorkerOptions {
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self {
-            lanes: vec![Lane::light(), Lane::heavy()],
-            concurrency: 16,
-            maintain_every: Duration::from_secs(1),
-        }
+        Self { lanes: vec![Lane::light(), Lane::heavy()], concurrency: 16, maintain_every: Duration::from_secs(1) }
     }
 }
 
@@ -137,9 +133,10 @@ impl Crew {
     async fn run(self: Arc<Self>) {
         let background = CancellationToken::new();
         let _ends_background = background.clone().drop_guard();
-        for part in [tokio::spawn(Self::beat(Arc::clone(&self), background.clone())),
-            tokio::spawn(Self::maintain(Arc::clone(&self), background.clone()))]
-        {
+        for part in [
+            tokio::spawn(Self::beat(Arc::clone(&self), background.clone())),
+            tokio::spawn(Self::maintain(Arc::clone(&self), background.clone())),
+        ] {
             // They end with `background`; nothing is to be joined.
             drop(part);
         }
@@ -164,7 +161,7 @@ impl Crew {
                         jobs.spawn(async move { crew.serve(hold, leased).await });
                     }
                     continue;
-                },
+                }
                 Ok((_, next_due)) => next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX)),
                 Err(pause) => {
                     tokio::select! {
@@ -173,7 +170,7 @@ impl Crew {
                         () = self.stop.cancelled() => {},
                     }
                     continue;
-                },
+                }
             };
             tokio::select! {
                 biased;
@@ -184,12 +181,7 @@ impl Crew {
         while jobs.join_next().await.is_some() {}
     }
 
-    #[expect(clippy::type_complexity, reason = "a pair that lives for three lines")]
-    async fn lease(
-        &self,
-        request: u64,
-        free: usize,
-    ) -> Result<(Vec<(Arc<Hold>, Leased)>, Option<Duration>), Duration> {
+    async fn lease(&self, request: u64, free: usize) -> Result<(Vec<(Arc<Hold>, Leased)>, Option<Duration>), Duration> {
         let asked = Instant::now();
         let want = LeaseRequest {
             lanes: self.options.lanes.clone(),
@@ -204,7 +196,7 @@ impl Crew {
             Err(error) => {
                 tracing::warn!(%error, "no lease");
                 return Err(Duration::from_millis(STORE_PAUSE_MS).mul_f64(0.5 + self.ports.entropy.unit()));
-            },
+            }
         };
         let until = asked + self.ports.policy.visibility;
         let leased = batch.jobs.into_iter().map(|leased| (Arc::new(Hold::new(leased.key, until)), leased)).collect();
@@ -240,7 +232,9 @@ impl Crew {
                 let asked = Instant::now();
                 let beats: Vec<_> = batch.iter().map(|hold| Heartbeat { lease: hold.key, progress: None }).collect();
                 match self.ports.jobs.heartbeat(&beats, visibility).await {
-                    Ok(answers) => batch.iter().zip(&answers).for_each(|(hold, beat)| hold.beat(beat, asked, visibility)),
+                    Ok(answers) => {
+                        batch.iter().zip(&answers).for_each(|(hold, beat)| hold.beat(beat, asked, visibility))
+                    }
                     // Each job stops by itself when its lease can no longer be shown to be held.
                     Err(error) => tracing::warn!(%error, "no heartbeat"),
                 }
@@ -290,9 +284,7 @@ impl Crew {
         let lost = || JobError::new(JobErrorCode::Lost, "the worker was lost");
         let kind = match state {
             JobState::Dead => EventKind::Failed { error: job.head.error.clone().unwrap_or_else(lost) },
-            JobState::Cancelled => {
-                EventKind::Cancelled { reason: job.head.cancel_reason.clone().unwrap_or_default() }
-            },
+            JobState::Cancelled => EventKind::Cancelled { reason: job.head.cancel_reason.clone().unwrap_or_default() },
             _ => EventKind::Retrying { error: lost(), delay_ms: 0 },
         };
         self.ports.tell_of(&job.head, kind).await;

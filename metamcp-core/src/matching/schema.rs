@@ -147,7 +147,7 @@ fn compile(capability: &Capability) -> Option<Validator> {
         return None;
     }
     let schema: Value = capability.input_schema.view().map_err(|e| left(&e.to_string())).ok()?;
-    if !Expansion::of(&schema).is_bounded() {
+    if !Expansion::of(&schema).bounded() {
         left("its references are endless, too many, or not plain pointers");
         return None;
     }
@@ -240,7 +240,7 @@ impl<'a> Expansion<'a> {
         Self { root, counted: HashMap::new(), references: 0, depth: 0 }
     }
 
-    fn is_bounded(mut self) -> bool {
+    fn bounded(mut self) -> bool {
         self.walk(self.root, true) && self.references <= REFERENCES_MAX
     }
 

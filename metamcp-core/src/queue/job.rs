@@ -11,7 +11,6 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Answer, LeaseKey};
 use crate::{
     auth::Principal,
     id::{JobId, Lane, WorkerId},
@@ -148,6 +147,24 @@ pub enum LeaseEnd {
     Parked,
     /// It ran out and was reclaimed.
     Lost,
+}
+
+/// An owner's answer to what a server asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// JSON text: an object from request key to response.
+    pub responses: String,
+}
+
+/// The fencing token of one lease: epoch and nonce must both match. A key from a stale lease is never accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeaseKey {
+    /// The job that is held.
+    pub job: JobId,
+    /// Which lease of the job; grows by one each time.
+    pub epoch: u64,
+    /// Drawn by the worker for each lease request.
+    pub nonce: u64,
 }
 
 /// The part of a job that changes. Small: results, inputs and routes are elsewhere.

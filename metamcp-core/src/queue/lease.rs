@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::job::{Checkpoint, InputRequest, Job, JobError, JobState, Progress};
+use super::job::{Checkpoint, InputRequest, Job, JobError, JobState, LeaseKey, Progress};
 use crate::{
     auth::Principal,
     id::{JobId, Lane, WorkerId},
@@ -17,17 +17,6 @@ pub const LEASE_BATCH_MAX: u16 = 100;
 pub const LANES_MAX: usize = 32;
 /// Most jobs on one page of a list.
 pub const LIST_PAGE_MAX: u16 = 200;
-
-/// The fencing token of one lease: epoch and nonce must both match. A key from a stale lease is never accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LeaseKey {
-    /// The job that is held.
-    pub job: JobId,
-    /// Which lease of the job; grows by one each time.
-    pub epoch: u64,
-    /// Drawn by the worker for each lease request.
-    pub nonce: u64,
-}
 
 /// How far a written thing is safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,13 +193,6 @@ pub struct Nack {
     pub lease: LeaseKey,
     /// How it goes back.
     pub how: NackHow,
-}
-
-/// An owner's answer to what a server asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// JSON text: an object from request key to response.
-    pub responses: String,
 }
 
 /// What an answer did.

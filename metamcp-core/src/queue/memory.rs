@@ -14,10 +14,10 @@ use tokio::sync::Notify;
 use super::{
     bounds,
     core::{Core, CoreLimits},
-    job::{Checkpoint, Job, JobBody, NewJob},
+    job::{Answer, Checkpoint, Job, JobBody, LeaseKey, NewJob},
     lease::{
-        Answer, Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery,
-        LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, Redriven, StoreHealth,
+        Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts,
+        LeaseBatch, LeaseRequest, Leased, Maintained, Nack, Redriven, StoreHealth,
     },
     store::JobStore,
 };

@@ -13,12 +13,13 @@ mod store;
 pub use self::{
     core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
-        CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, NewJob, Progress,
+        Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode,
+        JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress,
     },
     lease::{
-        Answer, Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,
-        LANES_MAX, LEASE_BATCH_MAX, LIST_PAGE_MAX, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained,
-        Nack, NackHow, Redriven, StoreHealth,
+        Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,
+        LANES_MAX, LEASE_BATCH_MAX, LIST_PAGE_MAX, LaneCounts, LeaseBatch, LeaseRequest, Leased, Maintained, Nack,
+        NackHow, Redriven, StoreHealth,
     },
     memory::MemoryJobStore,
     store::JobStore,

@@ -5,10 +5,10 @@ use std::{fmt, num::NonZeroU16, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    job::{Checkpoint, Job, NewJob},
+    job::{Answer, Checkpoint, Job, LeaseKey, NewJob},
     lease::{
-        Answer, Answered, Beat, Cancelled, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts,
-        LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, Redriven, StoreHealth,
+        Answered, Beat, Cancelled, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts, LeaseBatch,
+        LeaseRequest, Maintained, Nack, Redriven, StoreHealth,
     },
 };
 use crate::{

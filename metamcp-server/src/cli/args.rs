@@ -20,7 +20,7 @@ Examples:
   metamcp demo                                          see it work on the sources in this folder
   metamcp serve --mcp-config ~/.mcp.json                orchestrate the servers of an MCP client's file
   metamcp run \"list the functions of this file\" --arg path=src/main.rs
-  metamcp route \"where is JobStore used\"                which tool would serve this, and why
+  metamcp route \"find every place that uses main\" --arg name=main
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or refused, 130 cancelled by Ctrl-C.";
 
@@ -293,7 +293,7 @@ pub(super) struct AnswerArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  metamcp route \"where is JobStore used\" --arg name=JobStore")]
+  metamcp route \"find every place that uses JobStore\" --arg name=JobStore")]
 pub(super) struct RouteArgs {
     /// What is needed, in words
     #[arg(value_name = "NEED")]
@@ -358,7 +358,11 @@ pub(super) enum ConfigCommand {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     let wish = "write a time such as 500ms, 30s or 1h 30m";
-    parsed.ok().and_then(|time| Duration::try_from(time).ok()).filter(|time| !time.is_zero()).ok_or_else(|| wish.to_owned())
+    parsed
+        .ok()
+        .and_then(|time| Duration::try_from(time).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| wish.to_owned())
 }
 
 /// `NAME=VALUE`.

@@ -12,7 +12,7 @@ use super::{
     presence::Presence,
 };
 use crate::{
-    config::{Config, StoreKind},
+    config::{Config, Sources, StoreKind},
     wire::{self, App},
 };
 
@@ -95,7 +95,7 @@ impl Backend {
 
 /// With a named server only the log is of interest here: the rest of the configuration is the server's.
 fn start_log(args: &ConfigArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.sources())?;
-    log::start(&config.log, "warn");
+    let sources = Sources { file: None, no_user_file: true, mcp_files: Vec::new(), ..args.sources() };
+    log::start(&Config::load(&sources)?.log, "warn");
     Ok(())
 }

@@ -100,7 +100,8 @@ impl Client {
     /// # Errors
     /// When it is no address of a server.
     pub(super) fn http(address: &str) -> Result<Self> {
-        let strange = || ClientError::Strange(format!("`{address}` is no address of a server; write http://127.0.0.1:7300"));
+        let strange =
+            || ClientError::Strange(format!("`{address}` is no address of a server; write http://127.0.0.1:7300"));
         let mut base = Url::parse(address).map_err(|_| strange())?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(strange());
@@ -108,7 +109,8 @@ impl Client {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let local = base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        let local =
+            base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
         let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(CONNECT_S_MAX));
         // A proxy that is configured for the internet does not know this machine's own servers.
         let builder = if local { builder.no_proxy() } else { builder };
@@ -220,9 +222,10 @@ impl Client {
             let status = answer.status;
             return Err(refusal(status, &self.read(answer).await?));
         }
-        let events = SseStream::from_bytes_stream(answer.body)
-            .take_while(|event| std::future::ready(event.is_ok()))
-            .filter_map(|event| std::future::ready(event.ok().and_then(|event| serde_json::from_str(&event.data?).ok())));
+        let events =
+            SseStream::from_bytes_stream(answer.body).take_while(|event| std::future::ready(event.is_ok())).filter_map(
+                |event| std::future::ready(event.ok().and_then(|event| serde_json::from_str(&event.data?).ok())),
+            );
         Ok(events.boxed())
     }
 
@@ -254,10 +257,14 @@ impl Client {
                 }
                 let answer = request.send().await.map_err(|error| self.unreachable(&error.without_url()))?;
                 let status = answer.status();
-                Ok(Answer { status, body: answer.bytes_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed() })
+                Ok(Answer {
+                    status,
+                    body: answer.bytes_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed(),
+                })
             }
             Way::InProcess(router) => {
-                let mut request = http::Request::builder().method(method).uri(url.as_str()).header(header::HOST, "localhost");
+                let mut request =
+                    http::Request::builder().method(method).uri(url.as_str()).header(header::HOST, "localhost");
                 if body.is_some() {
                     request = request.header(header::CONTENT_TYPE, "application/json");
                 }
@@ -269,7 +276,8 @@ impl Client {
                     Err(never) => match never {},
                 };
                 let status = answer.status();
-                let body = answer.into_body().into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
+                let body =
+                    answer.into_body().into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
                 Ok(Answer { status, body })
             }
         }

@@ -67,7 +67,12 @@ async fn present(url: &str, config: &Config, args: &DemoArgs, stop: &Cancellatio
     let tasks = tasks();
     let (total, mut completed) = (tasks.len(), 0);
     for (at, task) in tasks.into_iter().enumerate() {
-        say(&format!("\n{}/{total}     \"{}\"\ninput   {}", at + 1, task.need, out::short(task.input.get(), PREVIEW_CHARS)))?;
+        say(&format!(
+            "\n{}/{total}     \"{}\"\ninput   {}",
+            at + 1,
+            task.need,
+            out::short(task.input.get(), PREVIEW_CHARS)
+        ))?;
         let shown = tokio::time::timeout(Duration::from_secs(TASK_S_MAX), one(&client, &task));
         match stop.run_until_cancelled(shown).await {
             None => return Ok(Exit::Cancelled),

@@ -22,7 +22,9 @@ impl InputArgs {
         }
         let mut object: Map<String, Value> = match whole {
             None => Map::new(),
-            Some(raw) => raw.view().map_err(|_| Failure::refused("--input: must be a JSON object, the tool's arguments"))?,
+            Some(raw) => {
+                raw.view().map_err(|_| Failure::refused("--input: must be a JSON object, the tool's arguments"))?
+            }
         };
         for one in &self.fields {
             let (name, value) = field(one)?;
@@ -35,8 +37,12 @@ impl InputArgs {
 /// JSON given as text, as `@FILE`, or as `-` for standard input.
 pub(super) fn json(flag: &str, given: &str) -> Result<RawJson, Failure> {
     let text = match given.strip_prefix('@') {
-        Some(file) => fs::File::open(file).and_then(limited).map_err(|e| Failure::refused(format!("{flag}: {file}: {e}")))?,
-        None if given == "-" => limited(io::stdin()).map_err(|e| Failure::refused(format!("{flag}: standard input: {e}")))?,
+        Some(file) => {
+            fs::File::open(file).and_then(limited).map_err(|e| Failure::refused(format!("{flag}: {file}: {e}")))?
+        }
+        None if given == "-" => {
+            limited(io::stdin()).map_err(|e| Failure::refused(format!("{flag}: standard input: {e}")))?
+        }
         None => given.to_owned(),
     };
     let wish = "write a JSON object, @FILE, or - for standard input";
@@ -71,7 +77,8 @@ mod tests {
     use super::*;
 
     fn read(input: Option<&str>, fields: &[&str]) -> Result<String, Failure> {
-        let args = InputArgs { input: input.map(str::to_owned), fields: fields.iter().map(|f| (*f).to_owned()).collect() };
+        let args =
+            InputArgs { input: input.map(str::to_owned), fields: fields.iter().map(|f| (*f).to_owned()).collect() };
         args.read().map(|raw| raw.get().to_owned())
     }
 

@@ -18,7 +18,8 @@ pub(super) async fn run(args: McpArgs) -> Outcome {
         return Err(Failure::refused(mend));
     }
     // Only the log is configured: what this server may read is said on the command line.
-    let sources = Sources { environment: crate::config::Environment::of_process(), no_user_file: true, ..Sources::default() };
+    let sources =
+        Sources { environment: crate::config::Environment::of_process(), no_user_file: true, ..Sources::default() };
     log::start(&Config::load(&sources)?.log, "warn");
     let roots = if args.roots.is_empty() { vec![PathBuf::from(".")] } else { args.roots };
     wire::serve_code_over_stdio(roots).await?;

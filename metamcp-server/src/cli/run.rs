@@ -40,7 +40,10 @@ fn task(args: &RunArgs) -> Result<TaskDocument, Failure> {
 }
 
 async fn submit(backend: &mut Backend, task: &TaskDocument, args: &RunArgs, stop: &CancellationToken) -> Outcome {
-    let Some(accepted) = stop.run_until_cancelled(backend.client.submit(task)).await else { return Ok(Exit::Cancelled) };
+    let Some(accepted) = stop.run_until_cancelled(backend.client.submit(task)).await else {
+        eprintln!("cancelled before an answer came; `metamcp tasks list` tells whether the task was accepted");
+        return Ok(Exit::Cancelled);
+    };
     let job = accepted?;
     let word = if job.duplicate { "known" } else { "task" };
     eprintln!("{word:<7} {}\n{}", job.id, show::matched(&job.route));

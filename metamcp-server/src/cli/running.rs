@@ -61,7 +61,7 @@ pub(super) struct Running {
     serving: JoinHandle<io::Result<Drained>>,
     stop: CancellationToken,
     grace: Duration,
-    _note: Option<Note>,
+    note: Option<Note>,
 }
 
 impl Running {
@@ -74,7 +74,8 @@ impl Running {
         let url = format!("http://{address}");
         let app = wire::build(config)?;
         app.describe(&format!("metamcp serve, {url}"));
-        let note = (config.store == StoreKind::Embedded).then(|| leave_note(&config.server.data_dir, address)).flatten();
+        let note =
+            (config.store == StoreKind::Embedded).then(|| leave_note(&config.server.data_dir, address)).flatten();
         let worker = app.start_worker();
         let (stop, grace) = (CancellationToken::new(), config.server.drain);
         let options = ServeOptions {
@@ -84,7 +85,7 @@ impl Running {
             ..ServeOptions::default()
         };
         let serving = tokio::spawn(serve::run(listener, app.router(), options, stop.clone().cancelled_owned()));
-        Ok(Self { url, app, worker, serving, stop, grace, _note: note })
+        Ok(Self { url, app, worker, serving, stop, grace, note })
     }
 
     /// Stops accepting, lets running calls end within the grace, gives the rest back, ends children, and closes the store.
@@ -92,6 +93,7 @@ impl Running {
     /// # Errors
     /// When the accept loop had failed.
     pub(super) async fn stop(self) -> Result<(), Failure> {
+        drop(self.note);
         self.stop.cancel();
         let (served, ()) = tokio::join!(self.serving, self.worker.drain(self.grace));
         self.app.close().await;

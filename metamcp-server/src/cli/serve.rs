@@ -15,9 +15,22 @@ pub(super) async fn run(args: ServeArgs) -> Outcome {
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
     let listener = bind(config.server.listen).await?;
     let running = Running::start(&config, listener)?;
-    eprintln!("metamcp is ready at {} (data: {})", running.url, place(&config));
+    tell_ready(&config, &running.url);
     stop.cancelled().await;
-    eprintln!("stopping: running calls have {} s; a second signal ends at once", config.server.drain.as_secs());
+    tracing::info!(grace_s = config.server.drain.as_secs(), "stopping; a second signal ends at once");
     running.stop().await?;
     Ok(Exit::Done)
+}
+
+/// The one line that says where the server is, whatever the log's filter lets through.
+fn tell_ready(config: &Config, url: &str) {
+    let data = place(config);
+    if config.log.json {
+        eprintln!(
+            "{}",
+            serde_json::json!({ "level": "INFO", "message": "metamcp is ready", "url": url, "data": data })
+        );
+    } else {
+        eprintln!("metamcp is ready at {url} (data: {data})");
+    }
 }

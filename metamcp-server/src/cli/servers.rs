@@ -30,7 +30,8 @@ pub(super) async fn run(args: ServersArgs) -> Outcome {
         out::json(&document).map_err(anyhow::Error::from)?;
         return Ok(Exit::Done);
     }
-    let mut text = out::table(&["SERVER", "STATE", "TOOLS", "TARGET", "NOTE"], &servers.iter().map(row).collect::<Vec<_>>());
+    let mut text =
+        out::table(&["SERVER", "STATE", "TOOLS", "TARGET", "NOTE"], &servers.iter().map(row).collect::<Vec<_>>());
     for tool in tools.iter().flatten() {
         text.push_str(&format!("{}  {}\n", tool.id, out::short(about(tool), DESCRIPTION_CHARS_MAX)));
     }

@@ -46,7 +46,11 @@ pub(super) fn ended(job: &JobDocument) -> String {
 }
 
 fn length(time: Duration) -> String {
-    if time < Duration::from_secs(10) { format!("{:.2} s", time.as_secs_f64()) } else { format!("{} s", time.as_secs()) }
+    if time < Duration::from_secs(10) {
+        format!("{:.2} s", time.as_secs_f64())
+    } else {
+        format!("{} s", time.as_secs())
+    }
 }
 
 /// The live line of one task.

@@ -25,12 +25,10 @@ pub(super) fn print(config: &Config) -> String {
             section = here;
             line(&mut out, format_args!("\n[{section}]"), "");
         }
-        match config.settings.get(key.path) {
-            (Some(setting), source) => {
-                line(&mut out, format_args!("{name} = {}", setting.print()), &source.to_string())
-            }
-            (None, _) => line(&mut out, format_args!("# {name} ="), key.about),
-        }
+        line(&mut out, format_args!("# {}", key.about), "");
+        let (setting, source) = config.settings.get(key.path);
+        let value = setting.map_or_else(|| format!("# {name} ="), |setting| format!("{name} = {}", setting.print()));
+        line(&mut out, format_args!("{value}"), &source.to_string());
     }
     for server in config.servers.values() {
         print_server(&mut out, &server.spec, &server.source);

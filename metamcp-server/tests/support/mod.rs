@@ -247,6 +247,11 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "no signal to {pid}");
 }
 
+/// A mark that no other test, nor another run of this one, uses.
+pub(crate) fn own(mark: &str) -> String {
+    format!("{mark}-{}", std::process::id())
+}
+
 /// The pids of processes that have `MARK=mark` in their environment; Linux tells, elsewhere nobody has.
 pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let wanted = format!("MARK={mark}");

@@ -2,7 +2,7 @@
 //!
 //! Built once, never changed. Knows terms and numbers of tools; what a need asks is the query's part.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use serde_json::Value;
 
@@ -27,7 +27,8 @@ pub(super) struct Posting {
 pub(super) struct Index {
     catalog: Catalog,
     /// Sorted; the place of a term is its number.
-    terms: Vec<Box<str>>,
+    terms: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, u32>,
     /// Where the postings of a term begin; one more than terms.
     starts: Vec<usize>,
     /// By term, then by tool.
@@ -112,7 +113,7 @@ impl Index {
             lengths.push(words_of);
             outlines.push(Outline::of(&schema));
             let next = group_numbers.len();
-            let group = *group_numbers.entry(std::sync::Arc::as_ptr(&capability.terms)).or_insert(next);
+            let group = *group_numbers.entry(Arc::as_ptr(&capability.terms)).or_insert(next);
             groups.push(u32::try_from(group).expect("no more groups than tools"));
         }
         Self::ordered(catalog.clone(), gathered, lengths, outlines, groups, group_numbers.len())
@@ -138,7 +139,7 @@ impl Index {
         for (term, number) in order {
             let list = std::mem::take(&mut lists[number as usize]);
             starts.push(postings.len());
-            terms.push(term.into_boxed_str());
+            terms.push(Arc::<str>::from(term));
             for (tool, of) in &list {
                 let weight = weigh(of, &lengths[*tool as usize], list.len());
                 postings.push(Posting { tool: *tool, weight });
@@ -146,7 +147,8 @@ impl Index {
             }
         }
         starts.push(postings.len());
-        Self { catalog, terms, starts, postings, counts, lengths, outlines, groups, group_count }
+        let numbers = terms.iter().cloned().zip(0..).collect();
+        Self { catalog, terms, numbers, starts, postings, counts, lengths, outlines, groups, group_count }
     }
 
     /// The revision of the snapshot it was built from.
@@ -178,8 +180,7 @@ impl Index {
 
     /// The number of a term.
     pub(super) fn term(&self, stem: &str) -> Option<u32> {
-        let at = self.terms.binary_search_by(|t| t.as_ref().cmp(stem)).ok()?;
-        u32::try_from(at).ok()
+        self.numbers.get(stem).copied()
     }
 
     /// The terms that begin with `prefix`, with their numbers.

@@ -13,6 +13,8 @@ use super::{
 const POOL_MAX: usize = 64;
 /// Scores looked at in one step of a scan.
 const LANES: usize = 16;
+/// Every tool is looked at when more than this part of them is reached: cheaper than noting which.
+const DENSE_SHARE: usize = 16;
 
 /// A tool with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,41 +26,65 @@ pub(super) struct Scored {
 impl Scored {
     /// Better first; of equals the one that comes first in the catalogue.
     pub(super) fn rank(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.tool.cmp(&other.tool))
+        other.key().cmp(&self.key())
+    }
+
+    /// Greater is better. Scores are positive, so their bits are in their order.
+    fn key(self) -> u64 {
+        u64::from(self.score.to_bits()) << 32 | u64::from(!self.tool)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the key")]
+    fn of_key(key: u64) -> Self {
+        Self { tool: !(key as u32), score: f32::from_bits((key >> 32) as u32) }
     }
 }
 
-/// The best few, best first.
+/// The best few.
 #[derive(Debug, Default)]
 pub(super) struct Top {
-    items: Vec<Scored>,
+    /// Up to twice as many as are wanted: thinned out when full, so that an offer costs little.
+    keys: Vec<u64>,
     max: usize,
-    /// What a score must reach.
-    floor: f32,
+    /// What a key must exceed.
+    floor: u64,
+    items: Vec<Scored>,
 }
 
 impl Top {
     fn reset(&mut self, max: usize) {
+        self.keys.clear();
         self.items.clear();
         self.max = max;
-        self.floor = f32::MIN_POSITIVE;
+        self.floor = if max == 0 { u64::MAX } else { 0 };
     }
 
     fn offer(&mut self, new: Scored) {
-        if new.score < self.floor {
+        let key = new.key();
+        if key <= self.floor {
             return;
         }
-        let at = self.items.partition_point(|known| known.rank(&new).is_lt());
-        if at == self.max {
-            return;
-        }
-        self.items.truncate(self.max - 1);
-        self.items.insert(at, new);
-        if self.items.len() == self.max {
-            self.floor = self.items[self.max - 1].score;
+        self.keys.push(key);
+        if self.keys.len() == 2 * self.max {
+            let last = self.max - 1;
+            let (_, lowest, _) = self.keys.select_nth_unstable_by(last, |a, b| b.cmp(a));
+            self.floor = *lowest;
+            self.keys.truncate(self.max);
         }
     }
 
+    /// No lower score can matter.
+    fn score_floor(&self) -> f32 {
+        if self.max == 0 { f32::INFINITY } else { Scored::of_key(self.floor).score }
+    }
+
+    fn finish(&mut self) {
+        self.keys.sort_unstable_by(|a, b| b.cmp(a));
+        self.keys.truncate(self.max);
+        self.items.extend(self.keys.iter().map(|key| Scored::of_key(*key)));
+    }
+
+    /// Best first, once the search is over.
     pub(super) fn items(&self) -> &[Scored] {
         &self.items
     }
@@ -104,11 +130,11 @@ impl Scratch {
         }
         let content = query.terms.iter().filter(|t| t.role == Role::Content);
         let reach: usize = content.map(|t| index.postings(t.term).len()).sum();
-        // Noting what is touched costs more than a look at every tool when many are touched.
-        let dense = reach > index.tools() / 4;
+        let dense = reach > index.tools() / DENSE_SHARE;
         self.add(query, index, dense);
         let Some(fits) = fits else {
             self.collect(index, dense, |best, _, scored| best.offer(scored));
+            self.best.finish();
             return;
         };
         let mut groups = std::mem::take(&mut self.groups);
@@ -122,6 +148,8 @@ impl Scratch {
             if *fit == Fit::Fits { best.offer(scored) } else { unfit.offer(scored) }
         });
         self.groups = groups;
+        self.best.finish();
+        self.unfit.finish();
     }
 
     fn add(&mut self, query: &Query, index: &Index, dense: bool) {
@@ -169,7 +197,7 @@ impl Scratch {
         let scores = &mut self.scores[..index.tools()];
         let mut first = 0_u32;
         for block in scores.chunks(LANES) {
-            let floor = if unfit.max == 0 || unfit.floor > best.floor { best.floor } else { unfit.floor };
+            let floor = best.score_floor().min(unfit.score_floor());
             if block.iter().fold(0.0_f32, |a, b| a.max(*b)) >= floor {
                 for (tool, score) in (first..).zip(block) {
                     if *score > 0.0 {

@@ -4,8 +4,8 @@ use super::{Core, end, requeue};
 use crate::{
     id::JobId,
     queue::{
-        job::{Checkpoint, JobHead, JobState, LeaseEnd},
-        lease::{Fenced, Final, Finish, LeaseKey, Nack, NackHow},
+        job::{Checkpoint, JobHead, JobState, LeaseEnd, LeaseKey},
+        lease::{Fenced, Final, Finish, Nack, NackHow},
     },
     time::Timestamp,
 };

@@ -9,8 +9,8 @@ use super::{Core, lane::LaneQueue};
 use crate::{
     id::{JobId, Lane, WorkerId},
     queue::{
-        job::{JobErrorCode, JobHead, JobState},
-        lease::{Beat, Heartbeat, LEASE_BATCH_MAX, LeaseKey, LeaseRequest},
+        job::{JobErrorCode, JobHead, JobState, LeaseKey},
+        lease::{Beat, Heartbeat, LEASE_BATCH_MAX, LeaseRequest},
     },
     time::Timestamp,
 };
@@ -126,5 +126,61 @@ impl Core {
         // Twice what is left: the cost of looking through all is spread over as many new workers.
         self.grants.prune_at = by_worker.len() * 2;
         self.grants.by_worker = by_worker;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        auth::Principal,
+        matching::Route,
+        pointer::Digest,
+        queue::{
+            job::{JobBody, JobError, NewJob},
+            lease::{Final, Finish},
+        },
+        task::{Need, TaskRecord},
+    };
+
+    fn job(n: u64) -> NewJob {
+        let task = TaskRecord { need: Need::new("x"), labels: BTreeMap::new() };
+        NewJob {
+            id: JobId::new(Timestamp::from_millis(n)),
+            owner: Principal::local(),
+            lane: Lane::light(),
+            priority: 0,
+            delay: Duration::ZERO,
+            deadline: None,
+            retain: Duration::ZERO,
+            attempts_max: 1,
+            lost_max: 1,
+            idempotency_key: None,
+            request_digest: Digest::of(b"x"),
+            body: std::sync::Arc::new(JobBody { task, route: Route::default() }),
+        }
+    }
+
+    #[test]
+    fn workers_that_are_gone_leave_nothing_behind() {
+        let mut core = Core::default();
+        for n in 1..=2_000 {
+            let now = Timestamp::from_millis(n);
+            core.enqueue(now, &job(n));
+            let want = LeaseRequest {
+                lanes: vec![Lane::light()],
+                max: 1,
+                visibility: Duration::from_secs(1),
+                worker: WorkerId::new(format!("worker-{n}")).unwrap(),
+                request: 1,
+                nonce: n,
+            };
+            let id = core.lease(now, &want).jobs[0];
+            let lease = core.head(id).unwrap().lease_key();
+            core.finish(now, &Finish { lease, end: Final::Dead(JobError::new(JobErrorCode::Internal, "x")) });
+            core.maintain(now, 10);
+        }
+        assert!(core.grants.by_worker.len() <= GRANTS_KEPT_MIN, "{} are remembered", core.grants.by_worker.len());
+        assert_eq!(core.heads().count(), 0);
     }
 }

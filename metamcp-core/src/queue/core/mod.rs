@@ -21,8 +21,8 @@ use std::{
 pub use self::{admit::Admission, grant::Granted};
 use self::{grant::Grants, index::Index};
 use super::{
-    job::{JobHead, JobState},
-    lease::{LaneCounts, LeaseKey},
+    job::{JobHead, JobState, LeaseKey},
+    lease::LaneCounts,
 };
 use crate::{
     id::{JobId, Lane, TenantId},

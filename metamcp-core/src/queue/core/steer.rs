@@ -6,8 +6,8 @@ use super::{Core, end, requeue};
 use crate::{
     id::{JobId, Lane},
     queue::{
-        job::{JobState, LeaseEnd},
-        lease::{Answer, Answered, Cancelled, Redriven},
+        job::{Answer, JobState, LeaseEnd},
+        lease::{Answered, Cancelled, Redriven},
     },
     time::Timestamp,
 };

@@ -11,9 +11,9 @@ use metamcp_core::{
 };
 
 use super::{
-    Engine,
-    codec::{self, Kind, STORE},
-    writer::State,
+    Engine, STORE, codec,
+    keys::{self, Kind},
+    state::State,
 };
 
 /// How far the ring may grow over its bound before it is cut back to it: one cut of many costs less than many of one.
@@ -36,7 +36,7 @@ impl EmbeddedEventBus {
         let ahead = after > newest;
         let first = if ahead { 0 } else { after + 1 };
         let mut events = Vec::new();
-        self.engine.journal.view()?.scan(&(codec::event_key(first)..Kind::Event.end()), |key, record| {
+        self.engine.journal.view()?.scan(&(keys::event_key(first)..Kind::Event.end()), |key, record| {
             events.push(codec::decode_json::<Event>(key, record)?);
             Ok(if events.len() < usize::from(max) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
@@ -81,7 +81,7 @@ fn append(state: &mut State, events: Vec<NewEvent>, kept_max: u64) -> StoreResul
     let mut records = Vec::with_capacity(events.len());
     for event in events {
         span.newest += 1;
-        let key = codec::event_key(span.newest);
+        let key = keys::event_key(span.newest);
         let record = codec::encode_json(&key, &Event { cursor: span.newest, at, event })?;
         records.push((key, record));
     }
@@ -91,7 +91,7 @@ fn append(state: &mut State, events: Vec<NewEvent>, kept_max: u64) -> StoreResul
     let kept = span.newest + 1 - span.oldest;
     if kept > kept_max + kept_max.min(TRIM_EVENTS_MAX) {
         let oldest = span.newest + 1 - kept_max;
-        (span.oldest..oldest).for_each(|cursor| state.remove(codec::event_key(cursor)));
+        (span.oldest..oldest).for_each(|cursor| state.remove(keys::event_key(cursor)));
         span.oldest = oldest;
     }
     state.events = span;

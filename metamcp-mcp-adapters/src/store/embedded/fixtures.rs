@@ -32,8 +32,9 @@ use metamcp_core::{
 
 use super::{
     EmbeddedOptions, EmbeddedStore,
-    codec::{self, Kind, ResultRecord},
+    codec::{self, ResultRecord},
     journal,
+    keys::{self, Kind},
 };
 
 fn dir() -> PathBuf {
@@ -200,7 +201,7 @@ fn event() -> Event {
 fn heads_of_version_1_load_in_every_state() {
     for head in heads() {
         let ended = matches!(head.state, JobState::Done | JobState::Cancelled);
-        let key = codec::job_key(if ended { Kind::Final } else { Kind::Live }, head.id);
+        let key = keys::job_key(if ended { Kind::Final } else { Kind::Live }, head.id);
         let name = format!("head-{}.bin", format!("{:?}", head.state).to_lowercase());
         let now = codec::encode_head(&key, &head).unwrap();
         let stored = fixture(&name, |path| fs::write(path, &now).unwrap());
@@ -211,28 +212,28 @@ fn heads_of_version_1_load_in_every_state() {
 
 #[test]
 fn a_body_and_an_event_and_a_result_reference_of_version_1_load() {
-    let key = codec::job_key(Kind::Body, id(1));
+    let key = keys::job_key(Kind::Body, id(1));
     let now = codec::encode_json(&key, &body()).unwrap();
     let stored = fixture("body.bin", |path| fs::write(path, &now).unwrap());
     assert_eq!(codec::decode_body(&key, &stored).unwrap(), body());
 
-    let key = codec::event_key(42);
+    let key = keys::event_key(42);
     let now = codec::encode_json(&key, &event()).unwrap();
     let stored = fixture("event.bin", |path| fs::write(path, &now).unwrap());
     assert_eq!(codec::decode_json::<Event>(&key, &stored).unwrap(), event());
 
-    let key = codec::result_key(&pointer(5));
+    let key = keys::result_key(&pointer(5));
     let record = ResultRecord { media_type: "application/json".to_owned(), bytes: 9, expires_at: Some(at(86_400_000)) };
     let now = codec::encode_json(&key, &record).unwrap();
     let stored = fixture("result.bin", |path| fs::write(path, &now).unwrap());
     assert_eq!(codec::decode_json::<ResultRecord>(&key, &stored).unwrap(), record);
-    assert_eq!(codec::expired_result_of(&codec::result_expiry_key(at(1), &pointer(5))).unwrap(), pointer(5));
+    assert_eq!(keys::expired_result_of(&keys::result_expiry_key(at(1), &pointer(5))).unwrap(), pointer(5));
 }
 
 #[test]
 fn a_damaged_a_misplaced_and_a_newer_record_are_refused_by_name() {
     let head = heads().remove(0);
-    let key = codec::job_key(Kind::Live, head.id);
+    let key = keys::job_key(Kind::Live, head.id);
     let record = codec::encode_head(&key, &head).unwrap();
     for n in 0..record.len() {
         let mut damaged = record.clone();
@@ -243,7 +244,7 @@ fn a_damaged_a_misplaced_and_a_newer_record_are_refused_by_name() {
         let e = codec::decode_head(&key, &record[..n]).unwrap_err();
         assert_eq!(e.kind(), StoreErrorKind::Corrupt);
     }
-    assert!(codec::decode_head(&codec::job_key(Kind::Live, id(9)), &record).is_err());
+    assert!(codec::decode_head(&keys::job_key(Kind::Live, id(9)), &record).is_err());
     let mut newer = record;
     newer[0] += 1;
     let e = codec::decode_head(&key, &newer).unwrap_err();

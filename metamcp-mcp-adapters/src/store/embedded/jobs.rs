@@ -14,11 +14,11 @@ use metamcp_core::{
 };
 
 use super::{
-    Engine,
-    codec::{self, Kind, STORE},
+    Engine, STORE, codec,
     journal::{Entries, View},
+    keys::{self, Kind},
+    state::State,
     verify,
-    writer::State,
 };
 
 /// Most heads that are looked at for one page of a list.
@@ -56,7 +56,7 @@ impl JobStore for EmbeddedJobStore {
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>> {
         bounds::check_new(STORE, jobs)?;
         let jobs = jobs.iter().map(|job| {
-            let key = codec::job_key(Kind::Body, job.id);
+            let key = keys::job_key(Kind::Body, job.id);
             let record = codec::encode_json(&key, job.body.as_ref())?;
             Ok((job.clone(), key, record))
         });
@@ -66,7 +66,7 @@ impl JobStore for EmbeddedJobStore {
             jobs.into_iter()
                 .map(|(job, key, body)| {
                     let word =
-                        job.idempotency_key.as_deref().map(|word| codec::idempotency_key(&job.owner.tenant, word));
+                        job.idempotency_key.as_deref().map(|word| keys::idempotency_key(&job.owner.tenant, word));
                     state.page_in(job.id)?;
                     if let Some(word) = &word
                         && let Some(record) = state.get(word)?
@@ -258,7 +258,7 @@ impl JobStore for EmbeddedJobStore {
 
 /// Brings the ended jobs back that are past their retention, the longest first: the state machine then removes them in its own order.
 fn page_in_expired(state: &mut State, max: usize) -> StoreResult<()> {
-    let range = Kind::JobExpiry.first()..codec::expiry_end(Kind::JobExpiry, state.now());
+    let range = Kind::JobExpiry.first()..keys::expiry_end(Kind::JobExpiry, state.now());
     let mut due = Vec::new();
     state.view()?.scan(&range, |key, record| {
         codec::decode_mark(key, record)?;
@@ -267,12 +267,12 @@ fn page_in_expired(state: &mut State, max: usize) -> StoreResult<()> {
     })?;
     // A call before in the same commit may have removed some.
     due.retain(|key| !state.removes(key));
-    due.iter().try_for_each(|key| state.page_in(codec::job_of(key)?))
+    due.iter().try_for_each(|key| state.page_in(keys::job_of(key)?))
 }
 
 fn stored_head(view: &View, id: JobId) -> StoreResult<Option<JobHead>> {
     for kind in [Kind::Live, Kind::Final] {
-        let key = codec::job_key(kind, id);
+        let key = keys::job_key(kind, id);
         if let Some(record) = view.get(&key)? {
             return codec::decode_head(&key, &record).map(Some);
         }
@@ -282,7 +282,7 @@ fn stored_head(view: &View, id: JobId) -> StoreResult<Option<JobHead>> {
 
 /// The job of a head; `None` when it was removed meanwhile.
 fn with_body(view: &View, head: JobHead) -> StoreResult<Option<Job>> {
-    let key = codec::job_key(Kind::Body, head.id);
+    let key = keys::job_key(Kind::Body, head.id);
     let Some(record) = view.get(&key)? else { return Ok(None) };
     let body = codec::decode_body(&key, &record)?;
     Ok(Some(Job { head, body: Arc::new(body) }))
@@ -291,7 +291,7 @@ fn with_body(view: &View, head: JobHead) -> StoreResult<Option<Job>> {
 /// One page: live and final heads merged by id, the newest first.
 fn page(engine: &Engine, query: &JobQuery) -> StoreResult<JobPage> {
     let view = engine.journal.view()?;
-    let end = |kind: Kind| query.before.map_or_else(|| kind.end(), |before| codec::job_key(kind, before));
+    let end = |kind: Kind| query.before.map_or_else(|| kind.end(), |before| keys::job_key(kind, before));
     let ended = |state: &JobState| matches!(state, JobState::Done | JobState::Cancelled);
     let mut sides = Vec::new();
     for (kind, wanted) in [
@@ -345,7 +345,7 @@ fn newest(sides: &mut [std::iter::Peekable<Entries<'_>>]) -> StoreResult<Option<
     for (n, side) in sides.iter_mut().enumerate() {
         match side.peek() {
             Some(Ok((key, _))) => {
-                let id = codec::job_of(key)?;
+                let id = keys::job_of(key)?;
                 if best.is_none_or(|(_, other)| id > other) {
                     best = Some((n, id));
                 }

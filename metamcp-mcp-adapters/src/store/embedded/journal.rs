@@ -17,7 +17,7 @@ use redb::{
     TableDefinition,
 };
 
-use super::codec::{self, STORE};
+use super::{STORE, codec, keys};
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("journal");
 
@@ -77,11 +77,11 @@ impl Journal {
     }
 
     fn check_format(&self) -> StoreResult<()> {
-        let key = codec::format_key();
+        let key = keys::format_key();
         if let Some(view) = self.view_if_any()? {
             return match view.get(&key)? {
                 Some(record) => codec::decode_mark(&key, &record),
-                None => Err(codec::corrupt(&key, "it is missing; this is not a journal of MetaMCP")),
+                None => Err(keys::corrupt(&key, "it is missing; this is not a journal of MetaMCP")),
             };
         }
         let mark = codec::encode_mark(&key)?;

@@ -16,7 +16,7 @@ use metamcp_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::codec::STORE;
+use super::STORE;
 
 /// The file's name in the data directory.
 const FILE_NAME: &str = "owner.lock";

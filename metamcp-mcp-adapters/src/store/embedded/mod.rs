@@ -14,8 +14,10 @@ mod events;
 mod fixtures;
 mod jobs;
 mod journal;
+mod keys;
 mod lock;
 mod results;
+mod state;
 mod verify;
 mod writer;
 
@@ -27,12 +29,14 @@ use metamcp_core::{
     time::Clock,
 };
 
-use self::{blobs::Blobs, codec::STORE, journal::Journal, lock::OwnerLock, writer::Writer};
+use self::{blobs::Blobs, journal::Journal, lock::OwnerLock, writer::Writer};
 pub use self::{events::EmbeddedEventBus, jobs::EmbeddedJobStore, results::EmbeddedResultStore};
 
 /// Events that are kept unless the options say otherwise.
 pub const EVENTS_KEPT_MAX: u64 = 100_000;
 
+/// The store's name in errors.
+const STORE: &str = "embedded";
 const RESULTS_DIR: &str = "results";
 
 /// How a data directory is used.

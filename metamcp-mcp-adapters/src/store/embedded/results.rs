@@ -15,11 +15,12 @@ use metamcp_core::{
 };
 
 use super::{
-    Engine,
+    Engine, STORE,
     blobs::{BlobName, Blobs},
-    codec::{self, Kind, ResultRecord, STORE},
+    codec::{self, ResultRecord},
     journal::View,
-    writer::State,
+    keys::{self, Kind},
+    state::State,
 };
 
 /// Directories that one prune looks through for bodies that a crash has left behind.
@@ -47,7 +48,7 @@ impl EmbeddedResultStore {
 
     fn record(&self, pointer: &ResultPointer) -> StoreResult<ResultRecord> {
         self.engine.writer.shared().check_open()?;
-        let key = codec::result_key(pointer);
+        let key = keys::result_key(pointer);
         let record = self.engine.journal.view()?.get(&key)?.ok_or_else(|| not_found(pointer))?;
         codec::decode_json(&key, &record)
     }
@@ -145,11 +146,11 @@ fn check(body: &Bytes, meta: &ResultMeta) -> StoreResult<()> {
 
 fn put_record(state: &mut State, pointer: &ResultPointer, record: &ResultRecord) -> StoreResult<()> {
     remove_record(state, pointer)?;
-    let key = codec::result_key(pointer);
+    let key = keys::result_key(pointer);
     let bytes = codec::encode_json(&key, record)?;
     state.put(key, bytes);
     if let Some(at) = record.expires_at {
-        let expiry = codec::result_expiry_key(at, pointer);
+        let expiry = keys::result_expiry_key(at, pointer);
         let mark = codec::encode_mark(&expiry)?;
         state.put(expiry, mark);
     }
@@ -157,11 +158,11 @@ fn put_record(state: &mut State, pointer: &ResultPointer, record: &ResultRecord)
 }
 
 fn remove_record(state: &mut State, pointer: &ResultPointer) -> StoreResult<()> {
-    let key = codec::result_key(pointer);
+    let key = keys::result_key(pointer);
     let Some(record) = state.get(&key)? else { return Ok(()) };
     let record: ResultRecord = codec::decode_json(&key, &record)?;
     if let Some(at) = record.expires_at {
-        state.remove(codec::result_expiry_key(at, pointer));
+        state.remove(keys::result_expiry_key(at, pointer));
     }
     state.remove(key);
     Ok(())
@@ -169,7 +170,7 @@ fn remove_record(state: &mut State, pointer: &ResultPointer) -> StoreResult<()> 
 
 fn remove_expired(state: &mut State, before: Timestamp, max: u16) -> StoreResult<Vec<ResultPointer>> {
     let Some(last) = before.as_millis().checked_sub(1) else { return Ok(Vec::new()) };
-    let range = Kind::ResultExpiry.first()..codec::expiry_end(Kind::ResultExpiry, Timestamp::from_millis(last));
+    let range = Kind::ResultExpiry.first()..keys::expiry_end(Kind::ResultExpiry, Timestamp::from_millis(last));
     let mut expired = Vec::new();
     state.view()?.scan(&range, |key, record| {
         codec::decode_mark(key, record)?;
@@ -178,14 +179,14 @@ fn remove_expired(state: &mut State, before: Timestamp, max: u16) -> StoreResult
     })?;
     // A call before in the same commit may have removed or renewed some.
     expired.retain(|key| !state.removes(key));
-    let expired = expired.iter().map(|key| codec::expired_result_of(key)).collect::<StoreResult<Vec<_>>>()?;
+    let expired = expired.iter().map(|key| keys::expired_result_of(key)).collect::<StoreResult<Vec<_>>>()?;
     expired.iter().try_for_each(|pointer| remove_record(state, pointer))?;
     Ok(expired)
 }
 
 /// Whether a record, as of the last commit, points to the body.
 fn pointed_to(engine: &Engine, (tenant, digest): &BlobName) -> StoreResult<bool> {
-    let first = codec::blob_key(tenant, digest);
+    let first = keys::blob_key(tenant, digest);
     let mut end = first.clone();
     end.extend_from_slice(&[u8::MAX; 17]);
     let mut found = false;

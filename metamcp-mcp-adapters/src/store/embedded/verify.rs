@@ -13,8 +13,10 @@ use metamcp_core::{
 };
 
 use super::{
-    codec::{self, Kind, ResultRecord, STORE},
-    writer::State,
+    STORE,
+    codec::{self, ResultRecord},
+    keys::{self, Kind},
+    state::State,
 };
 
 /// Everything of the journal that another record must agree with.
@@ -45,32 +47,32 @@ pub(super) fn verify(state: &mut State) -> StoreResult<()> {
 
 impl Found {
     fn take(&mut self, key: &[u8], record: &[u8]) -> StoreResult<()> {
-        match key.first() {
-            Some(b'L' | b'F') => {
+        match Kind::of(key).map(|(kind, _)| kind) {
+            Some(kind @ (Kind::Live | Kind::Final)) => {
                 let head = codec::decode_head(key, record)?;
                 let ended = matches!(head.state, JobState::Done | JobState::Cancelled);
-                if ended != (key[0] == Kind::Final as u8) || head.id != codec::job_of(key)? {
-                    return Err(codec::corrupt(key, &format!("it holds job {} in state {:?}", head.id, head.state)));
+                if ended != (kind == Kind::Final) || head.id != keys::job_of(key)? {
+                    return Err(keys::corrupt(key, &format!("it holds job {} in state {:?}", head.id, head.state)));
                 }
                 if self.heads.insert(head.id, head).is_some() {
-                    return Err(codec::corrupt(key, "the job is live and final at once"));
+                    return Err(keys::corrupt(key, "the job is live and final at once"));
                 }
             }
-            Some(b'B') => {
+            Some(Kind::Body) => {
                 codec::decode_body(key, record)?;
-                self.bodies.insert(codec::job_of(key)?);
+                self.bodies.insert(keys::job_of(key)?);
             }
-            Some(b'I') => {
+            Some(Kind::Idempotency) => {
                 self.keys.insert(key.to_vec(), codec::decode_job_id(key, record)?);
             }
-            Some(b'E') => {
+            Some(Kind::Event) => {
                 let event: Event = codec::decode_json(key, record)?;
-                if event.cursor != codec::cursor_of(key)? {
-                    return Err(codec::corrupt(key, &format!("it holds event {}", event.cursor)));
+                if event.cursor != keys::cursor_of(key)? {
+                    return Err(keys::corrupt(key, &format!("it holds event {}", event.cursor)));
                 }
                 self.events.push(event.cursor);
             }
-            Some(b'R') => {
+            Some(Kind::Result) => {
                 let stored: ResultRecord = codec::decode_json(key, record)?;
                 if let Some(at) = stored.expires_at {
                     let expiry =
@@ -78,11 +80,12 @@ impl Found {
                     self.result_expiries.insert(expiry);
                 }
             }
-            Some(b'P' | b'M' | b'X' | b'Y') => {
+            Some(Kind::JobExpiry | Kind::ResultExpiry) => {
                 codec::decode_mark(key, record)?;
-                self.expiries.extend(matches!(key[0], b'X' | b'Y').then(|| key.to_vec()));
+                self.expiries.insert(key.to_vec());
             }
-            _ => return Err(codec::corrupt(key, "its kind is unknown to this build")),
+            Some(Kind::Paused | Kind::Meta) => codec::decode_mark(key, record)?,
+            None => return Err(keys::corrupt(key, "its kind is unknown to this build")),
         }
         Ok(())
     }
@@ -96,7 +99,7 @@ impl Found {
         let mut keys = BTreeMap::new();
         for head in self.heads.values() {
             if let Some(word) = &head.idempotency_key {
-                keys.insert(codec::idempotency_key(&head.owner.tenant, word), head.id);
+                keys.insert(keys::idempotency_key(&head.owner.tenant, word), head.id);
             }
         }
         if keys != self.keys {
@@ -104,7 +107,7 @@ impl Found {
         }
         let ended = self.heads.values().filter(|head| matches!(head.state, JobState::Done | JobState::Cancelled));
         let expiries: BTreeSet<Vec<u8>> =
-            ended.map(codec::expiry_of).chain(self.result_expiries.iter().cloned()).collect();
+            ended.map(keys::expiry_of).chain(self.result_expiries.iter().cloned()).collect();
         if expiries != self.expiries {
             return Err(differs("expiry records do not match jobs and results"));
         }

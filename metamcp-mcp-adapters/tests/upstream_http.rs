@@ -1,0 +1,376 @@
+//! HTTP servers that misbehave, byte by byte from a bare socket: what is known of the delivery is never more than what was seen.
+#![cfg(feature = "upstream")]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use metamcp_core::{
+    id::ServerName,
+    json::RawJson,
+    transport::{
+        CallContext, Connector, Delivered, McpTransport, ToolCall, ToolOutput, ToolReply, TransportError,
+        TransportErrorKind,
+    },
+};
+use metamcp_mcp_adapters::upstream::HttpConnector;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+struct Request {
+    line: String,
+    headers: Vec<String>,
+    body: Value,
+}
+
+impl Request {
+    fn method(&self) -> &str {
+        self.body["method"].as_str().unwrap_or_default()
+    }
+
+    fn id(&self) -> &Value {
+        &self.body["id"]
+    }
+
+    fn has(&self, header: &str) -> bool {
+        self.headers.iter().any(|line| line.eq_ignore_ascii_case(header))
+    }
+}
+
+/// What the socket does with a request.
+enum Act {
+    /// Writes these bytes and goes on with the connection.
+    Answer(String),
+    /// Writes these bytes and closes.
+    Break(String),
+    /// Writes these bytes and is silent.
+    Hang(String),
+}
+
+fn status(line: &str, headers: &str, body: &str) -> Act {
+    Act::Answer(format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()))
+}
+
+fn json_answer(headers: &str, body: &str) -> Act {
+    status("200 OK", &format!("content-type: application/json\r\n{headers}"), body)
+}
+
+fn result(request: &Request, result: &str) -> Act {
+    json_answer("", &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, request.id()))
+}
+
+/// A modern server but for its calls.
+fn modern(request: &Request, call: impl Fn(&Request) -> Act) -> Act {
+    match request.method() {
+        "server/discover" => result(
+            request,
+            r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}"#,
+        ),
+        "tools/call" => call(request),
+        _ => status("202 Accepted", "", ""),
+    }
+}
+
+struct Server {
+    url: String,
+    seen: Arc<Mutex<Vec<Request>>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Server {
+    async fn start(act: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let url = format!("http://user:s3cret@{}/mcp?key=s3cret", listener.local_addr().expect("it is bound"));
+        let (act, seen) = (Arc::new(act), Arc::<Mutex<Vec<Request>>>::default());
+        let log = Arc::clone(&seen);
+        let accepting = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (act, log) = (Arc::clone(&act), Arc::clone(&log));
+                connections.spawn(async move {
+                    // A client that goes away ends the connection, and that is all.
+                    let _ = serve(stream, &*act, &log).await;
+                });
+            }
+        });
+        Self { url, seen, _accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    fn connector(&self) -> HttpConnector {
+        HttpConnector::new(ServerName::new("far").expect("a valid name"), &self.url).expect("a good address")
+    }
+
+    fn seen(&self, method: &str) -> Vec<Request> {
+        self.seen.lock().expect("no panic").iter().filter(|request| request.method() == method).cloned().collect()
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    act: &(impl Fn(&Request) -> Act + Send + Sync),
+    log: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await? == 0 {
+                return Ok(());
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            lines.push(line.trim().to_owned());
+        }
+        let length =
+            |line: &String| line.to_ascii_lowercase().strip_prefix("content-length: ").and_then(|n| n.parse().ok());
+        let mut body = vec![0; lines.iter().find_map(length).unwrap_or(0)];
+        stream.read_exact(&mut body).await?;
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let request = Request { line: lines.remove(0), headers: lines, body };
+        log.lock().expect("no panic").push(request.clone());
+        match act(&request) {
+            Act::Answer(text) => stream.write_all(text.as_bytes()).await?,
+            Act::Break(text) => return stream.write_all(text.as_bytes()).await,
+            Act::Hang(text) => {
+                stream.write_all(text.as_bytes()).await?;
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+async fn call_on(transport: &Arc<dyn McpTransport>) -> Result<ToolOutput, TransportError> {
+    let call = ToolCall::new("t", RawJson::empty_object());
+    match transport.call(&call, &CallContext::quiet()).await? {
+        ToolReply::Done(output) => Ok(output),
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+/// A call on a modern server that answers calls like this.
+async fn call(act: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Result<ToolOutput, TransportError> {
+    let server = Server::start(move |request| modern(request, &act)).await;
+    let connector = server.connector().idle_timeout(Duration::from_secs(2));
+    call_on(&connector.connect().await.expect("it connects")).await
+}
+
+#[track_caller]
+fn assert_failed(
+    outcome: Result<ToolOutput, TransportError>,
+    kind: &TransportErrorKind,
+    delivered: Delivered,
+) -> TransportError {
+    let error = outcome.expect_err("it fails");
+    assert_eq!((&error.kind, error.delivered), (kind, delivered), "{error}");
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+    error
+}
+
+#[tokio::test]
+async fn a_body_comes_back_byte_for_byte() {
+    let raw =
+        r#"{"z": 1.0,"big":12345678901234567890123,"huge":1e400,"content":[{"type":"holo"}],"resultType":"complete"}"#;
+    let output = call(move |request| result(request, raw)).await.expect("it answers");
+    assert_eq!(output.body.get(), raw);
+}
+
+#[tokio::test]
+async fn every_modern_request_says_all_in_headers_and_body() {
+    let server = Server::start(|request| modern(request, |request| result(request, "{}"))).await;
+    let connector = server.connector().header("x-team", "t").expect("a good header");
+    call_on(&connector.connect().await.expect("it connects")).await.expect("it answers");
+    let seen = server.seen("tools/call");
+    assert!(seen[0].line.starts_with("POST /mcp?key=s3cret "));
+    for header in [
+        "mcp-protocol-version: 2026-07-28",
+        "mcp-method: tools/call",
+        "mcp-name: t",
+        "x-team: t",
+        "authorization: Basic dXNlcjpzM2NyZXQ=",
+    ] {
+        assert!(seen[0].has(header), "`{header}` is not in {:?}", seen[0].headers);
+    }
+    assert_eq!(seen[0].body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
+}
+
+#[tokio::test]
+async fn refusals_tell_whether_the_call_may_be_made_again() {
+    let busy = TransportErrorKind::Busy;
+    let error =
+        assert_failed(call(|_| status("429 Too Many Requests", "retry-after: 7\r\n", "")).await, &busy, Delivered::No);
+    assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+    assert_failed(call(|_| status("503 Service Unavailable", "retry-after: 1\r\n", "")).await, &busy, Delivered::No);
+    assert_failed(call(|_| status("503 Service Unavailable", "", "reset by peer")).await, &busy, Delivered::Maybe);
+    assert_failed(call(|_| status("502 Bad Gateway", "", "")).await, &TransportErrorKind::Closed, Delivered::Maybe);
+    let rejected = |code| TransportErrorKind::Rejected { code };
+    let error = call(|_| status("401 Unauthorized", "www-authenticate: Bearer realm=x\r\n", "")).await;
+    assert!(assert_failed(error, &rejected(401), Delivered::Yes).to_string().contains("`Authorization`"));
+    assert_failed(call(|_| status("413 Content Too Large", "", "big")).await, &rejected(413), Delivered::Yes);
+    let body = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"no"}}"#;
+    assert_failed(
+        call(move |_| status("400 Bad Request", "content-type: application/json\r\n", body)).await,
+        &rejected(-32001),
+        Delivered::Yes,
+    );
+    let moved = call(|_| status("307 Temporary Redirect", "location: https://elsewhere/mcp?key=s3cret\r\n", "")).await;
+    assert!(
+        assert_failed(moved, &TransportErrorKind::Connect, Delivered::No).to_string().contains("https://elsewhere/mcp")
+    );
+}
+
+#[tokio::test]
+async fn a_broken_connection_may_have_delivered_the_call() {
+    let closed = TransportErrorKind::Closed;
+    assert_failed(call(|_| Act::Break(String::new())).await, &closed, Delivered::Maybe);
+    assert_failed(
+        call(|_| {
+            Act::Break("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{".to_owned())
+        })
+        .await,
+        &closed,
+        Delivered::Maybe,
+    );
+    let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let progress =
+        r#"data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2,"progress":1}}"#;
+    assert_failed(call(move |_| Act::Break(format!("{stream}{progress}\n\n"))).await, &closed, Delivered::Maybe);
+    assert_failed(call(move |_| Act::Hang(stream.to_owned())).await, &TransportErrorKind::Timeout, Delivered::Maybe);
+    assert_failed(call(|_| Act::Hang(String::new())).await, &TransportErrorKind::Timeout, Delivered::Maybe);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_may_have_happened() {
+    let protocol = TransportErrorKind::Protocol;
+    assert_failed(call(|_| json_answer("", "hello")).await, &protocol, Delivered::Maybe);
+    assert_failed(
+        call(|_| json_answer("", r#"{"jsonrpc":"2.0","id":77,"result":{}}"#)).await,
+        &protocol,
+        Delivered::Maybe,
+    );
+    assert_failed(
+        call(|_| status("200 OK", "content-type: text/html\r\n", "<html>")).await,
+        &protocol,
+        Delivered::Maybe,
+    );
+    assert_failed(call(|_| status("202 Accepted", "", "")).await, &protocol, Delivered::Maybe);
+    assert_failed(call(|request| result(request, "[]")).await, &protocol, Delivered::Maybe);
+}
+
+#[tokio::test]
+async fn noise_on_a_stream_is_skipped() {
+    let answered = call(|request| {
+        let id = request.id();
+        let events = [
+            ": hello".to_owned(),
+            "id: 1\ndata:".to_owned(),
+            "data: garbage".to_owned(),
+            r#"data: {"jsonrpc":"2.0","id":"s","method":"roots/list"}"#.to_owned(),
+            r#"data: {"jsonrpc":"2.0","id":4711,"result":{"n":1}}"#.to_owned(),
+            format!(r#"data: {{"jsonrpc":"2.0","id":{id},"result":{{"n":2}}}}"#),
+            format!(r#"data: {{"jsonrpc":"2.0","id":{id},"result":{{"n":3}}}}"#),
+        ];
+        Act::Break(format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{}\n\n", events.join("\n\n")))
+    });
+    assert_eq!(answered.await.expect("it answers").body.get(), r#"{"n":2}"#);
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_means_nothing_was_delivered() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port is free").local_addr().expect("it is bound");
+    let name = ServerName::new("far").expect("a valid name");
+    let connector = HttpConnector::new(name, &format!("http://u:s3cret@{free}/")).expect("a good address");
+    let error = connector.connect().await.expect_err("nobody is there");
+    assert_eq!((&error.kind, error.delivered), (&TransportErrorKind::Connect, Delivered::No));
+    let shown = format!("{error} {error:?} {connector:?} {}", connector.target());
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+/// A legacy server with sessions; it forgets the session `s1` after its first call.
+fn forgetful(request: &Request, begun: &AtomicUsize) -> Act {
+    match request.method() {
+        "initialize" => {
+            let session = begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let result = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "old", "version": "1" } });
+            let body = json!({ "jsonrpc": "2.0", "id": request.id(), "result": result }).to_string();
+            json_answer(&format!("mcp-session-id: s{session}\r\n"), &body)
+        }
+        "tools/call" if request.has("mcp-session-id: s1") && begun.load(Ordering::SeqCst) > 0 => {
+            status("404 Not Found", "", "no such session")
+        }
+        "tools/call" => result(request, r#"{"old":true}"#),
+        "server/discover" => status("400 Bad Request", "", "no session"),
+        _ => status("202 Accepted", "", ""),
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_session_is_begun_anew_once() {
+    let begun = AtomicUsize::new(0);
+    let server = Server::start(move |request| forgetful(request, &begun)).await;
+    let transport = server.connector().connect().await.expect("it connects");
+    assert_eq!(transport.info().protocol, "2025-06-18");
+    let (one, two) = tokio::join!(call_on(&transport), call_on(&transport));
+    assert_eq!(one.expect("it answers").body.get(), r#"{"old":true}"#);
+    assert!(two.is_ok());
+    assert_eq!(server.seen("initialize").len(), 2, "both calls share the new session");
+    let calls = server.seen("tools/call");
+    assert!(calls.iter().all(|request| request.has("mcp-protocol-version: 2025-06-18")), "{calls:?}");
+    transport.close().await;
+    let all = server.seen.lock().expect("no panic").clone();
+    let last = all.last().expect("there were requests");
+    assert!(last.line.starts_with("DELETE ") && last.has("mcp-session-id: s2"), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_every_session_is_not_asked_for_ever() {
+    let server = Server::start(|request| match request.method() {
+        "tools/call" => status("404 Not Found", "", ""),
+        _ => forgetful(request, &AtomicUsize::new(0)),
+    });
+    let server = server.await;
+    let transport = server.connector().connect().await.expect("it connects");
+    let error = call_on(&transport).await.expect_err("it forgets every session");
+    assert_eq!((&error.kind, error.delivered), (&TransportErrorKind::Rejected { code: 404 }, Delivered::Yes));
+    assert_eq!(server.seen("tools/call").len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_wants_authorization_is_not_taken_for_an_old_one() {
+    let server = Server::start(|_| status("401 Unauthorized", "", "")).await;
+    let error = server.connector().connect().await.expect_err("it wants authorization");
+    assert!(matches!(error.kind, TransportErrorKind::Rejected { code: 401 }), "{error:?}");
+    assert_eq!(server.seen.lock().expect("no panic").len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_only_the_future_is_told_so() {
+    let server = Server::start(|request| {
+        let body =
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"no","data":{"supported":["2099-01-01"]}}}"#;
+        assert_eq!(request.method(), "server/discover");
+        status("400 Bad Request", "content-type: application/json\r\n", body)
+    });
+    let error = server.await.connector().connect().await.expect_err("nobody speaks it yet");
+    assert!(error.to_string().contains("2099-01-01"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_became_another_one_is_to_be_connected_anew() {
+    let server = Server::start(|request| modern(request, |_| status("404 Not Found", "", ""))).await;
+    let transport = server.connector().connect().await.expect("it connects");
+    assert!(call_on(&transport).await.is_err());
+    assert!(transport.is_closed());
+}
