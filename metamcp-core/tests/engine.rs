@@ -1,5 +1,7 @@
 //! The engine from submission to result, over memory stores and a scripted server, on tokio's paused clock.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 use std::{sync::Arc, time::Duration};
 
 use metamcp_core::{
@@ -137,6 +139,10 @@ async fn nothing_fits_is_told_with_the_mend_and_leaves_no_job() {
     let elsewhere = Task::new("").with_tool("absent/echo".parse().unwrap());
     let elsewhere = world.orchestrator.submit(&world.who, elsewhere).await.unwrap_err();
     assert!(elsewhere.to_string().contains("known servers: scripted"), "{elsewhere}");
+    let mut nowhere = task("echo");
+    nowhere.need.lane = Some("gpu".parse().unwrap());
+    let nowhere = world.orchestrator.submit(&world.who, nowhere).await.unwrap_err();
+    assert!(nowhere.to_string().contains("no worker serves `gpu`; the lanes are light, heavy"), "{nowhere}");
     assert!(world.orchestrator.list(&world.who, JobQuery::default()).await.unwrap().jobs.is_empty());
 }
 

@@ -298,6 +298,44 @@ async fn nobody_at_the_address_means_nothing_was_delivered() {
     assert!(!shown.contains("s3cret"), "{shown}");
 }
 
+/// As many servers do while a tool works: comments keep the stream alive for longer than a silence may last.
+#[tokio::test]
+async fn a_stream_that_is_kept_alive_is_not_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let server = tokio::spawn(async move {
+        for answers in ["discover", "call"] {
+            let (stream, _) = listener.accept().await.expect("the client comes");
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).await.expect("it can be read") > 2 {
+                line.clear();
+            }
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.expect("it can be written");
+            let result = if answers == "discover" {
+                json!({ "supportedVersions": ["2026-07-28"], "capabilities": {} })
+            } else {
+                for _ in 0..12 {
+                    stream.write_all(b": alive\n\n").await.expect("it can be written");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                json!({ "late": true })
+            };
+            let id = if answers == "discover" { 1 } else { 2 };
+            let event = format!("data: {}\n\n", json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+            stream.write_all(event.as_bytes()).await.expect("it can be written");
+            // The request's body is still unread: the socket is closed once the client has read all.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    let name = ServerName::new("far").expect("a valid name");
+    let connector = HttpConnector::new(name, &format!("http://{address}/")).expect("a good address");
+    let transport = connector.idle_timeout(Duration::from_millis(700)).connect().await.expect("it connects");
+    assert_eq!(call_on(&transport).await.expect("it answers").body.get(), r#"{"late":true}"#);
+    server.abort();
+}
+
 /// A legacy server with sessions; it forgets the session `s1` after its first call.
 fn forgetful(request: &Request, begun: &AtomicUsize) -> Act {
     match request.method() {

@@ -52,7 +52,7 @@ pub struct App {
 /// When the store cannot be opened, as when another process owns its folder, or our own server cannot be set up.
 pub fn build(config: &Config) -> Result<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let mut builder = Orchestrator::builder().clock(Arc::clone(&clock)).policy(policy(&config.jobs));
+    let mut builder = Orchestrator::builder().clock(Arc::clone(&clock)).policy(policy(config));
     let store = match config.store {
         StoreKind::Memory => None,
         StoreKind::Embedded => {
@@ -135,8 +135,10 @@ pub async fn serve_code_over_stdio(roots: Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn policy(jobs: &JobsSection) -> Policy {
+fn policy(config: &Config) -> Policy {
+    let jobs = &config.jobs;
     let mut policy = Policy::default();
+    policy.lanes.clone_from(&config.worker.lanes);
     policy.attempts_max = jobs.attempts_max;
     policy.lost_max = jobs.lost_max;
     policy.backoff_base = jobs.backoff_base;

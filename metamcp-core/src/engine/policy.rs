@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::id::Lane;
+
 /// How jobs run. Every bound has a default that suits one machine.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Policy {
+    /// The lanes that workers serve; a task for another one is refused, since nobody would ever take it.
+    pub lanes: Vec<Lane>,
     /// Failed attempts after which a job is dead.
     pub attempts_max: u32,
     /// Lost leases after which a job is dead.
@@ -38,6 +42,7 @@ impl Default for Policy {
     fn default() -> Self {
         let second = Duration::from_secs(1);
         Self {
+            lanes: vec![Lane::light(), Lane::heavy()],
             attempts_max: 4,
             lost_max: 3,
             backoff_base: second,

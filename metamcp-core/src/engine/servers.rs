@@ -205,8 +205,8 @@ impl Servers {
     pub(crate) async fn close(self: &Arc<Self>) {
         self.closing.cancel();
         let mut closing = tokio::task::JoinSet::new();
-        for name in self.servers.keys().cloned() {
-            let servers = Arc::clone(self);
+        for name in self.servers.keys() {
+            let (servers, name) = (Arc::clone(self), name.clone());
             closing.spawn(async move {
                 let server = servers.servers.get(&name).expect("the name is a key of this map");
                 let transport = server.link.lock().await.transport.take();

@@ -37,9 +37,11 @@ pub(super) async fn submit(
     task: Task,
 ) -> Result<Submitted, EngineError> {
     ports.limits.check(&task)?;
+    check_lane(ports, task.need.lane.as_ref())?;
     let route = rank(ports, servers, &task.need).await?;
     let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
     let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
+    check_lane(ports, Some(&lane))?;
     let body = JobBody { task: TaskRecord { need: task.need, labels: task.labels }, route };
     let new = NewJob {
         id: JobId::drawn(ports.clock.now(), &*ports.entropy),
@@ -96,6 +98,17 @@ pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> 
         return Err(InvalidTask::new("tool", mend).into());
     }
     Ok(ports.matcher.rank(need, &catalog).await?)
+}
+
+fn check_lane(ports: &Ports, lane: Option<&Lane>) -> Result<(), EngineError> {
+    let served = &ports.policy.lanes;
+    match lane {
+        Some(lane) if !served.contains(lane) => {
+            let known = served.iter().map(Lane::as_str).collect::<Vec<_>>().join(", ");
+            Err(InvalidTask::new("lane", format!("no worker serves `{lane}`; the lanes are {known}")).into())
+        },
+        _ => Ok(()),
+    }
 }
 
 async fn stored(ports: &Ports, id: JobId) -> Result<Job, EngineError> {

@@ -82,7 +82,7 @@ impl Limits {
             return refuse("priority", format!("{} is not within 0 to {PRIORITY_MAX}", task.priority));
         }
         if task.delay.as_secs() > self.horizon_s_max {
-            return refuse("not_before", format!("lies more than {} seconds ahead", self.horizon_s_max));
+            return refuse("not_before", format!("must be at most {} seconds ahead", self.horizon_s_max));
         }
         if task.deadline.is_some_and(|d| d.is_zero() || d.as_secs() > self.horizon_s_max) {
             return refuse("deadline_ms", format!("must be 1 to {} milliseconds", self.horizon_s_max * 1_000));

@@ -4,6 +4,8 @@
 //! Time is tokio's paused clock, so hours pass in milliseconds. `METAMCP_SIM_SEEDS` sets how many seeds are run, `METAMCP_SIM_SEED` replays
 //! one. Each broken twin must be caught within a few seeds: that proves that the harness bites.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 mod faults;
 mod invariants;
 mod ledger;

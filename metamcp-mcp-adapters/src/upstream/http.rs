@@ -48,8 +48,8 @@ pub(super) struct Link {
     client: Client,
     url: Url,
     headers: HeaderMap,
-    /// Longest silence of the server.
-    pub(super) idle: Duration,
+    /// Longest silence of the server; the client keeps it, messages tell it.
+    idle: Duration,
     /// Short sections, never held over an await.
     legacy: Mutex<Legacy>,
     /// Held while a forgotten session is begun anew.
@@ -188,11 +188,8 @@ impl Link {
         progress: &ProgressSink<'_>,
         ask: &Ask<'_>,
     ) -> Result<RawJson, Failure> {
-        let sent = timeout(self.idle, self.request(frame, headers, session).send()).await;
-        let response = match sent {
-            Ok(sent) => sent.map_err(|source| self.unsent(source))?,
-            Err(_) => return Err(self.silent().into()),
-        };
+        let sent = self.request(frame, headers, session).send().await;
+        let response = sent.map_err(|source| self.unsent(source))?;
         let begun = response.headers().get(header::SESSION_ID).cloned();
         let answer = http_answer::read(self, response, ask.id, progress).await?;
         if ask.method == "initialize" {
@@ -283,6 +280,8 @@ impl Link {
             (TransportErrorKind::Invalid, Delivered::No, "the request cannot be made")
         } else if source.is_connect() {
             (TransportErrorKind::Connect, Delivered::No, "cannot be reached")
+        } else if source.is_timeout() {
+            return self.silent();
         } else {
             (TransportErrorKind::Closed, Delivered::Maybe, "the connection broke")
         };

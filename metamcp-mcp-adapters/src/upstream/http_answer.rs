@@ -18,7 +18,6 @@ use metamcp_core::{
 use reqwest::Response;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 
 use super::{
     http::{Link, innermost, not_taken},
@@ -52,13 +51,15 @@ pub(super) async fn read(
     let mut wanted = Wanted { link, id, progress, progressed_to: f64::NEG_INFINITY, outcome: None };
     match kind.as_deref() {
         Some("text/event-stream") => {
-            let mut events = Events::new(response.bytes_stream(), FRAME_BYTES_MAX);
+            let mut events = Events::new(response.bytes_stream(), FRAME_BYTES_MAX, |error| {
+                if error.is_timeout() { EventsError::Silent } else { EventsError::Broken(innermost(error)) }
+            });
             loop {
-                let event = match timeout(link.idle, events.next(FRAME_BYTES_MAX)).await {
-                    Ok(Ok(event)) => event,
-                    Ok(Err(EventsError::TooLarge(bytes))) => return Err(too_large(link, bytes).into()),
-                    Ok(Err(EventsError::Broken(reason))) => return Err(broke_off(link, &reason).into()),
-                    Err(_) => return Err(link.silent().into()),
+                let event = match events.next().await {
+                    Ok(event) => event,
+                    Err(EventsError::TooLarge(bytes)) => return Err(too_large(link, bytes).into()),
+                    Err(EventsError::Silent) => return Err(link.silent().into()),
+                    Err(EventsError::Broken(reason)) => return Err(broke_off(link, &reason).into()),
                 };
                 let Some(event) = event else {
                     return Err(broke_off(link, "the stream ended before the answer").into());
@@ -230,10 +231,11 @@ async fn chunk(
     link: &Link,
     chunks: &mut (impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin),
 ) -> Result<Option<Bytes>, TransportError> {
-    match timeout(link.idle, chunks.next()).await {
-        Ok(chunk) => chunk.transpose().map_err(|source| broke_off(link, &innermost(&source))),
-        Err(_) => Err(link.silent()),
-    }
+    chunks
+        .next()
+        .await
+        .transpose()
+        .map_err(|source| if source.is_timeout() { link.silent() } else { broke_off(link, &innermost(&source)) })
 }
 
 fn broke_off(link: &Link, reason: &str) -> TransportError {

@@ -2,7 +2,11 @@
 //!
 //! The system's proxy settings are not read and redirects are not followed: what is configured is what is called.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +16,13 @@ use metamcp_core::{
 };
 use reqwest::{Client, Url, redirect::Policy};
 
-use super::{handshake::Refusal, http::Http, redact, session::Session, way::error};
+use super::{
+    handshake::Refusal,
+    http::{Http, innermost},
+    redact,
+    session::Session,
+    way::error,
+};
 use crate::wire::era::Era;
 
 /// Longest wait for a connection, TLS included, in seconds.
@@ -44,32 +54,23 @@ pub struct HttpConnector {
     headers: HeaderMap,
     only: Option<Era>,
     idle: Duration,
-    client: Client,
+    /// Made with the first connection; all later ones share its pool.
+    client: OnceLock<Client>,
 }
 
 impl HttpConnector {
     /// A server at `url`. Credentials in the address are sent as basic authorization and never shown.
     ///
     /// # Errors
-    /// When the address is not one of `http` or `https`, or the system has no usable roots of trust for `https`.
+    /// When the address is not one of `http` or `https`.
     pub fn new(server: ServerName, url: &str) -> Result<Self, TransportError> {
         let invalid = |what: String| error(&server, TransportErrorKind::Invalid, Delivered::No, what);
         let url = Url::parse(url).map_err(|e| invalid(format!("`url` is not an address: {e}")))?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(invalid(format!("`url` must begin with http:// or https://, not {}:", url.scheme())));
         }
-        let mut client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
-            .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
-            .user_agent(concat!("metamcp/", env!("CARGO_PKG_VERSION")));
-        if url.scheme() == "http" {
-            // Without TLS there is no need for roots of trust, which a small container may not have.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|e| invalid(format!("no HTTP client can be made: {e}")).with_source(e))?;
-        Ok(Self { server, url, headers: HeaderMap::new(), only: None, idle: Duration::from_secs(IDLE_S_MAX), client })
+        let (headers, idle, client) = (HeaderMap::new(), Duration::from_secs(IDLE_S_MAX), OnceLock::new());
+        Ok(Self { server, url, headers, only: None, idle, client })
     }
 
     /// With this header on every request. Values are never shown.
@@ -94,19 +95,40 @@ impl HttpConnector {
         self
     }
 
-    /// How long the server may be silent in the middle of an answer; 300 s unless told otherwise. A call as a whole has no bound here.
+    /// How long nothing at all may come while an answer is awaited; 300 s unless told otherwise. A call as a whole has no bound here.
     #[must_use]
     pub const fn idle_timeout(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
+    }
+
+    fn client(&self) -> Result<Client, TransportError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
+        let mut client = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
+            .read_timeout(self.idle)
+            .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
+            .user_agent(concat!("metamcp/", env!("CARGO_PKG_VERSION")));
+        if self.url.scheme() == "http" {
+            // Without TLS there is no need for roots of trust, which a small container may not have.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|e| {
+            let what = format!("no HTTP client can be made: {}", innermost(&e));
+            error(&self.server, TransportErrorKind::Invalid, Delivered::No, what).with_source(e)
+        })?;
+        Ok(self.client.get_or_init(|| client).clone())
     }
 }
 
 #[async_trait]
 impl Connector for HttpConnector {
     async fn connect(&self) -> Result<Arc<dyn McpTransport>, TransportError> {
-        let way =
-            Http::new(self.server.clone(), self.client.clone(), self.url.clone(), self.headers.clone(), self.idle);
+        let way = Http::new(self.server.clone(), self.client()?, self.url.clone(), self.headers.clone(), self.idle);
         match Session::open(Box::new(way), self.server.clone(), self.only).await {
             Ok(session) => Ok(session),
             Err(Refusal::Died(mut error) | Refusal::Final(mut error)) => {

@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    io,
     pin::Pin,
     sync::{
         Arc,
@@ -14,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sse_stream::SseByteStream;
 
-type Chunks = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, EventsError>> + Send>>;
 
 /// The data of events, one after another.
 pub(crate) struct Events {
@@ -29,27 +28,27 @@ pub(crate) enum EventsError {
     /// One event is over the bound.
     #[error("one event is larger than {0} bytes")]
     TooLarge(usize),
+    /// Nothing came for too long.
+    #[error("nothing came for too long")]
+    Silent,
     /// The connection broke, or what came is not a stream of events.
     #[error("{0}")]
     Broken(String),
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("event over the bound")]
-struct OverBound;
-
 impl Events {
-    /// Events of at most `bytes_max` bytes (within one read) out of a body.
-    pub(crate) fn new<E>(body: impl Stream<Item = Result<Bytes, E>> + Send + 'static, bytes_max: usize) -> Self
-    where
-        E: Error + Send + Sync + 'static,
-    {
+    /// Events of at most `bytes_max` bytes (to within one read) out of a body, whose errors `read` tells apart.
+    pub(crate) fn new<E: Error + Send + 'static>(
+        body: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+        bytes_max: usize,
+        read: fn(&E) -> EventsError,
+    ) -> Self {
         let pending = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&pending);
         let chunks: Chunks = Box::pin(body.map(move |chunk| {
-            let chunk = chunk.map_err(io::Error::other)?;
+            let chunk = chunk.map_err(|error| read(&error))?;
             if count.fetch_add(chunk.len(), Ordering::Relaxed) > bytes_max {
-                return Err(io::Error::other(OverBound));
+                return Err(EventsError::TooLarge(bytes_max));
             }
             Ok(chunk)
         }));
@@ -57,14 +56,18 @@ impl Events {
     }
 
     /// The data of the next event that has any; `None` at the end of the stream. Cancel safe.
-    pub(crate) async fn next(&mut self, bytes_max: usize) -> Result<Option<String>, EventsError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<String>, EventsError> {
         while let Some(event) = self.inner.next().await {
-            let event = event.map_err(|error| {
-                let over = std::iter::successors(Some(&error as &(dyn Error + 'static)), |e| (*e).source()).any(|e| {
-                    e.downcast_ref::<io::Error>().is_some_and(|e| e.get_ref().is_some_and(|e| e.is::<OverBound>()))
-                });
-                if over { EventsError::TooLarge(bytes_max) } else { EventsError::Broken(error.to_string()) }
-            })?;
+            let event = match event {
+                Ok(event) => event,
+                Err(sse_stream::Error::Body(error)) => {
+                    return Err(match error.downcast::<EventsError>() {
+                        Ok(error) => *error,
+                        Err(error) => EventsError::Broken(error.to_string()),
+                    });
+                }
+                Err(error) => return Err(EventsError::Broken(error.to_string())),
+            };
             self.pending.store(0, Ordering::Relaxed);
             let is_message = event.event.as_deref().is_none_or(|kind| kind == "message");
             if let Some(data) = event.data.filter(|data| is_message && !data.trim().is_empty()) {
@@ -80,8 +83,8 @@ mod tests {
     use super::*;
 
     fn events(chunks: &[&'static str], bytes_max: usize) -> Events {
-        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, io::Error>(Bytes::from_static(c.as_bytes()))).collect();
-        Events::new(futures_util::stream::iter(chunks), bytes_max)
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, std::io::Error>(Bytes::from_static(c.as_bytes()))).collect();
+        Events::new(futures_util::stream::iter(chunks), bytes_max, |error| EventsError::Broken(error.to_string()))
     }
 
     #[tokio::test]
@@ -89,14 +92,14 @@ mod tests {
         let chunks =
             ["id: 1\ndata:\n\n: keep alive\n\ndata: {\"a\"", ":1}\n\nevent: ping\ndata: x\n\ndata: a\ndata: b\n\n"];
         let mut events = events(&chunks, 1_000);
-        assert_eq!(events.next(1_000).await.unwrap().as_deref(), Some("{\"a\":1}"));
-        assert_eq!(events.next(1_000).await.unwrap().as_deref(), Some("a\nb"));
-        assert_eq!(events.next(1_000).await.unwrap(), None);
+        assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"a\":1}"));
+        assert_eq!(events.next().await.unwrap().as_deref(), Some("a\nb"));
+        assert_eq!(events.next().await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn an_event_over_the_bound_ends_the_stream_with_words() {
         let mut events = events(&["data: 0123456789", "0123456789", "0123456789\n\n"], 15);
-        assert!(matches!(events.next(15).await, Err(EventsError::TooLarge(15))));
+        assert!(matches!(events.next().await, Err(EventsError::TooLarge(15))));
     }
 }
