@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, ApiOptions, ApiState},
-    config::{BUILTIN_CODE, Config, JobsSection, StoreKind},
+    config::{BUILTIN_CODE, Config, StoreKind},
 };
 
 /// The word by which this program runs itself between it and a child process, so that no child outlives it.

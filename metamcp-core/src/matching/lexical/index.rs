@@ -39,9 +39,10 @@ pub(super) struct Index {
     lengths: Vec<Lengths>,
     /// By tool.
     outlines: Vec<Outline>,
-    /// By tool: a number that tools of one server's terms share.
+    /// By tool: a number that tools with the same lane and resources share.
     groups: Vec<u32>,
-    group_count: usize,
+    /// By group: one tool of it.
+    examples: Vec<u32>,
 }
 
 /// What is gathered before terms have their final order.
@@ -83,6 +84,7 @@ impl Index {
         let mut lengths = Vec::with_capacity(tools.len());
         let mut outlines = Vec::with_capacity(tools.len());
         let mut groups = Vec::with_capacity(tools.len());
+        let mut examples = Vec::new();
         let mut group_numbers = HashMap::new();
         let mut occurrences: Vec<(u32, Field)> = Vec::new();
         for (tool, capability) in (0_u32..).zip(tools) {
@@ -112,11 +114,15 @@ impl Index {
             }
             lengths.push(words_of);
             outlines.push(Outline::of(&schema));
-            let next = group_numbers.len();
-            let group = *group_numbers.entry(Arc::as_ptr(&capability.terms)).or_insert(next);
+            let (lane, resources) = (&capability.terms.lane, &capability.terms.resources);
+            let place = (lane.clone(), resources.gpu, resources.memory_mib, resources.local);
+            let group = *group_numbers.entry(place).or_insert_with(|| {
+                examples.push(tool);
+                examples.len() - 1
+            });
             groups.push(u32::try_from(group).expect("no more groups than tools"));
         }
-        Self::ordered(catalog.clone(), gathered, lengths, outlines, groups, group_numbers.len())
+        Self::ordered(catalog.clone(), gathered, lengths, outlines, (groups, examples))
     }
 
     fn ordered(
@@ -124,8 +130,7 @@ impl Index {
         gathered: Gathered,
         lengths: Vec<Lengths>,
         outlines: Vec<Outline>,
-        groups: Vec<u32>,
-        group_count: usize,
+        (groups, examples): (Vec<u32>, Vec<u32>),
     ) -> Self {
         let mut lists = gathered.lists;
         let mut order: Vec<(String, u32)> = gathered.numbers.into_iter().collect();
@@ -148,7 +153,7 @@ impl Index {
         }
         starts.push(postings.len());
         let numbers = terms.iter().cloned().zip(0..).collect();
-        Self { catalog, terms, numbers, starts, postings, counts, lengths, outlines, groups, group_count }
+        Self { catalog, terms, numbers, starts, postings, counts, lengths, outlines, groups, examples }
     }
 
     /// The revision of the snapshot it was built from.
@@ -169,13 +174,14 @@ impl Index {
         &self.outlines[tool as usize]
     }
 
-    /// A number below [`Self::group_count`] that tools with the same terms of server share.
+    /// A number that tools with the same lane and resources share.
     pub(super) fn group(&self, tool: u32) -> u32 {
         self.groups[tool as usize]
     }
 
-    pub(super) const fn group_count(&self) -> usize {
-        self.group_count
+    /// One tool of each group, by number of the group.
+    pub(super) fn examples(&self) -> &[u32] {
+        &self.examples
     }
 
     /// The number of a term.

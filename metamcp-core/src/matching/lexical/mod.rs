@@ -218,8 +218,9 @@ fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candi
 fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
-        let has = terms.lane.clone().unwrap_or_else(Lane::light);
-        if *asked != has {
+        let light = Lane::light();
+        let has = terms.lane.as_ref().unwrap_or(&light);
+        if asked != has {
             let server = capability.id.server();
             return Some(format!("lane: the need asks for `{asked}`, server `{server}` is in `{has}`"));
         }

@@ -90,22 +90,14 @@ impl Top {
     }
 }
 
-/// Whether a group of tools can serve at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Fit {
-    #[default]
-    Unknown,
-    Fits,
-    Unfit,
-}
-
 /// Memory of one search.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// By tool; all zero between searches.
     scores: Vec<f32>,
     touched: Vec<u32>,
-    groups: Vec<Fit>,
+    /// By group: whether it can serve at all.
+    fitting: Vec<bool>,
     /// The best that fit.
     pub best: Top,
     /// The best that a hard filter keeps out.
@@ -115,7 +107,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Finds the `best_max` best tools, and with a filter the `unfit_max` best whose group it refuses.
     ///
-    /// `fits` is asked at most once a group, with one tool of it.
+    /// `fits` is asked once a group, with one tool of it.
     pub(super) fn search(
         &mut self,
         query: &Query,
@@ -132,22 +124,19 @@ impl Scratch {
         let reach: usize = content.map(|t| index.postings(t.term).len()).sum();
         let dense = reach > index.tools() / DENSE_SHARE;
         self.add(query, index, dense);
-        let Some(fits) = fits else {
+        let mut fitting = std::mem::take(&mut self.fitting);
+        fitting.clear();
+        fitting.extend(fits.iter().flat_map(|fits| index.examples().iter().map(|tool| fits(*tool))));
+        if fitting.iter().all(|fits| *fits) {
+            self.unfit.reset(0);
             self.collect(index, dense, |best, _, scored| best.offer(scored));
-            self.best.finish();
-            return;
-        };
-        let mut groups = std::mem::take(&mut self.groups);
-        groups.clear();
-        groups.resize(index.group_count(), Fit::Unknown);
-        self.collect(index, dense, |best, unfit, scored| {
-            let fit = &mut groups[index.group(scored.tool) as usize];
-            if *fit == Fit::Unknown {
-                *fit = if fits(scored.tool) { Fit::Fits } else { Fit::Unfit };
-            }
-            if *fit == Fit::Fits { best.offer(scored) } else { unfit.offer(scored) }
-        });
-        self.groups = groups;
+        } else {
+            self.collect(index, dense, |best, unfit, scored| {
+                let to = if fitting[index.group(scored.tool) as usize] { best } else { unfit };
+                to.offer(scored);
+            });
+        }
+        self.fitting = fitting;
         self.best.finish();
         self.unfit.finish();
     }
