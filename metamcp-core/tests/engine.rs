@@ -383,6 +383,17 @@ async fn a_connection_that_closes_is_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tool_that_a_server_adds_is_found_without_a_restart() {
+    let world = World::working();
+    let before = world.submit("echo").await;
+    world.end(before).await;
+    world.server.add_tool(serde_json::json!({ "name": "sing", "description": "sings a song" }));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let id = world.submit_task(Task::new("sing a song")).await;
+    assert_eq!(world.end(id).await.body.route.candidates[0].capability.to_string(), "scripted/sing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_calls_keep_their_lease() {
     let world = World::working();
     world.server.script("pay", [Step::Delay(Duration::from_secs(600))]);

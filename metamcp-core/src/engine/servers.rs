@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::policy::Policy;
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 
 /// Longest one connect with its discovery may take.
 const CONNECT_S_MAX: u64 = 60;
+
+/// Least time between two readings of a server's offer that it says has changed, in seconds.
+const CHANGED_S_MIN: u64 = 1;
 
 /// One server to be orchestrated.
 #[derive(Debug, Clone)]
@@ -38,6 +41,8 @@ pub struct ServerEntry {
 #[derive(Debug, Default)]
 struct Link {
     transport: Option<Arc<dyn McpTransport>>,
+    /// Reads the offer again when the server says that it has changed; ends with the connection.
+    follower: Option<AbortOnDropHandle<()>>,
     failures: u32,
     /// Not to be tried before, with what failed.
     pause: Option<(Instant, String)>,
@@ -93,7 +98,7 @@ impl Servers {
     }
 
     /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
-    pub(crate) async fn transport(&self, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
+    pub(crate) async fn transport(self: &Arc<Self>, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
         let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
         let server =
             self.servers.get(name).ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
@@ -102,8 +107,8 @@ impl Servers {
             if !transport.is_closed() {
                 return Ok(Arc::clone(transport));
             }
-            let closed = link.transport.take();
-            if let Some(closed) = closed {
+            link.follower = None;
+            if let Some(closed) = link.transport.take() {
                 closed.close().await;
             }
         }
@@ -124,7 +129,8 @@ impl Servers {
         });
         match outcome {
             Ok(transport) => {
-                *link = Link { transport: Some(Arc::clone(&transport)), ..Link::default() };
+                let follower = Some(self.follow(name.clone(), Arc::clone(&transport)));
+                *link = Link { transport: Some(Arc::clone(&transport)), follower, ..Link::default() };
                 Ok(transport)
             }
             Err(error) => {
@@ -147,6 +153,21 @@ impl Servers {
             return Err(error);
         }
         Ok(transport)
+    }
+
+    fn follow(self: &Arc<Self>, name: ServerName, transport: Arc<dyn McpTransport>) -> AbortOnDropHandle<()> {
+        let servers = Arc::downgrade(self);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                transport.changed().await;
+                let Some(servers) = servers.upgrade() else { return };
+                if let Err(error) = servers.learn(&name, &*transport).await {
+                    tracing::warn!(server = %name, %error, "changed tools not read");
+                }
+                drop(servers);
+                tokio::time::sleep(Duration::from_secs(CHANGED_S_MIN)).await;
+            }
+        }))
     }
 
     /// Takes a server's offer into the catalogue.
@@ -209,7 +230,7 @@ impl Servers {
             let (servers, name) = (Arc::clone(self), name.clone());
             closing.spawn(async move {
                 let server = servers.servers.get(&name).expect("the name is a key of this map");
-                let transport = server.link.lock().await.transport.take();
+                let transport = std::mem::take(&mut *server.link.lock().await).transport;
                 if let Some(transport) = transport {
                     transport.close().await;
                 }

@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     id::ServerName,
@@ -84,6 +85,7 @@ struct Script {
     standing: Option<Step>,
     refuse_connects: u32,
     seen: Vec<Seen>,
+    added: Vec<RawJson>,
 }
 
 /// A scripted server. Clones share the script; connections close one by one.
@@ -93,6 +95,7 @@ pub struct ScriptedTransport {
     tools: Arc<Vec<RawJson>>,
     script: Arc<Mutex<Script>>,
     closed: Arc<AtomicBool>,
+    changed: Arc<Notify>,
 }
 
 impl ScriptedTransport {
@@ -104,6 +107,7 @@ impl ScriptedTransport {
             tools: Arc::default(),
             script: Arc::default(),
             closed: Arc::default(),
+            changed: Arc::default(),
         }
     }
 
@@ -126,6 +130,12 @@ impl ScriptedTransport {
     /// Adds steps to the script of a tool.
     pub fn script(&self, tool: &str, steps: impl IntoIterator<Item = Step>) {
         self.locked().steps.entry(tool.to_owned()).or_default().extend(steps);
+    }
+
+    /// Offers one more tool from now on, and says so.
+    pub fn add_tool(&self, definition: Value) {
+        self.locked().added.push(definition.into());
+        self.changed.notify_one();
     }
 
     /// What every call gets whose script is used up.
@@ -241,7 +251,12 @@ impl McpTransport for ScriptedTransport {
 
     async fn discover(&self) -> Result<Discovered, TransportError> {
         self.open()?;
-        Ok(Discovered::new(self.tools.to_vec(), None))
+        let tools = self.tools.iter().chain(&self.locked().added).cloned().collect();
+        Ok(Discovered::new(tools, None))
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     async fn call(&self, call: &ToolCall, cx: &CallContext<'_>) -> Result<ToolReply, TransportError> {

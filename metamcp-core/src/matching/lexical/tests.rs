@@ -14,8 +14,8 @@ use super::{
     words::Words,
 };
 use crate::{
-    id::ServerName,
-    matching::{Capability, Catalog},
+    id::{Lane, ServerName},
+    matching::{Capability, Catalog, ServerTerms},
 };
 
 const VOCABULARY: [&str; 24] = [
@@ -59,7 +59,9 @@ fn catalogue() -> impl Strategy<Value = Catalog> {
                 "inputSchema": {"type":"object","properties":{property:{"description":said}}},
             });
             let server = ServerName::new(format!("{}{server}", VOCABULARY[usize::from(server)])).unwrap();
-            Arc::new(Capability::from_definition(&server, Arc::default(), definition.into()).unwrap())
+            let lane = Lane::new(format!("lane{server}")).ok();
+            let terms = Arc::new(ServerTerms { lane, ..ServerTerms::default() });
+            Arc::new(Capability::from_definition(&server, terms, definition.into()).unwrap())
         }))
     })
 }

@@ -4,7 +4,7 @@ use metamcp_core::{
     id::{CapabilityId, JobId, Lane},
     json::RawJson,
     pointer::ResultPointer,
-    queue::{InputRequest, Job, JobError, JobErrorCode, JobState, Progress},
+    queue::{InputRequest, Job, JobError, JobErrorCode, JobHead, JobState, Progress},
     task::Labels,
 };
 use serde::{Deserialize, Serialize};
@@ -54,12 +54,21 @@ impl TaskState {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// The queue's states that are told as this one.
+    /// What is told of a job. One whose call has begun is working, also while nobody holds it between two polls of a remote task.
+    #[must_use]
+    pub fn of(head: &JobHead) -> Self {
+        match head.state.into() {
+            Self::Queued if head.checkpoint.is_some() => Self::Working,
+            state => state,
+        }
+    }
+
+    /// The queue's states in which a job may be told as this one; [`TaskState::of`] says which it is.
     #[must_use]
     pub const fn of_queue(self) -> &'static [JobState] {
         match self {
             Self::Queued => &[JobState::Delayed, JobState::Ready],
-            Self::Working => &[JobState::Leased],
+            Self::Working => &[JobState::Leased, JobState::Delayed, JobState::Ready],
             Self::InputRequired => &[JobState::Input],
             Self::Completed => &[JobState::Done],
             Self::Failed => &[JobState::Dead],
@@ -149,7 +158,7 @@ impl From<&Job> for JobDocument {
         let (head, body) = (&job.head, &job.body);
         Self {
             id: head.id,
-            state: head.state.into(),
+            state: TaskState::of(head),
             need: body.task.need.text.clone(),
             tool: current_tool(job),
             lane: head.lane.clone(),

@@ -142,7 +142,7 @@ impl From<&Job> for ExplainDocument {
         let RouteDocument { candidates, rejected } = (&job.body.route).into();
         Self {
             id: job.head.id,
-            state: job.head.state.into(),
+            state: TaskState::of(&job.head),
             need: job.body.task.need.text.clone(),
             tool: current_tool(job),
             candidate: job.head.candidate,
