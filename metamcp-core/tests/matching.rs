@@ -1,5 +1,7 @@
 //! The built-in matcher from outside: needs in words over a catalogue such as a small house has, and why each answer is what it is.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 use std::sync::Arc;
 
 use metamcp_core::{
@@ -183,6 +185,16 @@ async fn grammar_words_count_when_nothing_else_is_said() {
     let catalog = Catalog::new(tools);
     assert_eq!(names(&rank(&Need::new("who am I?"), &catalog).await)[0], "account/who_am_i");
     assert_eq!(names(&rank(&Need::new("now"), &catalog).await), ["clock/now"]);
+}
+
+#[tokio::test]
+async fn the_name_of_a_thing_leaves_it_to_the_words_of_asking() {
+    let uses = tool("code", &terms(""), json!({"name": "references", "description": "Find where a name is used."}));
+    let other = tool("code", &terms(""), json!({"name": "outline", "description": "The structure of a file."}));
+    let catalog = Catalog::new([uses, other]);
+    let route = rank(&Need::new("where is JobStore used"), &catalog).await;
+    assert_eq!(names(&route), ["code/references"]);
+    assert!(rank(&Need::new("where is chromodynamics used"), &catalog).await.candidates.is_empty());
 }
 
 #[tokio::test]

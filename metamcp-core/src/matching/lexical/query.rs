@@ -82,6 +82,9 @@ impl Query {
             query.add_word(h, weight, role(h.said), index, words);
         }
         query.add_joined(&heard, role, index, words);
+        if query.terms.iter().all(|t| t.role == Role::Support) && names_only_things(&heard) {
+            query.terms.iter_mut().for_each(|t| t.role = Role::Content);
+        }
         query.add_keys(keys, index, words);
         // Stable: within a role the need's own order decides how sums round.
         query.terms.sort_by_key(|t| t.role);
@@ -174,6 +177,13 @@ impl Query {
             });
         }
     }
+}
+
+/// Whether all that is said beside words of asking is the name of a thing, such as `JobStore`: it is what a tool is to work on and tells of no
+/// tool, so that the words of asking must do.
+fn names_only_things(heard: &[Heard]) -> bool {
+    let is_name = |h: &Heard| heard.iter().any(|whole| whole.kind == Kind::Whole && whole.word.contains(&h.word));
+    heard.iter().filter(|h| h.said == Said::Much).all(is_name)
 }
 
 /// The words of the need in order, each stem once.
