@@ -309,7 +309,8 @@ mod tests {
     use crate::id::ServerName;
 
     fn tool(schema: Value) -> Capability {
-        let definition = json!({ "name": "outline", "inputSchema": schema });
+        let mut definition = json!({ "name": "outline" });
+        definition["inputSchema"] = schema;
         Capability::from_definition(&ServerName::new("code").unwrap(), Arc::default(), definition.into()).unwrap()
     }
 
