@@ -4,14 +4,19 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use metamcp_core::{
     auth::Principal,
     engine::{EngineError, Orchestrator, Policy, Worker, WorkerOptions},
     event::EventKind,
     id::{JobId, ServerName, TenantId},
     json::RawJson,
-    queue::{Answer, InputRequest, Job, JobErrorCode, JobQuery, JobState, Progress},
-    task::Task,
+    matching::{CapabilityMatcher, Catalog, LexicalMatcher, MatchError, Outcome, Route},
+    queue::{
+        Answer, InputRequest, Job, JobErrorCode, JobQuery, JobState, JobStore, MemoryJobStore, Progress,
+    },
+    result::MemoryResultStore,
+    task::{Need, Task},
     testing::scripted::{ScriptedTransport, Seen, Step},
     time::{Clock, Timestamp},
     transport::{Delivered, TransportErrorKind},
@@ -267,6 +272,74 @@ async fn an_idempotency_key_names_one_job_and_refuses_another_request() {
     assert!(matches!(world.orchestrator.submit(&world.who, other).await, Err(EngineError::Conflict { .. })));
     world.end(first.job.head.id).await;
     assert_eq!(world.server.calls("echo"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_submission_finds_its_job_also_when_nothing_fits_any_more() {
+    let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
+    let jobs: Arc<dyn JobStore> = Arc::new(MemoryJobStore::new(Arc::clone(&clock)));
+    let name = ServerName::new("scripted").unwrap();
+    let server = ScriptedTransport::new(name.clone()).simple_tool("echo", "an echo", true);
+    let before =
+        Orchestrator::builder().clock(Arc::clone(&clock)).jobs(Arc::clone(&jobs)).server(name, Arc::new(server)).build();
+    let keyed = || Task::new("an echo").with_idempotency_key("k");
+    let who = Principal::local();
+    let first = before.submit(&who, keyed()).await.unwrap();
+    let after = Orchestrator::builder().clock(clock).jobs(jobs).build();
+    let again = after.submit(&who, keyed()).await.unwrap();
+    assert_eq!((again.job.head.id, again.duplicate), (first.job.head.id, true));
+    assert!(matches!(after.submit(&who, keyed().with_priority(1)).await, Err(EngineError::Conflict { .. })));
+    let stranger = Principal::new(who.tenant.clone(), "somebody");
+    assert!(matches!(after.submit(&stranger, keyed()).await, Err(EngineError::Conflict { .. })));
+}
+
+#[derive(Debug)]
+struct Panics(LexicalMatcher);
+
+#[async_trait]
+impl CapabilityMatcher for Panics {
+    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+        self.0.rank(need, catalog).await
+    }
+
+    async fn observe(&self, _: &Outcome) -> Result<(), MatchError> {
+        panic!("simulated");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_work_panics_is_lost_and_ends() {
+    let name = ServerName::new("scripted").unwrap();
+    let server = ScriptedTransport::new(name.clone()).simple_tool("echo", "an echo", true);
+    let orchestrator = Orchestrator::builder()
+        .clock(Arc::new(PausedClock(Instant::now())))
+        .matcher(Arc::new(Panics(LexicalMatcher::new())))
+        .server(name, Arc::new(server))
+        .build();
+    let _worker = orchestrator.worker(WorkerOptions::default());
+    let who = Principal::local();
+    let id = orchestrator.submit(&who, Task::new("an echo")).await.unwrap().job.head.id;
+    let job = orchestrator.wait(&who, id, LONG).await.unwrap();
+    assert_eq!((job.head.state, code(&job)), (JobState::Dead, Some(JobErrorCode::Lost)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_kept_is_told_and_the_tool_is_not_called_again() {
+    let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
+    let name = ServerName::new("scripted").unwrap();
+    let server = ScriptedTransport::new(name.clone()).simple_tool("echo", "an echo", true);
+    let orchestrator = Orchestrator::builder()
+        .clock(clock)
+        .results(Arc::new(MemoryResultStore::with_bytes_max(8)))
+        .server(name, Arc::new(server.clone()))
+        .build();
+    let _worker = orchestrator.worker(WorkerOptions::default());
+    let who = Principal::local();
+    let id = orchestrator.submit(&who, Task::new("an echo")).await.unwrap().job.head.id;
+    let job = orchestrator.wait(&who, id, LONG).await.unwrap();
+    assert_eq!((job.head.state, code(&job)), (JobState::Dead, Some(JobErrorCode::Internal)));
+    assert!(job.head.error.unwrap().message.contains("cannot be kept"));
+    assert_eq!(server.calls("echo"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,7 +94,12 @@ impl Hold {
         }
     }
 
-    fn put_progress(&self, progress: Progress) {
+    /// Takes a report in; one whose value is no number is none.
+    fn put_progress(&self, mut progress: Progress) {
+        if !progress.value.is_finite() {
+            return;
+        }
+        progress.total = progress.total.filter(|total| total.is_finite());
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
         self.progress_news.notify_one();
     }
@@ -118,6 +123,7 @@ enum Work {
     Ended(Ending),
     /// The call goes on at the far side and was checkpointed.
     Elsewhere {
+        checkpoint: Checkpoint,
         poll_after: Duration,
         progress: Option<Progress>,
     },
@@ -148,38 +154,48 @@ impl Dispatch {
     /// Serves the job. What it leads to is written under the lease's fence, told, and nothing else.
     pub(super) async fn run(self) {
         match self.work().await {
-            Work::Ended(ending) => self.end(ending).await,
-            Work::Elsewhere { poll_after, progress } => {
+            Work::Ended(ending) => {
+                let over = matches!(ending, Ending::Finish(Final::Dead(_) | Final::Cancelled { .. }));
+                self.end(ending).await;
+                if let (true, Some(checkpoint)) = (over, &self.job.head.checkpoint) {
+                    self.servers.stop_remote(&self.job, checkpoint);
+                }
+            }
+            Work::Elsewhere { checkpoint, poll_after, progress } => {
                 if let Some(progress) = progress {
                     self.report(progress).await;
                 }
                 let (least, most) = self.ports.policy.poll;
                 let delay = poll_after.clamp(least, most);
-                self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
+                let state = self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
+                if state == Some(JobState::Cancelled) {
+                    self.servers.stop_remote(&self.job, &checkpoint);
+                }
             }
             Work::Nothing => tracing::warn!(job = %self.job.head.id, "lease lost; its work is dropped"),
         }
     }
 
     async fn work(&self) -> Work {
-        if let Some(end) = plan::over(&self.job, self.ports.clock.now()) {
-            return Work::Ended(Ending::Finish(end));
-        }
         let Some(candidate) = self.job.body.route.candidates.get(usize::from(self.job.head.candidate)).cloned() else {
             let error = JobError::new(JobErrorCode::Internal, "the job's route has no such candidate");
             return Work::Ended(Ending::Finish(Final::Dead(error)));
         };
+        let known = self.servers.catalog().get(&candidate.capability).map(|c| c.annotations).unwrap_or_default();
+        if let Some(end) = plan::over(&self.job, known, self.ports.clock.now()) {
+            return Work::Ended(Ending::Finish(end));
+        }
         let connected = match self.raced(self.servers.transport(candidate.capability.server()), false).await {
             Ok(connected) => connected,
             Err(work) => return work,
         };
         let transport = match connected {
             Ok(transport) => transport,
-            Err(error) => return self.failed(&error, Annotations::default()),
+            Err(error) => return self.failed(&error, known),
         };
         let annotations = match self.approved(&candidate) {
             Ok(annotations) => annotations,
-            Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, &self.ports.policy)),
+            Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, known, &self.ports.policy)),
         };
         let resume = match plan::start(&self.job, annotations, self.ports.clock.now()) {
             Start::End(end) => return Work::Ended(Ending::Finish(end)),
@@ -194,15 +210,15 @@ impl Dispatch {
         let began = Instant::now();
         let reply = match self.raced(self.call(&*transport, &candidate, resume), true).await {
             Ok(reply) => reply,
-            Err(work) => {
-                self.stop_remote(&*transport, &work).await;
-                return work;
-            }
+            Err(work) => return work,
         };
         match reply {
             Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed()).await,
             Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
                 self.save(checkpoint, poll_after, progress).await
+            }
+            Ok(ToolReply::NeedsInput { checkpoint, .. }) if checkpoint.text.len() > CHECKPOINT_BYTES_MAX => {
+                handle_too_large()
             }
             Ok(ToolReply::NeedsInput { checkpoint, requests }) => {
                 let ttl = self.ports.policy.input_ttl;
@@ -293,18 +309,15 @@ impl Dispatch {
         Err(match stopped {
             Stop::Lost => Work::Nothing,
             Stop::Cancelled(reason) => Work::Ended(Ending::Finish(Final::Cancelled { reason })),
-            Stop::Deadline => Work::Ended(Ending::Finish(Final::Dead(plan::deadline_exceeded()))),
+            Stop::Deadline => {
+                let mut error = plan::deadline_exceeded();
+                if calling {
+                    error.message.push_str("; its call was made and may have happened");
+                }
+                Work::Ended(Ending::Finish(Final::Dead(error)))
+            }
             Stop::Drained => Work::Ended(plan::drained(&self.job, calling)),
         })
-    }
-
-    /// A cancelled or overdue job leaves nothing running at the far side, as far as that listens.
-    async fn stop_remote(&self, transport: &dyn McpTransport, work: &Work) {
-        if let (Work::Ended(Ending::Finish(_)), Some(checkpoint)) = (work, &self.job.head.checkpoint)
-            && let Err(error) = transport.cancel(checkpoint).await
-        {
-            tracing::info!(job = %self.job.head.id, %error, "remote work not cancelled");
-        }
     }
 
     async fn report(&self, progress: Progress) {
@@ -338,21 +351,19 @@ impl Dispatch {
         match persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await {
             Ok(pointer) => Work::Ended(Ending::Finish(Final::Done(pointer))),
             Err(error) => {
-                // The lease runs out and the next worker decides by what is known then.
                 tracing::error!(job = %head.id, %error, "result not stored");
-                Work::Nothing
+                let message = format!("the tool has answered, and its result cannot be kept: {error}");
+                Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::Internal, message))))
             }
         }
     }
 
     async fn save(&self, checkpoint: Checkpoint, poll_after: Duration, progress: Option<Progress>) -> Work {
         if checkpoint.text.len() > CHECKPOINT_BYTES_MAX {
-            let message = format!("the server's task handle is over the bound of {CHECKPOINT_BYTES_MAX} bytes");
-            let error = JobError::new(JobErrorCode::ProtocolViolation, message);
-            return Work::Ended(Ending::Finish(Final::Dead(error)));
+            return handle_too_large();
         }
         match persist("checkpoint", || self.ports.jobs.checkpoint(self.hold.key, checkpoint.clone())).await {
-            Ok(Fenced::Ok(_) | Fenced::OkAgain(_)) => Work::Elsewhere { poll_after, progress },
+            Ok(Fenced::Ok(_) | Fenced::OkAgain(_)) => Work::Elsewhere { checkpoint, poll_after, progress },
             Ok(Fenced::Stale | Fenced::Gone) => Work::Nothing,
             Err(error) => {
                 tracing::error!(job = %self.job.head.id, %error, "checkpoint not stored");
@@ -374,8 +385,8 @@ impl Dispatch {
         }
     }
 
-    /// Writes the end of the lease, then tells it. A stale lease writes and tells nothing.
-    async fn end(&self, ending: Ending) {
+    /// Writes the end of the lease, then tells it; answers where the job then stands. A stale lease writes and tells nothing.
+    async fn end(&self, ending: Ending) -> Option<JobState> {
         let lease = self.hold.key;
         let written = match &ending {
             Ending::Finish(end) => {
@@ -391,16 +402,17 @@ impl Dispatch {
             Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => *state,
             Ok(_) => {
                 tracing::warn!(job = %lease.job, epoch = lease.epoch, "stale lease; its outcome is dropped");
-                return;
+                return None;
             }
             Err(error) => {
                 tracing::error!(job = %lease.job, %error, "outcome not stored; the lease will run out");
-                return;
+                return None;
             }
         };
         if let Some(kind) = self.news(state, ending) {
             self.ports.tell_of(&self.job.head, kind).await;
         }
+        Some(state)
     }
 
     /// What to tell of an ending that left the job in `state`.
@@ -427,4 +439,9 @@ impl Dispatch {
             }
         })
     }
+}
+
+fn handle_too_large() -> Work {
+    let message = format!("the server's handle to go on with is over the bound of {CHECKPOINT_BYTES_MAX} bytes");
+    Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::ProtocolViolation, message))))
 }

@@ -123,7 +123,7 @@ impl Orchestrator {
             Cancelled::Now => {
                 self.ports.tell_of(&job.head, EventKind::Cancelled { reason: reason.to_owned() }).await;
                 if let Some(checkpoint) = &job.head.checkpoint {
-                    submit::stop_remote(&self.servers, &job, checkpoint);
+                    self.servers.stop_remote(&job, checkpoint);
                 }
             }
             Cancelled::Asked => self.ports.nudge.send_replace(()),

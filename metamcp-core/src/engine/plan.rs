@@ -37,7 +37,7 @@ pub enum Ending {
 #[must_use]
 pub fn start(job: &Job, annotations: Annotations, now: Timestamp) -> Start {
     let head = &job.head;
-    if let Some(end) = over(job, now) {
+    if let Some(end) = over(job, annotations, now) {
         return Start::End(end);
     }
     let replay_safe = replay_is_safe(job, annotations);
@@ -45,26 +45,26 @@ pub fn start(job: &Job, annotations: Annotations, now: Timestamp) -> Start {
         return Start::Resume(head.answer.clone().map_or(Resume::Poll, Resume::Answer));
     }
     if head.maybe_called && !replay_safe {
-        let message = "the worker was lost during the call, which may have happened, and the tool does not declare that \
-                       repeating it is safe; check its effect, then retry the task if it is wanted";
-        return Start::End(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
+        let lost = JobError::new(JobErrorCode::Lost, "the worker was lost during the call");
+        return Start::End(Final::Dead(told(job, annotations, lost)));
     }
     Start::Call
 }
 
 /// Why a leased job needs no call any more: its owner's wish, or its deadline.
 #[must_use]
-pub fn over(job: &Job, now: Timestamp) -> Option<Final> {
+pub fn over(job: &Job, annotations: Annotations, now: Timestamp) -> Option<Final> {
     if let Some(reason) = &job.head.cancel_reason {
         return Some(Final::Cancelled { reason: reason.clone() });
     }
-    job.head.deadline_at.filter(|deadline| *deadline <= now).map(|_| Final::Dead(deadline_exceeded()))
+    let passed = job.head.deadline_at.is_some_and(|deadline| deadline <= now);
+    passed.then(|| Final::Dead(told(job, annotations, deadline_exceeded())))
 }
 
 /// What a failed call leads to. `jitter` is uniform in 0 to 1.
 #[must_use]
 pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, policy: &Policy, jitter: f64) -> Ending {
-    let told = JobError::new(code_of(error), error.to_string());
+    let failure = JobError::new(code_of(error), error.to_string());
     let replay_safe = replay_is_safe(job, annotations);
     let may_repeat = match error.delivered {
         Delivered::No => !matches!(error.kind, TransportErrorKind::Invalid),
@@ -80,27 +80,52 @@ pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, polic
         }
         Delivered::Yes => error.kind == TransportErrorKind::Busy,
     };
+    let failure = told(job, annotations, failure);
     if !may_repeat {
-        return Ending::Finish(Final::Dead(told));
+        return Ending::Finish(Final::Dead(failure));
     }
-    retry(job, told, error.retry_after, policy, jitter)
+    let untouched = error.delivered != Delivered::Maybe && !job.head.maybe_called;
+    let elsewhere = untouched || annotations.read_only_hint == Some(true);
+    retry(job, failure, error.retry_after, elsewhere, policy, jitter)
 }
 
-/// The next attempt: at once on an equivalent candidate, else on the same one after a backoff with full jitter.
-#[must_use]
-pub fn retry(job: &Job, error: JobError, at_least: Option<Duration>, policy: &Policy, jitter: f64) -> Ending {
+/// The next attempt: at once on an equivalent candidate if that does no harm, else on the same one after a backoff with full jitter.
+///
+/// `idempotentHint` makes a repetition safe on the same server only: on another one it would be a second effect.
+fn retry(
+    job: &Job,
+    error: JobError,
+    at_least: Option<Duration>,
+    elsewhere: bool,
+    policy: &Policy,
+    jitter: f64,
+) -> Ending {
     let current = job.head.candidate;
     // A call that was begun is known to its own server only.
-    let begun = job.head.checkpoint.is_some();
+    let elsewhere = elsewhere && job.head.checkpoint.is_none();
     let (candidate, delay) = match next_equivalent(&job.body.route, current) {
-        Some(next) if !begun => (next, Duration::ZERO),
+        Some(next) if elsewhere => (next, Duration::ZERO),
         _ => {
             let ceiling = policy.backoff_ceiling(job.head.attempts + 1);
-            let back = if begun { current } else { first_equivalent(&job.body.route, current) };
+            let back = if elsewhere { first_equivalent(&job.body.route, current) } else { current };
             (back, ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(at_least.unwrap_or_default()))
         }
     };
     Ending::Nack(NackHow::Fail { delay, candidate, error })
+}
+
+/// The failure as its owner is told it: when an earlier call may have happened and must not be repeated, that is what counts.
+#[must_use]
+pub fn told(job: &Job, annotations: Annotations, failure: JobError) -> JobError {
+    if !job.head.maybe_called || replay_is_safe(job, annotations) {
+        return failure;
+    }
+    let message = format!(
+        "a call may have happened and the tool does not declare that repeating it is safe; check its effect, then retry the task if \
+         it is wanted ({})",
+        failure.message
+    );
+    JobError::new(JobErrorCode::OutcomeUnknown, message)
 }
 
 /// What a job that a drain cuts off leads to: the attempt is given back.
@@ -111,10 +136,10 @@ pub fn drained(job: &Job, call_was_made: bool) -> Ending {
 
 /// What a tool leads to that its server no longer offers: an equivalent one if there is one, else the end.
 #[must_use]
-pub fn tool_gone(job: &Job, why: &str, policy: &Policy) -> Ending {
-    let error = JobError::new(JobErrorCode::ToolGone, why);
+pub fn tool_gone(job: &Job, why: &str, annotations: Annotations, policy: &Policy) -> Ending {
+    let error = told(job, annotations, JobError::new(JobErrorCode::ToolGone, why));
     match next_equivalent(&job.body.route, job.head.candidate) {
-        Some(_) if job.head.checkpoint.is_none() => retry(job, error, None, policy, 0.0),
+        Some(_) if job.head.checkpoint.is_none() && !job.head.maybe_called => retry(job, error, None, true, policy, 0.0),
         _ => Ending::Finish(Final::Dead(error)),
     }
 }
@@ -289,6 +314,43 @@ mod tests {
         assert_eq!(step(&job), (0, false));
         job.head.candidate = 1;
         assert_eq!(step(&job), (1, false));
+    }
+
+    #[test]
+    fn a_call_that_may_have_happened_is_repeated_on_its_own_server_only() {
+        let (mut job, policy) = (job(&["a", "a"]), Policy::default());
+        let idempotent = Annotations { idempotent_hint: Some(true), ..Annotations::default() };
+        let step = |job: &Job, delivered, annotations| {
+            match failed(job, &error(TransportErrorKind::Closed, delivered), annotations, &policy, 1.0) {
+                Ending::Nack(NackHow::Fail { candidate, .. }) => candidate,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(step(&job, Delivered::Maybe, idempotent), 0);
+        assert_eq!(step(&job, Delivered::No, idempotent), 1);
+        assert_eq!(step(&job, Delivered::Maybe, SAFE), 1);
+        job.head.maybe_called = true;
+        assert_eq!(step(&job, Delivered::No, idempotent), 0);
+    }
+
+    #[test]
+    fn what_may_have_happened_is_told_whatever_ends_the_job() {
+        let (mut job, now) = (job(&["a"]), Timestamp::from_millis(2_000));
+        job.head.maybe_called = true;
+        job.head.deadline_at = Some(now);
+        let unknown = |end: Option<Final>| matches!(end, Some(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown);
+        assert!(unknown(over(&job, Annotations::default(), now)));
+        assert!(!unknown(over(&job, SAFE, now)));
+        let gone = tool_gone(&job, "gone", Annotations::default(), &Policy::default());
+        assert!(is_dead(&gone, JobErrorCode::OutcomeUnknown));
+        let unsent = failed(
+            &job,
+            &error(TransportErrorKind::Connect, Delivered::No),
+            Annotations::default(),
+            &Policy::default(),
+            0.0,
+        );
+        assert!(matches!(unsent, Ending::Nack(NackHow::Fail { error, .. }) if error.code == JobErrorCode::OutcomeUnknown));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::policy::Policy;
 use crate::{
     id::ServerName,
     matching::{Capability, Catalog, ServerTerms},
+    queue::{Checkpoint, Job},
     registry::{Offer, Registry, ServerState, ServerStatus},
     time::Clock,
     transport::{Connector, Delivered, McpTransport, TransportError, TransportErrorKind},
@@ -24,6 +25,8 @@ use crate::{
 /// Longest one connect with its discovery may take.
 const CONNECT_S_MAX: u64 = 60;
 
+/// Longest wait for a server to cancel what an ended job left there, in seconds.
+const STOP_REMOTE_S_MAX: u64 = 30;
 /// Least time between two readings of a server's offer that it says has changed, in seconds.
 const CHANGED_S_MIN: u64 = 1;
 
@@ -133,7 +136,12 @@ impl Servers {
                 *link = Link { transport: Some(Arc::clone(&transport)), follower, ..Link::default() };
                 Ok(transport)
             }
-            Err(error) => {
+            Err(mut error) => {
+                // Whatever failed on the way to a connection, no tool was called.
+                error.delivered = Delivered::No;
+                if error.kind == TransportErrorKind::Invalid {
+                    error.kind = TransportErrorKind::Connect;
+                }
                 link.failures = link.failures.saturating_add(1);
                 let doublings = (link.failures - 1).min(16);
                 let pause = (self.policy.reconnect_base * (1 << doublings)).min(self.policy.backoff_max);
@@ -190,11 +198,11 @@ impl Servers {
         let info = transport.info();
         let offer =
             Offer { capabilities, protocol: info.protocol.clone(), implementation: info.implementation.clone() };
-        let catalog = self.with_registry(|registry| {
+        self.with_registry(|registry| {
             registry.ready(name, offer, self.clock.now());
-            registry.catalog()
+            // Under the lock: of two servers that are ready at once, the later snapshot holds both.
+            self.catalog.store(Arc::new(registry.catalog()));
         });
-        self.catalog.store(Arc::new(catalog));
         tracing::info!(server = %name, protocol = %info.protocol, "server is ready");
         Ok(())
     }
@@ -220,6 +228,21 @@ impl Servers {
             // Slow servers go on connecting in the background; the next call finds them.
             attempts.detach_all();
         }
+    }
+
+    /// Asks the far side to stop what an ended job left running there: best effort, in the background, bounded.
+    pub(crate) fn stop_remote(self: &Arc<Self>, job: &Job, checkpoint: &Checkpoint) {
+        let Some(candidate) = job.body.route.candidates.get(usize::from(job.head.candidate)) else { return };
+        let (servers, checkpoint) = (Arc::clone(self), checkpoint.clone());
+        let (server, id) = (candidate.capability.server().clone(), job.head.id);
+        tokio::spawn(async move {
+            let stop = async { servers.transport(&server).await?.cancel(&checkpoint).await };
+            match tokio::time::timeout(Duration::from_secs(STOP_REMOTE_S_MAX), stop).await {
+                Ok(Ok(())) => {},
+                Ok(Err(error)) => tracing::info!(job = %id, %server, %error, "remote work not cancelled"),
+                Err(_) => tracing::info!(job = %id, %server, "remote work not cancelled: no answer"),
+            }
+        });
     }
 
     /// Closes every connection; children are reaped when this returns.

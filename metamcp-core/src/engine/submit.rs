@@ -14,10 +14,10 @@ use crate::{
     error::{StoreError, StoreErrorKind},
     event::EventKind,
     id::{JobId, Lane},
-    matching::Route,
+    matching::{MatchError, Route},
     pointer::Digest,
-    queue::{Answer, Checkpoint, Enqueued, InputRequest, Job, JobBody, NewJob},
-    task::{InvalidTask, Need, Task, TaskRecord},
+    queue::{Answer, Enqueued, InputRequest, Job, JobBody, NewJob},
+    task::{InvalidTask, Labels, Need, Task, TaskRecord},
 };
 
 /// An accepted task.
@@ -38,11 +38,16 @@ pub(super) async fn submit(
 ) -> Result<Submitted, EngineError> {
     ports.limits.check(&task)?;
     check_lane(ports, task.need.lane.as_ref())?;
+    if let Some(standing) = standing(ports, who, &task).await? {
+        return Ok(standing);
+    }
     let route = rank(ports, servers, &task.need).await?;
     let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
     let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
     check_lane(ports, Some(&lane))?;
-    let body = JobBody { task: TaskRecord { need: task.need, labels: task.labels }, route };
+    let record = TaskRecord { need: task.need, labels: task.labels };
+    let request_digest = request_digest(who, &record.need, &record.labels, task.priority)?;
+    let body = JobBody { task: record, route };
     let new = NewJob {
         id: JobId::drawn(ports.clock.now(), &*ports.entropy),
         owner: who.clone(),
@@ -54,7 +59,7 @@ pub(super) async fn submit(
         attempts_max: ports.policy.attempts_max,
         lost_max: ports.policy.lost_max,
         idempotency_key: task.idempotency_key,
-        request_digest: request_digest(who, &body.task, task.priority)?,
+        request_digest,
         body: Arc::new(body),
     };
     let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&new))).await?;
@@ -97,7 +102,23 @@ pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> 
         };
         return Err(InvalidTask::new("tool", mend).into());
     }
-    Ok(ports.matcher.rank(need, &catalog).await?)
+    let route = ports.matcher.rank(need, &catalog).await?;
+    // A score that is no number could be stored and not be read again.
+    match route.candidates.iter().find(|candidate| !candidate.score.is_finite()) {
+        Some(odd) => Err(MatchError { message: format!("`{}` has the score {}", odd.capability, odd.score) }.into()),
+        None => Ok(route),
+    }
+}
+
+/// The job that stands already for this idempotency key: a repeated submission must find it also when nothing fits the need any more.
+async fn standing(ports: &Ports, who: &Principal, task: &Task) -> Result<Option<Submitted>, EngineError> {
+    let Some(key) = &task.idempotency_key else { return Ok(None) };
+    let Some(id) = ports.jobs.keyed(&who.tenant, key).await? else { return Ok(None) };
+    let Some(job) = ports.jobs.get(id).await? else { return Ok(None) };
+    if job.head.request_digest != request_digest(who, &task.need, &task.labels, task.priority)? {
+        return Err(EngineError::Conflict { job: id });
+    }
+    Ok(Some(Submitted { job, duplicate: true }))
 }
 
 fn check_lane(ports: &Ports, lane: Option<&Lane>) -> Result<(), EngineError> {
@@ -116,8 +137,8 @@ async fn stored(ports: &Ports, id: JobId) -> Result<Job, EngineError> {
 }
 
 /// Two requests are the same when the same caller asks the same on the same terms.
-fn request_digest(who: &Principal, task: &TaskRecord, priority: u8) -> Result<Digest, EngineError> {
-    let text = serde_json::to_vec(&(who, task, priority))
+fn request_digest(who: &Principal, need: &Need, labels: &Labels, priority: u8) -> Result<Digest, EngineError> {
+    let text = serde_json::to_vec(&(who, need, labels, priority))
         .map_err(|error| InvalidTask::new("input", format!("cannot be written as JSON: {error}")))?;
     Ok(Digest::of(&text))
 }
@@ -138,20 +159,4 @@ pub(super) fn check_answer(requests: &[InputRequest], answer: &Answer) -> Result
         return Err(InvalidTask::new("responses", format!("`{missing}` is missing; the keys are {}", wanted())).into());
     }
     Ok(())
-}
-
-/// Asks the far side to stop what a cancelled job left behind; best effort, in the background.
-pub(super) fn stop_remote(servers: &Arc<Servers>, job: &Job, checkpoint: &Checkpoint) {
-    let Some(candidate) = job.body.route.candidates.get(usize::from(job.head.candidate)) else { return };
-    let (servers, checkpoint) = (Arc::clone(servers), checkpoint.clone());
-    let (server, id) = (candidate.capability.server().clone(), job.head.id);
-    tokio::spawn(async move {
-        let stopped = match servers.transport(&server).await {
-            Ok(transport) => transport.cancel(&checkpoint).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = stopped {
-            tracing::info!(job = %id, %server, %error, "remote work not cancelled");
-        }
-    });
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     event::EventKind,
     id::{JobId, Lane, WorkerId},
-    queue::{Heartbeat, JobError, JobErrorCode, JobState, LEASE_BATCH_MAX, LeaseRequest, Leased, Maintained},
+    queue::{Heartbeat, JobError, JobErrorCode, JobState, LEASE_BATCH_MAX, LeaseBatch, LeaseRequest, Leased, Maintained},
 };
 
 /// Longest sleep of an idle worker, in seconds: a missed wake-up costs no more than this.
@@ -32,6 +32,8 @@ const IDLE_S_MAX: u64 = 5;
 const STORE_PAUSE_MS: u64 = 500;
 /// Most moves of one maintenance round.
 const MAINTAIN_BUDGET: NonZeroU16 = NonZeroU16::new(100).expect("not zero");
+/// Most rounds of maintenance that follow one another without a pause.
+const ROUNDS_AT_ONCE_MAX: u32 = 100;
 /// Maintenance rounds between two removals of expired results.
 const PRUNE_EVERY_ROUNDS: u32 = 60;
 /// How long a drain waits, after calls were cut off, for their jobs to be given back, in seconds.
@@ -41,7 +43,7 @@ const GIVE_BACK_S_MAX: u64 = 10;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WorkerOptions {
-    /// Lanes to serve, the first first.
+    /// Lanes to serve; they take turns at being the first.
     pub lanes: Vec<Lane>,
     /// Most jobs at a time.
     pub concurrency: u16,
@@ -141,7 +143,7 @@ impl Crew {
             drop(part);
         }
         let mut jobs = JoinSet::new();
-        let mut request = 0;
+        let (mut request, mut asked) = (1, None);
         while !self.stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
             let free = usize::from(self.options.concurrency.max(1)).saturating_sub(jobs.len());
@@ -153,16 +155,22 @@ impl Crew {
                 }
                 continue;
             }
-            request += 1;
-            let wait = match self.lease(request, free).await {
-                Ok((leased, _)) if !leased.is_empty() => {
-                    for (hold, leased) in leased {
+            // A request whose answer was lost is asked again under its number: the same grants come back, counted from the first time.
+            let first_asked = *asked.get_or_insert_with(Instant::now);
+            let batch = self.lease(request, free).await;
+            if batch.is_ok() {
+                (request, asked) = (request + 1, None);
+            }
+            let wait = match batch {
+                Ok(batch) if !batch.jobs.is_empty() => {
+                    for leased in batch.jobs {
+                        let hold = Arc::new(Hold::new(leased.key, first_asked + self.ports.policy.visibility));
                         let crew = Arc::clone(&self);
                         jobs.spawn(async move { crew.serve(hold, leased).await });
                     }
                     continue;
                 }
-                Ok((_, next_due)) => next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX)),
+                Ok(batch) => batch.next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX)),
                 Err(pause) => {
                     tokio::select! {
                         biased;
@@ -181,40 +189,33 @@ impl Crew {
         while jobs.join_next().await.is_some() {}
     }
 
-    async fn lease(&self, request: u64, free: usize) -> Result<(Vec<(Arc<Hold>, Leased)>, Option<Duration>), Duration> {
-        let asked = Instant::now();
+    /// Leases; an error is the pause before the next try. Lanes take turns at being the first, so that none is starved by another's backlog.
+    async fn lease(&self, request: u64, free: usize) -> Result<LeaseBatch, Duration> {
+        let mut lanes = self.options.lanes.clone();
+        if let Some(turn) = request.checked_rem(lanes.len() as u64) {
+            lanes.rotate_left(usize::try_from(turn).unwrap_or_default());
+        }
         let want = LeaseRequest {
-            lanes: self.options.lanes.clone(),
+            lanes,
             max: u16::try_from(free).unwrap_or(u16::MAX).min(LEASE_BATCH_MAX),
             visibility: self.ports.policy.visibility,
             worker: self.id.clone(),
             request,
             nonce: self.ports.entropy.next_u64(),
         };
-        let batch = match self.ports.jobs.lease(&want).await {
-            Ok(batch) => batch,
-            Err(error) => {
-                tracing::warn!(%error, "no lease");
-                return Err(Duration::from_millis(STORE_PAUSE_MS).mul_f64(0.5 + self.ports.entropy.unit()));
-            }
-        };
-        let until = asked + self.ports.policy.visibility;
-        let leased = batch.jobs.into_iter().map(|leased| (Arc::new(Hold::new(leased.key, until)), leased)).collect();
-        Ok((leased, batch.next_due))
+        self.ports.jobs.lease(&want).await.map_err(|error| {
+            tracing::warn!(%error, "no lease");
+            Duration::from_millis(STORE_PAUSE_MS).mul_f64(0.5 + self.ports.entropy.unit())
+        })
     }
 
     async fn serve(&self, hold: Arc<Hold>, leased: Leased) {
         let id = leased.key.job;
         self.with_holds(|holds| holds.insert(id, Arc::clone(&hold)));
+        let _held = Held { crew: self, hold: Arc::clone(&hold) };
         let (ports, servers) = (Arc::clone(&self.ports), Arc::clone(&self.servers));
         let dispatch = Dispatch::new(ports, servers, Arc::clone(&hold), leased, self.cut.clone());
         dispatch.run().await;
-        // A lost job may have been leased again by this very worker: only the own hold is taken out.
-        self.with_holds(|holds| {
-            if holds.get(&id).is_some_and(|held| held.key == hold.key) {
-                holds.remove(&id);
-            }
-        });
     }
 
     /// Keeps the leases alive.
@@ -250,9 +251,21 @@ impl Crew {
             if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
                 return;
             }
-            match self.ports.jobs.maintain(MAINTAIN_BUDGET).await {
-                Ok(done) => self.tell(done).await,
-                Err(error) => tracing::warn!(%error, "no maintenance"),
+            // A round that used up its budget left work behind.
+            for _ in 0..ROUNDS_AT_ONCE_MAX {
+                match self.ports.jobs.maintain(MAINTAIN_BUDGET).await {
+                    Ok(done) => {
+                        let more = done.moves() >= usize::from(MAINTAIN_BUDGET.get());
+                        self.tell(done).await;
+                        if !more {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "no maintenance");
+                        break;
+                    }
+                }
             }
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(PRUNE_EVERY_ROUNDS)
@@ -281,6 +294,9 @@ impl Crew {
 
     async fn tell_ended(&self, id: JobId, state: JobState) {
         let Ok(Some(job)) = self.ports.jobs.get(id).await else { return };
+        if let (true, Some(checkpoint)) = (state.is_final(), &job.head.checkpoint) {
+            self.servers.stop_remote(&job, checkpoint);
+        }
         let lost = || JobError::new(JobErrorCode::Lost, "the worker was lost");
         let kind = match state {
             JobState::Dead => EventKind::Failed { error: job.head.error.clone().unwrap_or_else(lost) },
@@ -292,5 +308,23 @@ impl Crew {
 
     fn with_holds<T>(&self, f: impl FnOnce(&mut BTreeMap<JobId, Arc<Hold>>) -> T) -> T {
         f(&mut self.holds.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Takes a hold out when its work is over, however it ends: a job whose work panicked must not be kept alive by heartbeats.
+struct Held<'a> {
+    crew: &'a Crew,
+    hold: Arc<Hold>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let key = self.hold.key;
+        self.crew.with_holds(|holds| {
+            // A lost job may have been leased again by this very worker: only the own hold is taken out.
+            if holds.get(&key.job).is_some_and(|held| held.key == key) {
+                holds.remove(&key.job);
+            }
+        });
     }
 }

@@ -190,6 +190,8 @@ pub struct JobHead {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// How long it may take, counted from acceptance and anew from each redrive.
+    pub deadline: Option<Duration>,
     /// When it is given up, running or not.
     pub deadline_at: Option<Timestamp>,
     /// How long it is kept after its end.

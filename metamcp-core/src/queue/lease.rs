@@ -298,12 +298,33 @@ pub struct LaneCounts {
 pub struct Maintained {
     /// Delayed jobs that became ready.
     pub promoted: u32,
-    /// Jobs whose lease had run out, by what they became: back in the queue, dead, or cancelled.
+    /// Jobs whose lease was over, by what they became: back in the queue, dead, or cancelled. Also those that the store itself took back
+    /// before, such as when it was opened: they may have moved on since.
     pub reclaimed: Vec<(JobId, JobState)>,
     /// Jobs that ended because their deadline, or their wait for an answer, was over.
     pub expired: Vec<JobId>,
     /// Ended jobs past their retention that were removed, with the result each pointed to.
     pub removed: Vec<(JobId, Option<ResultPointer>)>,
+}
+
+impl Maintained {
+    /// How many moves of the budget were used.
+    #[must_use]
+    pub fn moves(&self) -> usize {
+        usize::try_from(self.promoted).unwrap_or(usize::MAX)
+            + self.reclaimed.len()
+            + self.expired.len()
+            + self.removed.len()
+    }
+}
+
+impl Maintained {
+    /// How many moves that were: as many as the budget allowed means that there may be more to do at once.
+    #[must_use]
+    pub fn moves(&self) -> usize {
+        let promoted = usize::try_from(self.promoted).unwrap_or(usize::MAX);
+        promoted.saturating_add(self.reclaimed.len() + self.expired.len() + self.removed.len())
+    }
 }
 
 /// What a store really gives.

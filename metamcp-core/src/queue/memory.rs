@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{StoreError, StoreErrorKind, StoreResult},
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     time::{Clock, Timestamp},
 };
 
@@ -170,6 +170,10 @@ impl JobStore for MemoryJobStore {
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
         self.with(|state, _| state.job(job))
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.with(|state, _| state.core.idempotent(tenant, key))
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::StoreResult,
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
 };
 
 /// A durable queue with leases.
@@ -35,7 +35,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>>;
 
     /// Takes ready jobs. The lease is durable before it returns; asked again with the same worker and request id while the grants are still
-    /// held, it answers the same grants.
+    /// held, it answers the same grants. A job past its deadline may be among them, as long as maintenance has not ended it: no store ends
+    /// one unheard.
     async fn lease(&self, want: &LeaseRequest) -> StoreResult<LeaseBatch>;
 
     /// Extends leases to `extend` from now and brings progress in and cancel wishes out.
@@ -62,6 +63,10 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// One job.
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>>;
 
+    /// The job that holds an idempotency key: from its acceptance until it is removed, whichever way it ended. It may have been removed by
+    /// the time it is read.
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>>;
+
     /// A page of jobs, newest first.
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage>;
 
@@ -71,7 +76,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Stops or resumes leasing from `lane`; durable. Jobs that are held go on.
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()>;
 
-    /// Promotes due jobs, reclaims expired leases, ends what is past its deadline, removes what is past retention: at most `budget` moves.
+    /// Promotes due jobs, reclaims expired leases, ends what waits past its deadline, and when that is done removes what is past retention:
+    /// at most `budget` moves. What the store took back or ended by itself since the last call is told as reclaimed, within the budget too.
     /// A lost lease counts, sets `maybe_called`, and brings the job back after a backoff, or dead when it was lost too often.
     async fn maintain(&self, budget: NonZeroU16) -> StoreResult<Maintained>;
 

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use metamcp_core::{
     error::StoreResult,
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage,
         JobQuery, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack, NewJob,
@@ -127,6 +127,10 @@ impl JobStore for Twin {
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
         self.inner.get(job).await
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.inner.keyed(tenant, key).await
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use metamcp_core::{
     entropy::Entropy,
     error::{StoreError, StoreErrorKind, StoreResult},
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
         JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob, Redriven, StoreHealth,
@@ -104,6 +104,10 @@ impl JobStore for Faulty {
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
         self.through(self.inner.get(job)).await
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.through(self.inner.keyed(tenant, key)).await
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

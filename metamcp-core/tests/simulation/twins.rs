@@ -10,11 +10,11 @@ use std::{
 use async_trait::async_trait;
 use metamcp_core::{
     error::StoreResult,
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     queue::{
-        Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job,
-        JobPage, JobQuery, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob,
-        Redriven, StoreHealth,
+        Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
+        JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob, Redriven,
+        StoreHealth,
     },
 };
 
@@ -140,6 +140,10 @@ impl JobStore for Witness {
             popped || self.lost.lock().unwrap().contains(&job.head.id)
         };
         Ok(job.filter(|job| !lost(job)))
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.inner.keyed(tenant, key).await
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

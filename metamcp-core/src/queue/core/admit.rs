@@ -85,6 +85,7 @@ fn accepted(job: &NewJob, now: Timestamp) -> JobHead {
         due_at,
         started_at: None,
         finished_at: None,
+        deadline: job.deadline,
         deadline_at: job.deadline.map(|deadline| now + deadline),
         retain: job.retain,
         attempts: 0,

@@ -9,13 +9,13 @@ use super::{Core, lane::LaneQueue};
 use crate::{
     id::{JobId, Lane, WorkerId},
     queue::{
-        job::{JobErrorCode, JobHead, JobState, LeaseKey},
+        job::{JobHead, JobState, LeaseKey},
         lease::{Beat, Heartbeat, LEASE_BATCH_MAX, LeaseRequest},
     },
     time::Timestamp,
 };
 
-/// Most jobs that one lease call promotes or ends on its way to those it grants.
+/// Most jobs that one lease call promotes on its way to those it grants.
 const LEASE_SIDE_MOVES_MAX: u32 = 512;
 /// Workers whose last grants are remembered before those that hold nothing any more are forgotten.
 const GRANTS_KEPT_MIN: usize = 256;
@@ -37,7 +37,7 @@ pub(super) struct Grants {
 }
 
 impl Core {
-    /// Takes ready jobs, promoting on the way what is due.
+    /// Takes ready jobs, promoting on the way what is due. One past its deadline is handed out too: its worker ends it and tells so.
     pub fn lease(&mut self, now: Timestamp, want: &LeaseRequest) -> Granted {
         let jobs = self.replay(want).unwrap_or_else(|| self.grant(now, want));
         Granted { next_due: self.next_due(&want.lanes, now), jobs }
@@ -75,15 +75,6 @@ impl Core {
             self.promote_lane(lane, now, &mut side_moves);
             while jobs.len() < max {
                 let Some(id) = self.index.lane(lane).and_then(LaneQueue::next) else { break };
-                let late = self.head(id).and_then(|head| head.deadline_at).is_some_and(|at| at <= now);
-                if late {
-                    if side_moves == 0 {
-                        break;
-                    }
-                    side_moves -= 1;
-                    self.expire(now, id, JobErrorCode::DeadlineExceeded);
-                    continue;
-                }
                 self.index.pay_turn(lane);
                 keys.extend(self.hand_out(now, id, want));
                 jobs.push(id);
@@ -137,7 +128,7 @@ mod tests {
         matching::Route,
         pointer::Digest,
         queue::{
-            job::{JobBody, JobError, NewJob},
+            job::{JobBody, JobError, JobErrorCode, NewJob},
             lease::{Final, Finish},
         },
         task::{Need, TaskRecord},

@@ -44,6 +44,8 @@ fn timers(head: &JobHead) -> impl Iterator<Item = (Timestamp, Timer)> {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     timers: BTreeSet<(Timestamp, Timer, JobId)>,
+    /// The timers that remove: apart, so that a heap of ended jobs holds up no live one.
+    removals: BTreeSet<(Timestamp, Timer, JobId)>,
     lanes: BTreeMap<Lane, LaneQueue>,
     keys: BTreeMap<TenantId, HashMap<Box<str>, JobId>>,
 }
@@ -51,7 +53,9 @@ pub(super) struct Index {
 impl Index {
     /// Takes in a head.
     pub(super) fn add(&mut self, head: &JobHead) {
-        self.timers.extend(timers(head).map(|(at, timer)| (at, timer, head.id)));
+        for (at, timer) in timers(head) {
+            self.running(timer).insert((at, timer, head.id));
+        }
         match self.lanes.get_mut(&head.lane) {
             Some(queue) => queue.add(head),
             None if matches!(head.state, JobState::Done | JobState::Cancelled) => {}
@@ -62,7 +66,7 @@ impl Index {
     /// Takes a head out, as it was added.
     pub(super) fn remove(&mut self, head: &JobHead) {
         for (at, timer) in timers(head) {
-            self.timers.remove(&(at, timer, head.id));
+            self.running(timer).remove(&(at, timer, head.id));
         }
         if let Some(queue) = self.lanes.get_mut(&head.lane) {
             queue.remove(head);
@@ -121,9 +125,21 @@ impl Index {
         true
     }
 
-    /// The earliest timer, if its time has come.
+    /// The earliest timer whose time has come; one that removes only when no other has.
     pub(super) fn first_timer(&self, now: Timestamp) -> Option<(Timer, JobId)> {
-        self.timers.first().filter(|(at, _, _)| *at <= now).map(|(_, timer, id)| (*timer, *id))
+        let due = |timers: &BTreeSet<(Timestamp, Timer, JobId)>| {
+            timers.first().filter(|(at, _, _)| *at <= now).map(|(_, timer, id)| (*timer, *id))
+        };
+        due(&self.timers).or_else(|| due(&self.removals))
+    }
+
+    /// How many timers of live jobs have run out, counted up to `max`.
+    pub(super) fn due_timers(&self, now: Timestamp, max: usize) -> usize {
+        self.timers.iter().take(max).take_while(|(at, _, _)| *at <= now).count()
+    }
+
+    fn running(&mut self, timer: Timer) -> &mut BTreeSet<(Timestamp, Timer, JobId)> {
+        if timer == Timer::Retain { &mut self.removals } else { &mut self.timers }
     }
 
     /// Compares with an index built anew from the heads.
@@ -132,6 +148,9 @@ impl Index {
         for head in heads {
             anew.add(head);
             anew.bind_key(head);
+        }
+        if self.removals != anew.removals {
+            return Err(format!("removals are {:?}, should be {:?}", self.removals, anew.removals));
         }
         if self.timers != anew.timers {
             return Err(format!("timers are {:?}, should be {:?}", self.timers, anew.timers));

@@ -27,7 +27,7 @@ impl Core {
         Answered::Ok
     }
 
-    /// Dead → ready. The job gets as long a deadline again as it had from its creation; its last error stays until the next outcome.
+    /// Dead → ready. The job gets the same time again that it had from its acceptance; its last error stays until the next outcome.
     pub fn redrive(&mut self, now: Timestamp, id: JobId) -> Redriven {
         let Some(head) = self.head(id) else { return Redriven::Gone };
         if head.state != JobState::Dead {
@@ -42,7 +42,7 @@ impl Core {
             head.finished_at = None;
             // The end is undone: its holder saying it again is stale, even if the job comes to end in just that way.
             head.lease_end = head.lease_end.filter(|end| *end != LeaseEnd::Finished);
-            head.deadline_at = head.deadline_at.map(|at| now + at.since(head.created_at));
+            head.deadline_at = head.deadline.map(|span| now + span);
             requeue(head, now, Duration::ZERO);
         });
         Redriven::Ok

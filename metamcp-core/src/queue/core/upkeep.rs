@@ -6,14 +6,20 @@ use super::{Core, end, index::Timer, requeue};
 use crate::{
     id::JobId,
     queue::{
-        job::{JobError, JobErrorCode, JobState, LeaseEnd},
+        job::{JobError, JobErrorCode, JobHead, JobState, LeaseEnd},
         lease::Maintained,
     },
     time::Timestamp,
 };
 
 impl Core {
-    /// Does what is due, the longest due first, at most `budget` moves.
+    /// How many moves other than removals are due, counted up to `max`: what is left of a budget is for removals.
+    #[must_use]
+    pub fn due_moves(&self, now: Timestamp, max: usize) -> usize {
+        self.index.due_timers(now, max)
+    }
+
+    /// Does what is due, the longest due first and removals after everything else, at most `budget` moves.
     pub fn maintain(&mut self, now: Timestamp, budget: u16) -> Maintained {
         let mut done = Maintained::default();
         for _ in 0..budget {
@@ -58,14 +64,13 @@ impl Core {
     }
 
     /// Ends a job that nobody holds because its time is over.
-    pub(super) fn expire(&mut self, now: Timestamp, id: JobId, code: JobErrorCode) {
+    fn expire(&mut self, now: Timestamp, id: JobId, code: JobErrorCode) {
         let message = match code {
             JobErrorCode::InputExpired => "no answer came in time",
             _ => "the deadline passed before a worker could end the job",
         };
         self.change(id, now, |head| {
-            head.error = Some(JobError::new(code, message));
-            end(head, now, JobState::Dead);
+            die(head, now, code, message.to_owned());
         });
     }
 
@@ -78,8 +83,7 @@ impl Core {
                 end(head, now, JobState::Cancelled);
             } else if head.lost >= head.lost_max {
                 let message = format!("{} leases ran out without word of their worker", head.lost);
-                head.error = Some(JobError::new(JobErrorCode::Lost, message));
-                end(head, now, JobState::Dead);
+                die(head, now, JobErrorCode::Lost, message);
             } else {
                 requeue(head, now, delay);
             }
@@ -92,4 +96,13 @@ impl Core {
         let factor = 1_u32.checked_shl(lost).unwrap_or(u32::MAX);
         self.limits.lost_backoff_base.saturating_mul(factor).min(self.limits.lost_backoff_max)
     }
+}
+
+/// Ends a job that no worker will look at again: its error is the last word on what may have happened.
+fn die(head: &mut JobHead, now: Timestamp, code: JobErrorCode, mut message: String) {
+    if head.maybe_called {
+        message.push_str("; an earlier call may have happened");
+    }
+    head.error = Some(JobError::new(code, message));
+    end(head, now, JobState::Dead);
 }

@@ -1,6 +1,6 @@
 //! What a store that outlives its process keeps when it is dropped without grace and opened again.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
 use super::fixture::{
     DurableJobStoreFixture, VISIBILITY, checkpoint, done, error, fail_after, new_job, park, pointer, release_after,
@@ -9,8 +9,8 @@ use crate::{
     id::Lane,
     pointer::Digest,
     queue::{
-        Answer, Answered, Beat, Cancelled, Enqueued, Fenced, Final, JobErrorCode, JobQuery, JobState, LeaseEnd, NewJob,
-        Redriven,
+        Answer, Answered, Beat, Cancelled, Enqueued, Fenced, Final, JobErrorCode, JobQuery, JobState, LeaseEnd,
+        Maintained, NewJob, Redriven,
     },
 };
 
@@ -47,6 +47,21 @@ pub async fn a_held_lease_is_over_at_once(fx: DurableJobStoreFixture) {
     assert_eq!(fx.open.nack(key, release_after(Duration::ZERO)).await, Fenced::Stale);
     let next = fx.open.take().await;
     assert!(next.job.head.maybe_called && next.key.epoch > key.epoch);
+}
+
+pub async fn the_first_maintenance_tells_whose_lease_the_crash_ended(fx: DurableJobStoreFixture) {
+    let back = fx.open.add_and_take(new_job()).await.job;
+    let dead = fx.open.add_and_take(NewJob { lost_max: 1, ..new_job() }).await.job;
+    let cancelled = fx.open.add_and_take(new_job()).await.job;
+    fx.open.store.cancel(cancelled, "no").await.expect("the store answers");
+    let fx = fx.crash().await;
+    let one = NonZeroU16::MIN;
+    let mut told = fx.open.store.maintain(one).await.expect("the store answers").reclaimed;
+    assert_eq!(told.len(), 1, "within the budget");
+    told.extend(fx.open.maintain().await.reclaimed);
+    told.sort_unstable();
+    assert_eq!(told, [(back, JobState::Ready), (dead, JobState::Dead), (cancelled, JobState::Cancelled)]);
+    assert_eq!(fx.open.maintain().await, Maintained::default(), "once");
 }
 
 pub async fn a_job_that_crashes_its_process_ends_dead(fx: DurableJobStoreFixture) {
@@ -116,6 +131,10 @@ pub async fn idempotency_survives_for_live_and_ended_jobs(fx: DurableJobStoreFix
     fx.open.finish(ended, done(ended)).await;
     let live = fx.open.add(keyed("live")).await;
     let fx = fx.crash().await;
+    let tenant = new_job().owner.tenant;
+    for (key, job) in [("live", Some(live)), ("ended", Some(ended.job)), ("unknown", None)] {
+        assert_eq!(fx.open.store.keyed(&tenant, key).await.expect("the store answers"), job);
+    }
     let again = fx.open.enqueue(&keyed("live")).await;
     assert_eq!(again, Enqueued::Duplicate { job: live, state: JobState::Ready });
     let again = fx.open.enqueue(&keyed("ended")).await;
@@ -218,6 +237,7 @@ pub async fn an_old_wish_for_work_gets_nothing_after_the_crash(fx: DurableJobSto
     let want = fx.open.want(1);
     let old = fx.open.lease(&want).await.jobs;
     let fx = fx.crash().await;
+    fx.open.maintain().await;
     let again = fx.open.lease(&want).await.jobs;
     assert!(again.iter().all(|leased| leased.key != old[0].key), "the old grant is over");
     fx.open.advance(VISIBILITY / 2).await;

@@ -28,6 +28,7 @@ pub async fn a_new_job_is_ready_and_reads_as_it_was_given(fx: JobStoreFixture) {
     assert_eq!((head.state, head.priority, head.retain), (JobState::Ready, 4, new.retain));
     assert_eq!((head.attempts, head.attempts_max, head.lost, head.lost_max), (0, 3, 0, 3));
     assert_eq!((head.idempotency_key.as_deref(), head.request_digest), (Some("k"), new.request_digest));
+    assert_eq!(head.deadline, new.deadline);
     assert_eq!(head.deadline_at, Some(head.created_at + Duration::from_secs(600)));
     assert_eq!((head.epoch, &head.worker, head.started_at, head.finished_at), (0, &None, None, None));
     assert!(!head.maybe_called && head.lease_end.is_none());
@@ -87,6 +88,24 @@ pub async fn the_key_of_an_ended_job_is_still_taken(fx: JobStoreFixture) {
     let key = fx.add_and_take(keyed("k")).await;
     assert_eq!(fx.finish(key, done(key)).await, Fenced::Ok(JobState::Done));
     assert_eq!(fx.enqueue(&keyed("k")).await, Enqueued::Duplicate { job: key.job, state: JobState::Done });
+}
+
+pub async fn a_key_tells_its_job_from_acceptance_to_removal(fx: JobStoreFixture) {
+    let of = async |name: &str| {
+        let tenant = of_tenant(name).tenant;
+        fx.store.keyed(&tenant, "k").await.expect("the store answers")
+    };
+    assert_eq!(of("one").await, None);
+    let owner = of_tenant("one");
+    let key = fx.add_and_take(NewJob { owner, retain: Duration::from_secs(60), ..keyed("k") }).await;
+    assert_eq!((of("one").await, of("other").await), (Some(key.job), None), "a key is of its tenant");
+    fx.enqueue(&NewJob { owner: of_tenant("one"), ..keyed("k") }).await;
+    assert_eq!(of("one").await, Some(key.job), "a duplicate takes no key away");
+    assert_eq!(fx.finish(key, done(key)).await, Fenced::Ok(JobState::Done));
+    assert_eq!(of("one").await, Some(key.job), "an ended job still holds it");
+    fx.advance(Duration::from_secs(61)).await;
+    assert_eq!(fx.maintain().await.removed.len(), 1);
+    assert_eq!(of("one").await, None, "it is free once the job is removed");
 }
 
 pub async fn a_full_lane_refuses_and_says_its_bound(fx: JobStoreFixture) {

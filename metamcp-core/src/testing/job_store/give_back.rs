@@ -253,3 +253,15 @@ pub async fn a_job_that_missed_its_deadline_gets_a_new_one_when_it_is_redriven(f
     assert_eq!(redrive(&fx, id).await, Redriven::Ok);
     assert_eq!(fx.take().await.key.job, id, "it is not late again at once");
 }
+
+pub async fn each_redrive_gives_the_same_time_again(fx: JobStoreFixture) {
+    let span = Duration::from_secs(10);
+    let id = fx.add(NewJob { deadline: Some(span), ..new_job() }).await;
+    for _ in 0..3 {
+        fx.advance(Duration::from_secs(100)).await;
+        assert_eq!(fx.maintain().await.expired, [id]);
+        assert_eq!(redrive(&fx, id).await, Redriven::Ok);
+        let head = fx.head(id).await;
+        assert_eq!(head.deadline_at, Some(head.updated_at + span));
+    }
+}

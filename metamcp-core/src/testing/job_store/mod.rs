@@ -56,6 +56,7 @@ macro_rules! job_store_suite {
                 the_same_key_twice_in_one_call_is_one_job
                 another_tenant_may_use_the_same_key
                 the_key_of_an_ended_job_is_still_taken
+                a_key_tells_its_job_from_acceptance_to_removal
                 a_full_lane_refuses_and_says_its_bound
                 a_full_lane_still_knows_its_duplicates
                 a_call_is_answered_entry_by_entry_in_order
@@ -89,7 +90,7 @@ macro_rules! job_store_suite {
                 a_short_batch_tells_when_more_is_due
                 a_paused_lane_hands_out_nothing_until_it_is_resumed
                 pausing_leaves_held_jobs_and_other_lanes_alone
-                a_job_past_its_deadline_is_never_handed_out
+                a_job_past_its_deadline_is_handed_out_or_told_as_expired
                 a_lane_named_twice_is_one_lane
             }
             fence {
@@ -137,6 +138,7 @@ macro_rules! job_store_suite {
                 an_end_that_a_redrive_undid_is_stale
                 only_dead_jobs_are_redriven
                 a_job_that_missed_its_deadline_gets_a_new_one_when_it_is_redriven
+                each_redrive_gives_the_same_time_again
             }
             steer {
                 a_ready_job_is_cancelled_at_once
@@ -159,9 +161,11 @@ macro_rules! job_store_suite {
                 lost_leases_and_failed_attempts_are_counted_apart
                 maintenance_promotes_what_is_due
                 maintenance_keeps_within_its_budget
+                removals_do_not_hold_up_what_is_due
                 maintenance_without_need_does_nothing
                 a_deadline_ends_whatever_nobody_holds
                 a_deadline_leaves_a_held_job_to_its_worker
+                a_death_by_time_says_that_an_earlier_call_may_have_happened
                 an_ended_job_is_removed_after_its_retention_with_its_pointer
                 retention_counts_from_the_end
                 dead_and_cancelled_jobs_are_removed_too
@@ -206,6 +210,7 @@ macro_rules! durable_job_store_suite {
                 an_accepted_job_survives
                 a_delayed_job_survives_and_keeps_its_time
                 a_held_lease_is_over_at_once
+                the_first_maintenance_tells_whose_lease_the_crash_ended
                 a_job_that_crashes_its_process_ends_dead
                 epochs_never_repeat
                 a_cancel_wish_survives

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, time::Duration};
 
 use super::fixture::{JobStoreFixture, VISIBILITY, done, fail_after, new_job, pointer};
-use crate::queue::{Enqueued, Fenced, JobErrorCode, JobState, LaneCounts, LeaseEnd, Maintained, NewJob};
+use crate::queue::{Enqueued, Fenced, JobErrorCode, JobState, LaneCounts, LeaseEnd, Maintained, NackHow, NewJob};
 
 pub async fn a_lost_lease_counts_and_says_that_the_call_may_have_happened(fx: JobStoreFixture) {
     let key = fx.add_and_take(new_job()).await;
@@ -67,9 +67,24 @@ pub async fn maintenance_keeps_within_its_budget(fx: JobStoreFixture) {
     fx.advance(Duration::from_secs(6)).await;
     let three = NonZeroU16::new(3).expect("not zero");
     for _ in 0..2 {
-        assert_eq!(fx.store.maintain(three).await.expect("the store answers").promoted, 3);
+        assert_eq!(fx.store.maintain(three).await.expect("the store answers").moves(), 3);
     }
     assert_eq!(fx.counts().await.delayed, 4);
+}
+
+pub async fn removals_do_not_hold_up_what_is_due(fx: JobStoreFixture) {
+    for _ in 0..10 {
+        let ended = fx.add(NewJob { retain: Duration::from_secs(1), ..new_job() }).await;
+        fx.store.cancel(ended, "no").await.expect("the store answers");
+    }
+    let held = fx.add_and_take(new_job()).await;
+    fx.add(NewJob { delay: VISIBILITY * 2, ..new_job() }).await;
+    fx.advance(VISIBILITY * 3).await;
+    let four = NonZeroU16::new(4).expect("not zero");
+    let done = fx.store.maintain(four).await.expect("the store answers");
+    assert_eq!((done.promoted, done.reclaimed), (1, vec![(held.job, JobState::Delayed)]));
+    assert_eq!(done.removed.len(), 2, "they get what is left of the budget");
+    assert_eq!(fx.maintain().await.removed.len(), 8);
 }
 
 pub async fn maintenance_without_need_does_nothing(fx: JobStoreFixture) {
@@ -105,6 +120,21 @@ pub async fn a_deadline_leaves_a_held_job_to_its_worker(fx: JobStoreFixture) {
     fx.advance(Duration::from_secs(10)).await;
     assert_eq!(fx.maintain().await, Maintained::default());
     assert_eq!(fx.finish(key, done(key)).await, Fenced::Ok(JobState::Done));
+}
+
+pub async fn a_death_by_time_says_that_an_earlier_call_may_have_happened(fx: JobStoreFixture) {
+    let deadline = Some(Duration::from_secs(20));
+    let quiet = fx.add_and_take(NewJob { deadline, ..new_job() }).await;
+    fx.nack(quiet, NackHow::Release { delay: Duration::from_secs(5), maybe_called: false }).await;
+    let called = fx.add_and_take(NewJob { deadline, ..new_job() }).await;
+    fx.nack(called, NackHow::Release { delay: Duration::from_secs(5), maybe_called: true }).await;
+    let lost = fx.add_and_take(NewJob { lost_max: 1, ..new_job() }).await;
+    fx.lose().await;
+    for (key, expected) in [(quiet, false), (called, true), (lost, true)] {
+        let head = fx.head(key.job).await;
+        let error = head.error.expect("a dead job says why");
+        assert_eq!((head.state, error.message.contains("may have happened")), (JobState::Dead, expected), "{error:?}");
+    }
 }
 
 pub async fn an_ended_job_is_removed_after_its_retention_with_its_pointer(fx: JobStoreFixture) {

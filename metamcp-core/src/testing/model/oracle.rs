@@ -12,8 +12,8 @@ use crate::{
     id::{JobId, Lane, WorkerId},
     pointer::ResultPointer,
     queue::{
-        Answered, Beat, Cancelled, Enqueued, Fenced, Final, Finish, Heartbeat, JobErrorCode, JobHead, JobState,
-        JobStore, LaneCounts, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
+        Answered, Beat, Cancelled, Enqueued, Fenced, Final, Finish, Heartbeat, JobHead, JobState, JobStore, LaneCounts,
+        LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
     },
 };
 
@@ -133,11 +133,11 @@ impl Oracle {
     ///
     /// # Errors
     /// The promise that is broken, in words.
-    pub async fn look(&mut self, store: &dyn JobStore) -> Verdict {
+    pub async fn look(&self, store: &dyn JobStore) -> Verdict {
         let mut counts: BTreeMap<Lane, LaneCounts> = BTreeMap::new();
         for id in Caller::jobs() {
             let job = store.get(id).await.map_err(|error| format!("a read fails: {error}"))?;
-            let Some(known) = self.jobs.get_mut(&id) else {
+            let Some(known) = self.jobs.get(&id) else {
                 rule(job.is_none(), || format!("{id} stands and was never accepted, or was removed"))?;
                 continue;
             };
@@ -367,12 +367,7 @@ impl Oracle {
 }
 
 /// Compares what is known of a job with its head.
-fn looks_right(known: &mut Known, head: &JobHead) -> Verdict {
-    // A lease call ends what it finds past its deadline, and tells nobody.
-    let late = head.error.as_ref().is_some_and(|error| error.code == JobErrorCode::DeadlineExceeded);
-    if known.ended.is_none() && !known.held && head.state == JobState::Dead && late {
-        known.end(JobState::Dead);
-    }
+fn looks_right(known: &Known, head: &JobHead) -> Verdict {
     let ended = head.state.is_final().then_some(head.state);
     rule(ended == known.ended, || format!("it is {:?}, known to have ended {:?}", head.state, known.ended))?;
     rule((head.state == JobState::Leased) == known.held, || "it is held, or not, against what is known".to_owned())?;
