@@ -13,7 +13,7 @@ use metamcp_core::{
     auth::Principal,
     engine::Orchestrator,
     error::StoreResult,
-    id::{JobId, Lane, ServerName},
+    id::{JobId, Lane, ServerName, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
         JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack, NewJob, Redriven,
@@ -76,6 +76,10 @@ impl JobStore for Audited {
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
         self.inner.get(job).await
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.inner.keyed(tenant, key).await
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

@@ -17,11 +17,12 @@ use metamcp_core::{
         TransportErrorKind,
     },
 };
-use metamcp_mcp_adapters::upstream::HttpConnector;
+use metamcp_mcp_adapters::upstream::{Era, HttpConnector};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -55,6 +56,8 @@ enum Act {
     Break(String),
     /// Writes these bytes and is silent.
     Hang(String),
+    /// Writes these bytes once it is told to go on.
+    Late(String),
 }
 
 fn status(line: &str, headers: &str, body: &str) -> Act {
@@ -84,6 +87,7 @@ fn modern(request: &Request, call: impl Fn(&Request) -> Act) -> Act {
 struct Server {
     url: String,
     seen: Arc<Mutex<Vec<Request>>>,
+    go_on: Arc<Notify>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -92,18 +96,19 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
         let url = format!("http://user:s3cret@{}/mcp?key=s3cret", listener.local_addr().expect("it is bound"));
         let (act, seen) = (Arc::new(act), Arc::<Mutex<Vec<Request>>>::default());
-        let log = Arc::clone(&seen);
+        let (log, go_on) = (Arc::clone(&seen), Arc::<Notify>::default());
+        let told = Arc::clone(&go_on);
         let accepting = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (act, log) = (Arc::clone(&act), Arc::clone(&log));
+                let (act, log, told) = (Arc::clone(&act), Arc::clone(&log), Arc::clone(&told));
                 connections.spawn(async move {
                     // A client that goes away ends the connection, and that is all.
-                    let _ = serve(stream, &*act, &log).await;
+                    let _ = serve(stream, &*act, &log, &told).await;
                 });
             }
         });
-        Self { url, seen, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { url, seen, go_on, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     fn connector(&self) -> HttpConnector {
@@ -119,6 +124,7 @@ async fn serve(
     stream: TcpStream,
     act: &(impl Fn(&Request) -> Act + Send + Sync),
     log: &Mutex<Vec<Request>>,
+    go_on: &Notify,
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -142,6 +148,10 @@ async fn serve(
         log.lock().expect("no panic").push(request.clone());
         match act(&request) {
             Act::Answer(text) => stream.write_all(text.as_bytes()).await?,
+            Act::Late(text) => {
+                go_on.notified().await;
+                stream.write_all(text.as_bytes()).await?;
+            }
             Act::Break(text) => return stream.write_all(text.as_bytes()).await,
             Act::Hang(text) => {
                 stream.write_all(text.as_bytes()).await?;
@@ -203,6 +213,8 @@ async fn every_modern_request_says_all_in_headers_and_body() {
     ] {
         assert!(seen[0].has(header), "`{header}` is not in {:?}", seen[0].headers);
     }
+    let revisions = |line: &&String| line.to_ascii_lowercase().starts_with("mcp-protocol-version:");
+    assert_eq!(seen[0].headers.iter().filter(revisions).count(), 1, "{:?}", seen[0].headers);
     assert_eq!(seen[0].body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
 }
 
@@ -229,6 +241,8 @@ async fn refusals_tell_whether_the_call_may_be_made_again() {
     assert!(
         assert_failed(moved, &TransportErrorKind::Connect, Delivered::No).to_string().contains("https://elsewhere/mcp")
     );
+    let taken = call(|_| status("303 See Other", "location: https://elsewhere/\r\n", "")).await;
+    assert_failed(taken, &TransportErrorKind::Connect, Delivered::Maybe);
 }
 
 #[tokio::test]
@@ -411,4 +425,74 @@ async fn a_server_that_became_another_one_is_to_be_connected_anew() {
     let transport = server.connector().connect().await.expect("it connects");
     assert!(call_on(&transport).await.is_err());
     assert!(transport.is_closed());
+}
+
+#[tokio::test]
+async fn what_is_under_way_ends_well_beside_a_call_that_finds_another_server() {
+    let calls = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        modern(request, |request| {
+            if calls.fetch_add(1, Ordering::SeqCst) > 0 {
+                return status("404 Not Found", "", "");
+            }
+            // Its answer is awaited by the first caller while the second one is refused.
+            let body = json!({ "jsonrpc": "2.0", "id": request.id(), "result": { "late": true } }).to_string();
+            Act::Late(format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ))
+        })
+    })
+    .await;
+    let transport = server.connector().connect().await.expect("it connects");
+    let late = tokio::spawn({
+        let transport = Arc::clone(&transport);
+        async move { call_on(&transport).await }
+    });
+    while server.seen("tools/call").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(call_on(&transport).await.is_err());
+    assert!(transport.is_closed());
+    transport.close().await;
+    let refused = call_on(&transport).await.expect_err("nothing new is asked");
+    assert_eq!((&refused.kind, refused.delivered), (&TransportErrorKind::Closed, Delivered::No));
+    server.go_on.notify_one();
+    assert_eq!(late.await.expect("no panic").expect("it answers").body.get(), r#"{"late":true}"#);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_the_modern_question_is_spoken_to_as_of_old() {
+    let begun = AtomicUsize::new(1);
+    let server = Server::start(move |request| match request.method() {
+        "server/discover" => Act::Break(String::new()),
+        _ => forgetful(request, &begun),
+    })
+    .await;
+    let transport = server.connector().connect().await.expect("it connects");
+    assert_eq!(transport.info().protocol, "2025-06-18");
+    assert!(server.connector().era(Era::Modern).connect().await.is_err());
+    assert_eq!(server.seen("initialize").len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_asks_too_much_is_not_answered_without_bound() {
+    let server = Server::start(|request| {
+        if request.method().is_empty() {
+            return Act::Hang(String::new());
+        }
+        modern(request, |request| {
+            let asked = r#"data: {"jsonrpc":"2.0","id":"s","method":"roots/list"}"#;
+            let answer = format!(r#"data: {{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, request.id());
+            let events = [vec![asked; 40], vec![answer.as_str()]].concat().join("\n\n");
+            Act::Break(format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{events}\n\n"))
+        })
+    })
+    .await;
+    let transport = server.connector().connect().await.expect("it connects");
+    call_on(&transport).await.expect("it answers");
+    // Whoever is to be answered is known by now; the answers themselves are on their way.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let answers = server.seen("").len();
+    assert!((1..=8).contains(&answers), "{answers}");
 }

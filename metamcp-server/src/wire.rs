@@ -100,6 +100,13 @@ impl App {
         self.engine.worker(self.worker.clone())
     }
 
+    /// The same, with at most so many jobs at a time.
+    pub fn start_small_worker(&self, jobs_max: u16) -> Worker {
+        let options = self.worker.clone();
+        let jobs = options.concurrency.min(jobs_max);
+        self.engine.worker(options.with_concurrency(jobs))
+    }
+
     /// Changes what another process is told when it wants the same data folder.
     pub fn describe(&self, about: &str) {
         if let Some(store) = &self.store

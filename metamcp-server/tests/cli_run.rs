@@ -93,6 +93,31 @@ fn a_task_nobody_waits_for_stays_queued_and_can_be_cancelled() {
     assert_eq!(job["state"], "cancelled");
 }
 
+/// The other task's call takes longer than the task that the command came for: it is not cut off.
+#[test]
+fn a_run_without_a_server_lets_calls_of_other_tasks_end() {
+    let home = Home::new();
+    let config = home.notes_config("");
+    let data = home.data_dir();
+    let common = ["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    let other = ["run", "--no-wait", "--tool", "notes/note", "--arg", "key=other", "--arg", "pause_ms:=3000"];
+    let other = home.run(other.into_iter().chain(common)).exits(0).stdout;
+    let own = ["run", "--tool", "code/parse", "--input", SNIPPET];
+    let done = home.run(own.into_iter().chain(common)).exits(0);
+    assert!(done.stderr.contains("server.drain_s"), "{done:#?}");
+    let shown = home.run(["tasks", "show", other.trim(), "--json"].into_iter().chain(common)).exits(0).json();
+    assert_eq!(shown["state"], "completed", "{shown}");
+    assert_eq!(home.notes(), ["note other"]);
+}
+
+#[test]
+fn memory_wins_over_a_server_of_the_environment() {
+    let home = Home::new();
+    let mut command = home.command(["run", "--memory", "--tool", "code/parse", "--input", SNIPPET]);
+    let done = finish(spawn(command.env("METAMCP_SERVER", "http://127.0.0.1:1")), "").exits(0);
+    assert!(done.stdout.contains("function_item"), "{done:#?}");
+}
+
 #[test]
 fn a_route_is_shown_with_scores_reasons_and_rejections_and_runs_nothing() {
     let home = Home::new();

@@ -106,7 +106,7 @@ fn an_address_beyond_this_machine_needs_a_word_of_consent() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let text = "[servers.git]\ncommand = \"git\"\nargs = [\"--token=s3cret-arg\", \"https://me:s3cret-pw@host/x\"]\n\
+    let text = "[servers.git]\ncommand = \"git\"\nargs = [\"--token=s3cret-arg\", \"https://me:s3cret-pw@host/x\", \"-H\", \"A: s3cret\", \"${OTHER}\"]\n\
                 env = { TOKEN = \"s3cret-env\", OTHER = \"${OTHER}\" }\n\
                 [servers.web]\nurl = \"https://me:s3cret-url@host/mcp?key=s3cret-query\"\n\
                 headers = { Authorization = \"Bearer s3cret-header\", X = \"Bearer ${OTHER}\" }\n";

@@ -223,6 +223,7 @@ mod tests {
             due_at: now,
             started_at: None,
             finished_at: None,
+            deadline: None,
             deadline_at: None,
             retain: Duration::ZERO,
             attempts: 0,

@@ -318,15 +318,6 @@ impl Maintained {
     }
 }
 
-impl Maintained {
-    /// How many moves that were: as many as the budget allowed means that there may be more to do at once.
-    #[must_use]
-    pub fn moves(&self) -> usize {
-        let promoted = usize::try_from(self.promoted).unwrap_or(usize::MAX);
-        promoted.saturating_add(self.reclaimed.len() + self.expired.len() + self.removed.len())
-    }
-}
-
 /// What a store really gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreHealth {

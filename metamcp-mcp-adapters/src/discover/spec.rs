@@ -1,6 +1,12 @@
 //! One configured server: how it is reached, and what configuration says of it. Secrets in it are never shown.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use metamcp_core::{
     id::{Lane, ServerName},
@@ -25,6 +31,8 @@ pub enum Way {
         command: String,
         /// Its arguments.
         args: Vec<String>,
+        /// Positions of the arguments that came from variables; these are never shown.
+        secret_args: BTreeSet<usize>,
         /// Its environment; values are never shown.
         env: BTreeMap<String, String>,
         /// Its directory; `None`: ours.
@@ -103,9 +111,10 @@ impl ServerSpec {
     /// When address or headers cannot be used.
     pub fn connector(&self, launcher: Option<&[OsString]>) -> Result<Arc<dyn Connector>, TransportError> {
         match &self.way {
-            Way::Stdio { command, args, env, cwd } => {
+            Way::Stdio { command, args, secret_args, env, cwd } => {
                 let mut connector = StdioConnector::new(self.name.clone(), command)
                     .args(args.iter().map(String::as_str))
+                    .secret_args(secret_args.iter().copied())
                     .envs(env.iter().map(|(name, value)| (name.clone(), value.clone())));
                 if let Some(cwd) = cwd {
                     connector = connector.cwd(cwd);
@@ -139,8 +148,8 @@ impl ServerSpec {
     #[must_use]
     pub fn target(&self) -> String {
         match &self.way {
-            Way::Stdio { command, args, .. } => redact::command_line(command, args),
-            Way::Http { url, .. } => Url::parse(url).map_or_else(|_| "…".to_owned(), |url| redact::url(&url)),
+            Way::Stdio { command, args, secret_args, .. } => redact::command_line(command, args, secret_args),
+            Way::Http { url, .. } => redact::url(url),
         }
     }
 }
@@ -149,15 +158,15 @@ impl ServerSpec {
 impl fmt::Debug for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stdio { command, args, env, cwd } => f
+            Self::Stdio { command, args, secret_args, env, cwd } => f
                 .debug_struct("Stdio")
-                .field("command", &redact::command_line(command, args))
+                .field("command", &redact::command_line(command, args, secret_args))
                 .field("env", &env.keys().collect::<Vec<_>>())
                 .field("cwd", cwd)
                 .finish(),
             Self::Http { url, headers } => f
                 .debug_struct("Http")
-                .field("url", &Url::parse(url).map_or_else(|_| "…".to_owned(), |url| redact::url(&url)))
+                .field("url", &redact::url(url))
                 .field("headers", &headers.keys().collect::<Vec<_>>())
                 .finish(),
         }
@@ -192,10 +201,12 @@ impl Entry<'_> {
                 if command.trim().is_empty() {
                     return Err(self.wrong("command", "must name a program"));
                 }
-                let args = self.field::<Vec<String>>("args")?.unwrap_or_default();
+                let list = "must be a list of text";
+                let args = self.secret_field::<Vec<String>>("args", list)?.unwrap_or_default();
+                let secret_args = (0..args.len()).filter(|at| args[*at].contains("${")).collect();
                 let args = args.iter().map(|arg| self.expanded("args", arg)).collect::<Result<_, _>>()?;
                 let cwd = self.fields.contains_key("cwd").then(|| self.text("cwd")).transpose()?;
-                Ok(Way::Stdio { command, args, env: self.texts("env")?, cwd: cwd.map(PathBuf::from) })
+                Ok(Way::Stdio { command, args, secret_args, env: self.texts("env")?, cwd: cwd.map(PathBuf::from) })
             }
             (false, Some(key)) => {
                 let (url, headers) = (self.text(key)?, self.texts("headers")?);
@@ -217,13 +228,19 @@ impl Entry<'_> {
         }
     }
 
+    /// A field whose value may be a secret: what is wrong is told without it.
+    fn secret_field<T: DeserializeOwned>(&self, key: &str, mend: &str) -> Result<Option<T>, InvalidSpec> {
+        self.field(key).map_err(|_| self.wrong(key, mend))
+    }
+
     fn text(&self, key: &str) -> Result<String, InvalidSpec> {
-        let text = self.field::<String>(key)?.ok_or_else(|| self.wrong(key, "must be text"))?;
+        let text = self.secret_field::<String>(key, "must be text")?;
+        let text = text.ok_or_else(|| self.wrong(key, "must be text"))?;
         self.expanded(key, &text)
     }
 
     fn texts(&self, key: &str) -> Result<BTreeMap<String, String>, InvalidSpec> {
-        let texts = self.field::<BTreeMap<String, String>>(key)?.unwrap_or_default();
+        let texts = self.secret_field::<BTreeMap<String, String>>(key, "must map names to text")?.unwrap_or_default();
         let expand = |(name, text): (String, String)| {
             let text = self.expanded(&format!("{key}.{name}"), &text)?;
             Ok((name, text))
@@ -259,7 +276,7 @@ mod tests {
     #[test]
     fn entries_of_every_client_are_read() {
         let servers = read(&json!({
-            "files": { "command": "npx", "args": ["-y", "fs", "/tmp"], "env": { "T": "${TOKEN}" }, "alwaysAllow": ["read"] },
+            "files": { "command": "npx", "args": ["-y", "fs", "x${TOKEN}"], "env": { "T": "${TOKEN}" }, "alwaysAllow": ["read"] },
             "far": { "type": "streamable-http", "url": "https://u:s3cret@h/mcp?key=s3cret", "headers": { "A": "Bearer ${TOKEN}" } },
             "windsurf": { "serverUrl": "http://127.0.0.1:9/mcp", "timeout": 5 },
             "ours": { "command": "x", "lane": "heavy", "labels": { "a": "b" }, "resources": { "gpu": true }, "description": "d" },
@@ -297,6 +314,15 @@ mod tests {
             (json!({ "command": "x", "resources": { "gpus": 1 } }), "mcpServers.s.resources"),
         ] {
             assert_eq!(wrong(&entry).place, place, "{entry}");
+        }
+        for entry in [
+            json!({ "command": "x", "env": "s3cret" }),
+            json!({ "command": "x", "env": { "A": ["s3cret"] } }),
+            json!({ "command": "x", "args": "s3cret" }),
+            json!({ "url": "http://h", "headers": "s3cret" }),
+        ] {
+            let said = wrong(&entry).to_string();
+            assert!(said.contains("must ") && !said.contains("s3cret"), "{said}");
         }
         assert!(parse_mcp_servers("{", &|_| None).is_err());
         assert!(parse_mcp_servers("{}", &|_| None).unwrap_err().to_string().contains("mcpServers"));

@@ -5,7 +5,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,7 +24,10 @@ use metamcp_core::{
 };
 use reqwest::{Client, Url};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -37,6 +43,8 @@ use crate::wire::{
 const TELL_S_MAX: u64 = 5;
 /// The id of the request that begins a forgotten session anew; each POST has its own answer, so it cannot be mixed up.
 const RENEW_ID: u64 = 0;
+/// Most answers to a server's own requests that are under way at a time; further requests stay unanswered.
+const ANSWERS_MAX: usize = 8;
 
 /// A server over HTTP.
 #[derive(Debug)]
@@ -54,6 +62,12 @@ pub(super) struct Link {
     legacy: Mutex<Legacy>,
     /// Held while a forgotten session is begun anew.
     renewing: tokio::sync::Mutex<()>,
+    /// Places for answers to the server's own requests.
+    answering: Arc<Semaphore>,
+    /// The server's own requests that stayed unanswered.
+    unanswered: AtomicU64,
+    /// What answers there is not what was agreed with: nothing new is asked, what is under way may end.
+    stale: AtomicBool,
     closing: CancellationToken,
 }
 
@@ -68,8 +82,19 @@ struct Legacy {
 
 impl Http {
     pub(super) fn new(server: ServerName, client: Client, url: Url, headers: HeaderMap, idle: Duration) -> Self {
-        let (legacy, renewing, closing) = (Mutex::default(), tokio::sync::Mutex::default(), CancellationToken::new());
-        Self(Arc::new(Link { server, client, url, headers, idle, legacy, renewing, closing }))
+        Self(Arc::new(Link {
+            server,
+            client,
+            url,
+            headers,
+            idle,
+            legacy: Mutex::default(),
+            renewing: tokio::sync::Mutex::default(),
+            answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            unanswered: AtomicU64::new(0),
+            stale: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+        }))
     }
 }
 
@@ -81,14 +106,14 @@ impl Way for Http {
 
     async fn ask(&self, ask: Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure> {
         let link = &self.0;
-        if link.closing.is_cancelled() {
+        if self.is_closed() {
             return Err(link.closed(Delivered::No).into());
         }
         let answer = link.closing.run_until_cancelled(link.ask(&ask, progress)).await;
         let answer = answer.unwrap_or_else(|| Err(link.closed(Delivered::Maybe).into()));
         if ask.era == Era::Modern && ask.method != "server/discover" && answer.as_ref().is_err_and(is_another_server) {
-            // What answers there is not what was agreed with: the next call is to agree anew.
-            link.closing.cancel();
+            // The next call is to agree anew.
+            link.stale.store(true, Ordering::Relaxed);
         }
         answer
     }
@@ -98,7 +123,8 @@ impl Way for Http {
     }
 
     fn agreed(&self, revision: &str) {
-        self.0.legacy().revision = HeaderValue::from_str(revision).ok();
+        // A modern request says its revision by itself.
+        self.0.legacy().revision = HeaderValue::from_str(revision).ok().filter(|revision| revision != MODERN);
     }
 
     async fn changed(&self) {
@@ -106,11 +132,14 @@ impl Way for Http {
     }
 
     fn is_closed(&self) -> bool {
-        self.0.closing.is_cancelled()
+        self.0.closing.is_cancelled() || self.0.stale.load(Ordering::Relaxed)
     }
 
     async fn close(&self) {
-        self.0.closing.cancel();
+        // A stale one is closed to make room for a fresh one: calls of others that it still carries are not to be cut for that.
+        if !self.0.stale.load(Ordering::Relaxed) {
+            self.0.closing.cancel();
+        }
         let session = self.0.legacy().session.take();
         if let Some(session) = session {
             let end = self
@@ -209,9 +238,8 @@ impl Link {
         if let Some(session) = session {
             all.insert(header::SESSION_ID, session);
         }
-        for (name, value) in headers {
-            all.extend(name.map(|name| (name, value)));
-        }
+        // This replaces headers of the same name.
+        all.extend(headers);
         self.client.post(self.url.clone()).headers(all).body(frame)
     }
 
@@ -257,10 +285,16 @@ impl Link {
 
     /// Answers a request that the server sent beside an answer.
     pub(super) fn answer_later(self: &Arc<Self>, id: &RawValue, method: &str) {
-        self.tell_later(frame::answer(id, method));
+        if let Ok(place) = Arc::clone(&self.answering).try_acquire_owned() {
+            self.tell_later(frame::answer(id, method), Some(place));
+        } else {
+            let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::debug!(server = %self.server, unanswered, "too many requests of the server at a time");
+        }
     }
 
-    fn tell_later(self: &Arc<Self>, frame: String) {
+    /// `place` is given back once it is told.
+    fn tell_later(self: &Arc<Self>, frame: String, place: Option<OwnedSemaphorePermit>) {
         // Outside of a runtime nobody can be told any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let link = Arc::clone(self);
@@ -268,6 +302,7 @@ impl Link {
                 if let Err(error) = link.tell(frame).await {
                     tracing::debug!(server = %link.server, %error, "could not be told");
                 }
+                drop(place);
             });
         }
     }
@@ -322,7 +357,7 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if let Some(cancel) = self.cancel.take() {
-            self.link.tell_later(cancel);
+            self.link.tell_later(cancel, None);
         }
     }
 }

@@ -132,7 +132,9 @@ pub(super) async fn refused(link: &Link, response: Response) -> Failure {
             let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
             let to = excerpt(to.split('?').next().unwrap_or_default());
             let what = format!("redirects to {to} (HTTP {status}); configure the address it is really at");
-            fail(TransportErrorKind::Connect, Delivered::No, what)
+            // Only these two say that the request is to be made again elsewhere; after others it may have been taken here.
+            let untouched = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+            fail(TransportErrorKind::Connect, if untouched { Delivered::No } else { Delivered::Maybe }, what)
         }
         status => {
             if let (Ok(()), Some(rpc)) = (read, rpc) {

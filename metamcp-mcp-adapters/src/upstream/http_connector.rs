@@ -34,7 +34,8 @@ const IDLE_S_MAX: u64 = 300;
 
 /// A server that is spoken to over streamable HTTP.
 ///
-/// Messages of a legacy server that belong to no call (it would send them on a stream of their own) are not listened for.
+/// Messages of a legacy server that belong to no call (it would send them on a stream of their own) are not listened for. Nor is a broken
+/// stream of a legacy server taken up again with `Last-Event-ID`: its call ends as one that may have been made.
 ///
 /// ```no_run
 /// use metamcp_core::{id::ServerName, transport::Connector};
@@ -102,6 +103,12 @@ impl HttpConnector {
         self
     }
 
+    async fn attempt(&self, era: Option<Era>) -> Result<Arc<Session>, Refusal> {
+        let client = self.client().map_err(Refusal::Final)?;
+        let way = Http::new(self.server.clone(), client, self.url.clone(), self.headers.clone(), self.idle);
+        Session::open(Box::new(way), self.server.clone(), era).await
+    }
+
     fn client(&self) -> Result<Client, TransportError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
@@ -128,8 +135,15 @@ impl HttpConnector {
 #[async_trait]
 impl Connector for HttpConnector {
     async fn connect(&self) -> Result<Arc<dyn McpTransport>, TransportError> {
-        let way = Http::new(self.server.clone(), self.client()?, self.url.clone(), self.headers.clone(), self.idle);
-        match Session::open(Box::new(way), self.server.clone(), self.only).await {
+        let opened = match self.attempt(self.only).await {
+            // It broke off over a question it did not know: it is spoken to as of old.
+            Err(Refusal::Died(error)) if self.only.is_none() => {
+                tracing::debug!(server = %self.server, %error, "asking once more, as of old");
+                self.attempt(Some(Era::Legacy)).await
+            }
+            opened => opened,
+        };
+        match opened {
             Ok(session) => Ok(session),
             Err(Refusal::Died(mut error) | Refusal::Final(mut error)) => {
                 // Nothing was called yet, whatever broke.
@@ -145,7 +159,7 @@ impl Connector for HttpConnector {
     }
 
     fn target(&self) -> String {
-        redact::url(&self.url)
+        redact::url(self.url.as_str())
     }
 }
 

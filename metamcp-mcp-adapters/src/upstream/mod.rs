@@ -21,7 +21,7 @@ mod list;
 mod peer;
 mod pipe;
 mod rare;
-pub(crate) mod redact;
+pub mod redact;
 mod reply;
 mod session;
 mod stdio;

@@ -1,7 +1,7 @@
 //! Connects to a server that is a child process, one process for all callers, started again with backoff when it died.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt,
     path::PathBuf,
@@ -52,6 +52,7 @@ use crate::wire::era::Era;
 pub struct StdioConnector {
     server: ServerName,
     program: Program,
+    secret_args: BTreeSet<usize>,
     only: Option<Era>,
     /// Held while connecting, so that all callers share one child.
     life: Mutex<Life>,
@@ -69,13 +70,20 @@ impl StdioConnector {
     /// A server that `command` starts: a path, or a name on `PATH`. It is run as it is, by no shell.
     pub fn new(server: ServerName, command: impl Into<String>) -> Self {
         let program = Program { command: command.into(), ..Program::default() };
-        Self { server, program, only: None, life: Mutex::default() }
+        Self { server, program, secret_args: BTreeSet::new(), only: None, life: Mutex::default() }
     }
 
     /// With these arguments.
     #[must_use]
     pub fn args<T: Into<String>>(mut self, args: impl IntoIterator<Item = T>) -> Self {
         self.program.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The arguments at these positions are never shown, whatever they look like.
+    #[must_use]
+    pub fn secret_args(mut self, positions: impl IntoIterator<Item = usize>) -> Self {
+        self.secret_args = positions.into_iter().collect();
         self
     }
 
@@ -178,7 +186,7 @@ impl Connector for StdioConnector {
     }
 
     fn target(&self) -> String {
-        redact::command_line(&self.program.command, &self.program.args)
+        redact::command_line(&self.program.command, &self.program.args, &self.secret_args)
     }
 }
 

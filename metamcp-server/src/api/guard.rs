@@ -24,19 +24,21 @@ pub(super) async fn guard(State(state): State<ApiState>, request: Request, next:
 
 fn check(options: &ApiOptions, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let host = host(uri, headers);
-    let known = |authority: &Authority| {
-        options.loopback_only && is_loopback(authority) || is_listed(&options.allowed_hosts, authority)
-    };
-    let open = !options.loopback_only && options.allowed_hosts.is_empty();
-    if !open && !host.as_ref().is_some_and(known) {
+    let listed = |authority: &Authority| is_listed(&options.allowed_hosts, authority);
+    // A page that was rebound to this address has a name; an IP address as host is what was really called.
+    let ours = |authority: &Authority| is_localhost(authority) || ip(authority).is_some() || listed(authority);
+    if !host.as_ref().is_some_and(ours) {
         let said = host.as_ref().map_or("none", Authority::as_str);
         return Err(Problem::new(ProblemKind::ForbiddenHost, format!("the host of the request is `{said}`"))
-            .with_field("Host", "use 127.0.0.1 or localhost, or add the name to the allowed hosts of the server"));
+            .with_field("Host", "use localhost or an IP address, or add the name to the allowed hosts of the server"));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
         let authority = origin.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned());
-        let same = |authority: &Authority| host.as_ref() == Some(authority) || known(authority);
+        let same = |authority: &Authority| {
+            let near = options.loopback_only && is_loopback(authority);
+            host.as_ref() == Some(authority) || near || listed(authority)
+        };
         if !authority.as_ref().is_some_and(same) {
             return Err(foreign(format!("the request comes from a page of `{}`", origin.escape_debug())));
         }
@@ -68,10 +70,16 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     }
 }
 
+fn ip(authority: &Authority) -> Option<IpAddr> {
+    authority.host().trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn is_localhost(authority: &Authority) -> bool {
+    authority.host().eq_ignore_ascii_case("localhost")
+}
+
 fn is_loopback(authority: &Authority) -> bool {
-    let host = authority.host();
-    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+    is_localhost(authority) || ip(authority).is_some_and(|ip| ip.is_loopback())
 }
 
 fn is_listed(allowed: &[String], authority: &Authority) -> bool {
@@ -92,16 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_only_loopback_names_are_answered() {
+    fn loopback_names_and_addresses_are_answered_and_no_other_name() {
+        for loopback_only in [true, false] {
+            let options = ApiOptions { loopback_only, ..ApiOptions::default() };
+            for host in ["localhost", "LOCALHOST:7300", "127.0.0.1:7300", "10.0.0.1", "[::1]:80", "[::2]"] {
+                assert_eq!(refused(&options, &[("host", host)]), None, "{host}");
+            }
+            for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "127.1", "[::1"] {
+                assert_eq!(refused(&options, &[("host", host)]), Some(ProblemKind::ForbiddenHost), "{host}");
+            }
+        }
         let options = ApiOptions::default();
-        for host in ["localhost", "LOCALHOST:7300", "127.0.0.1:7300", "127.9.9.9", "[::1]:80", "[::1]"] {
-            assert_eq!(refused(&options, &[("host", host)]), None, "{host}");
-        }
-        for host in
-            ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]", "", "0.0.0.0"]
-        {
-            assert_eq!(refused(&options, &[("host", host)]), Some(ProblemKind::ForbiddenHost), "{host}");
-        }
         assert_eq!(refused(&options, &[]), Some(ProblemKind::ForbiddenHost));
         assert_eq!(refused(&options, &[("host", "localhost"), ("host", "x")]), Some(ProblemKind::ForbiddenHost));
     }
@@ -112,7 +121,9 @@ mod tests {
         for origin in ["http://localhost:3000", "http://127.0.0.1:7300", "http://[::1]:1"] {
             assert_eq!(refused(&options, &[("host", "localhost:7300"), ("origin", origin)]), None, "{origin}");
         }
-        for origin in ["https://evil.example", "null", "file://", "http://localhost.evil.example", ""] {
+        for origin in
+            ["https://evil.example", "null", "file://", "http://localhost.evil.example", "http://10.0.0.1", ""]
+        {
             let kind = refused(&options, &[("host", "localhost:7300"), ("origin", origin)]);
             assert_eq!(kind, Some(ProblemKind::ForbiddenOrigin), "{origin}");
         }
@@ -123,12 +134,15 @@ mod tests {
     #[test]
     fn a_public_server_answers_its_names_and_its_own_pages() {
         let mut options = ApiOptions { loopback_only: false, ..ApiOptions::default() };
-        assert_eq!(refused(&options, &[("host", "anything")]), None);
+        assert_eq!(refused(&options, &[("host", "meta.example")]), Some(ProblemKind::ForbiddenHost));
+        options.allowed_hosts = vec!["meta.example".to_owned()];
         let foreign = [("host", "meta.example"), ("origin", "http://localhost:3000")];
         assert_eq!(refused(&options, &foreign), Some(ProblemKind::ForbiddenOrigin));
         assert_eq!(refused(&options, &[("host", "meta.example"), ("origin", "https://meta.example")]), None);
-        options.allowed_hosts = vec!["meta.example".to_owned()];
         assert_eq!(refused(&options, &[("host", "meta.example:443")]), None);
-        assert_eq!(refused(&options, &[("host", "127.0.0.1")]), Some(ProblemKind::ForbiddenHost));
+        assert_eq!(refused(&options, &[("host", "127.0.0.1")]), None);
+        assert_eq!(refused(&options, &[("host", "10.0.0.1"), ("origin", "http://10.0.0.1")]), None);
+        let other_port = [("host", "10.0.0.1:7300"), ("origin", "http://10.0.0.1:3000")];
+        assert_eq!(refused(&options, &other_port), Some(ProblemKind::ForbiddenOrigin));
     }
 }

@@ -39,11 +39,10 @@ pub struct ApiOptions {
     pub heartbeat: Duration,
     /// Streams open at the same time.
     pub streams_max: usize,
-    /// Refuse requests whose `Host` is neither a loopback name nor one of `allowed_hosts`. To be set when the listener is on loopback:
-    /// whoever can make a browser send a request is then kept out, also by a name that resolves to loopback.
+    /// The listener is on loopback: pages of loopback names may call this server, whatever their port.
     pub loopback_only: bool,
-    /// Further host names, with or without a port, that this server answers to and whose pages may call it. When `loopback_only` is not
-    /// set and this is empty, every host is answered.
+    /// Further host names, with or without a port, that this server answers to and whose pages may call it. Loopback names and IP
+    /// addresses are always answered, any other `Host` is refused: a name of somebody else's may resolve to this machine.
     pub allowed_hosts: Vec<String>,
     /// Cancelled when the process drains: waits and streams end.
     pub drain: CancellationToken,

@@ -150,8 +150,8 @@ pub(super) struct DemoArgs {
 /// Where the engine is.
 #[derive(Debug, Args)]
 pub(super) struct BackendArgs {
-    /// A running server [default: the one that owns the data folder, else an engine in this process]
-    #[arg(long, value_name = "URL", env = "METAMCP_SERVER", conflicts_with = "memory")]
+    /// A running server; --memory wins over it [default: the one that owns the data folder, else an engine in this process]
+    #[arg(long, value_name = "URL", env = "METAMCP_SERVER")]
     pub(super) server: Option<String>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
@@ -177,7 +177,8 @@ Examples:
   metamcp run --tool code/outline --arg path=src --arg max_results:=20
   metamcp run \"index this\" --no-wait --label team=docs --json
 
-Without a running server the task runs in this process and is kept in the data folder; Ctrl-C cancels it.
+Without a running server the task runs in this process and is kept in the data folder; Ctrl-C cancels it. Tasks that wait there
+may run beside it; they have server.drain_s seconds to end when it has ended.
 The result goes to standard output; everything else goes to standard error.")]
 pub(super) struct RunArgs {
     /// What is needed, in words

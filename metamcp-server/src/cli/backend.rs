@@ -1,8 +1,9 @@
 //! Where a command finds its engine: a server that was named, the server that owns the data folder, or an engine in this process.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use metamcp_core::engine::Worker;
+use tokio::time::timeout;
 
 use super::{
     args::{BackendArgs, ConfigArgs},
@@ -18,8 +19,10 @@ use crate::{
 
 /// How long a server that left a note may take to say that it is there, in milliseconds.
 const ALIVE_MS_MAX: u64 = 1_000;
-/// How long running calls may go on when a command with an engine of its own ends, in milliseconds: its own task has ended then.
-const LOCAL_GRACE_MS: u64 = 200;
+/// Most jobs at a time of a command with an engine of its own: it came for one, but others that wait in the data folder go first.
+const LOCAL_JOBS_MAX: u16 = 4;
+/// How long such a command waits for calls of other tasks before it says so, in milliseconds.
+const QUIET_MS: u64 = 200;
 
 /// An engine with the client that speaks to it.
 pub(super) struct Backend {
@@ -31,6 +34,8 @@ struct Local {
     app: App,
     worker: Option<Worker>,
     durable: bool,
+    /// How long calls that run may go on when the command ends.
+    grace: Duration,
 }
 
 impl Backend {
@@ -39,7 +44,7 @@ impl Backend {
     /// # Errors
     /// When the configuration cannot be used, or the data folder belongs to a process that is no server.
     pub(super) async fn find(args: &BackendArgs) -> Result<Self, Failure> {
-        if let Some(address) = &args.server {
+        if let Some(address) = args.server.as_ref().filter(|_| !args.config.memory) {
             start_log(&args.config)?;
             return Ok(Self { client: Client::http(address)?, local: None });
         }
@@ -62,13 +67,13 @@ impl Backend {
         let app = wire::build(&config)?;
         let client = Client::in_process(app.router());
         let durable = config.store == StoreKind::Embedded;
-        Ok(Self { client, local: Some(Local { app, worker: None, durable }) })
+        Ok(Self { client, local: Some(Local { app, worker: None, durable, grace: config.server.drain }) })
     }
 
     /// Lets an engine in this process work on its jobs; a server does that by itself.
     pub(super) fn work(&mut self) {
         if let Some(local) = &mut self.local {
-            local.worker.get_or_insert_with(|| local.app.start_worker());
+            local.worker.get_or_insert_with(|| local.app.start_small_worker(LOCAL_JOBS_MAX));
         }
     }
 
@@ -82,12 +87,20 @@ impl Backend {
         })
     }
 
-    /// Gives back what is unfinished and ends the children of an engine in this process.
+    /// Ends an engine in this process as a server ends: no further job is taken, calls that run may end within the grace, what does not is
+    /// given back, and its children end.
     pub(super) async fn close(self) {
-        let Some(Local { app, worker, .. }) = self.local else { return };
+        let Some(Local { app, worker, grace, .. }) = self.local else { return };
         drop(self.client);
         if let Some(worker) = worker {
-            worker.drain(Duration::from_millis(LOCAL_GRACE_MS)).await;
+            let mut draining = pin!(worker.drain(grace));
+            if timeout(Duration::from_millis(QUIET_MS), &mut draining).await.is_err() {
+                let seconds = grace.as_secs();
+                eprintln!(
+                    "note: other tasks of the data folder run here; they have up to {seconds} s to end (server.drain_s)"
+                );
+                draining.await;
+            }
         }
         app.close().await;
     }

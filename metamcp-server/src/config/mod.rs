@@ -11,7 +11,6 @@ mod layers;
 mod print;
 mod problem;
 mod raw;
-mod redact;
 mod server;
 
 use std::{

@@ -3,14 +3,16 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use metamcp_mcp_adapters::discover::{ServerSpec, Way};
+use metamcp_mcp_adapters::{
+    discover::{ServerSpec, Way},
+    upstream::redact::{REDACTED, arguments, url},
+};
 
 use super::{
     Config,
     keys::KEYS,
     kind::{Setting, quoted},
     layers::Source,
-    redact::{REDACTED, arguments, url},
 };
 
 /// Column at which the comments begin, if the value leaves room.
@@ -43,10 +45,10 @@ fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
         say("disabled = true".to_owned());
     }
     match &server.way {
-        Way::Stdio { command, args, env, cwd } => {
+        Way::Stdio { command, args, secret_args, env, cwd } => {
             say(format!("command = {}", quoted(command)));
             if !args.is_empty() {
-                say(format!("args = {}", Setting::Texts(arguments(args)).print()));
+                say(format!("args = {}", Setting::Texts(arguments(args, secret_args)).print()));
             }
             if let Some(cwd) = cwd {
                 say(format!("cwd = {}", Setting::Path(cwd.clone()).print()));

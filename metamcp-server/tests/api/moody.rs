@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use metamcp_core::{
     error::{StoreError, StoreErrorKind, StoreResult},
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
         JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack, NewJob, Redriven,
@@ -117,6 +117,10 @@ impl JobStore for MoodyStore {
 
     async fn cancel(&self, job: JobId, reason: &str) -> StoreResult<Cancelled> {
         self.inner.cancel(job, reason).await
+    }
+
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.inner.keyed(tenant, key).await
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {

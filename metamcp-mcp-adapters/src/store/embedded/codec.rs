@@ -130,6 +130,7 @@ struct HeadV1<'a> {
     started_ms: Option<u64>,
     finished_ms: Option<u64>,
     deadline_ms: Option<u64>,
+    deadline: Option<(u64, u32)>,
     retain_s: u64,
     retain_subsec_ns: u32,
     attempts: u32,
@@ -181,6 +182,11 @@ const LEASE_ENDS: [(LeaseEnd, u8); 5] = [
     (LeaseEnd::Lost, 4),
 ];
 
+/// Seconds and nanoseconds as a span. Nanoseconds of a second or more would carry over and may overflow: only damage writes them.
+fn span_of((seconds, nanoseconds): (u64, u32)) -> Option<Duration> {
+    (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds))
+}
+
 /// The code of a value that is stored by number.
 fn code_of<T: PartialEq>(codes: &[(T, u8)], value: &T) -> Option<u8> {
     codes.iter().find(|(known, _)| known == value).map(|(_, code)| *code)
@@ -215,6 +221,7 @@ impl<'a> HeadV1<'a> {
             started_ms: head.started_at.map(Timestamp::as_millis),
             finished_ms: head.finished_at.map(Timestamp::as_millis),
             deadline_ms: head.deadline_at.map(Timestamp::as_millis),
+            deadline: head.deadline.map(|span| (span.as_secs(), span.subsec_nanos())),
             retain_s: head.retain.as_secs(),
             retain_subsec_ns: head.retain.subsec_nanos(),
             attempts: head.attempts,
@@ -274,12 +281,8 @@ impl<'a> HeadV1<'a> {
             started_at: self.started_ms.map(Timestamp::from_millis),
             finished_at: self.finished_ms.map(Timestamp::from_millis),
             deadline_at: self.deadline_ms.map(Timestamp::from_millis),
-            // Nanoseconds of a second or more would carry over and may overflow: only damage writes them.
-            retain: if self.retain_subsec_ns < 1_000_000_000 {
-                Duration::new(self.retain_s, self.retain_subsec_ns)
-            } else {
-                return Err(bad("the retention"));
-            },
+            deadline: self.deadline.map(|span| span_of(span).ok_or_else(|| bad("the deadline"))).transpose()?,
+            retain: span_of((self.retain_s, self.retain_subsec_ns)).ok_or_else(|| bad("the retention"))?,
             attempts: self.attempts,
             attempts_max: self.attempts_max,
             lost: self.lost,

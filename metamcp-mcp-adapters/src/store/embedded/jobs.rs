@@ -4,12 +4,12 @@ use std::{num::NonZeroU16, ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use metamcp_core::{
-    error::StoreResult,
-    id::{JobId, Lane},
+    error::{StoreError, StoreResult},
+    id::{JobId, Lane, TenantId},
     queue::{
-        Admission, Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Finish, Heartbeat, Job,
-        JobBody, JobHead, JobPage, JobQuery, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest,
-        Leased, Maintained, Nack, NewJob, Redriven, StoreHealth, bounds,
+        Admission, Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Final, Finish,
+        Heartbeat, Job, JobBody, JobError, JobErrorCode, JobHead, JobPage, JobQuery, JobState, JobStore, LaneCounts,
+        LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NewJob, Redriven, StoreHealth, bounds,
     },
 };
 
@@ -40,6 +40,26 @@ impl EmbeddedJobStore {
         work: impl FnOnce(&mut State) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         self.engine.writer.call(work).await
+    }
+
+    /// Ends leased jobs whose stored body is damaged: they could only be leased and lost again, and must not take others with them.
+    async fn end_unreadable(&self, damaged: Vec<(LeaseKey, StoreError)>) -> StoreResult<()> {
+        let ends = damaged.into_iter().map(|(lease, e)| {
+            tracing::error!(job = %lease.job, error = %e, "a stored body cannot be read, its job ends dead");
+            let error = JobError::new(JobErrorCode::Internal, format!("stored body cannot be read: {e}"));
+            Finish { lease, end: Final::Dead(error) }
+        });
+        let ends: Vec<Finish> = ends.collect();
+        self.call(move |state| {
+            let now = state.now();
+            for end in &ends {
+                if let Fenced::Ok(ended) = state.core.finish(now, end) {
+                    state.tell_later(end.lease.job, ended);
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Reads every record and compares the indexes in memory with it: for tests and for an operator in doubt. Writes wait meanwhile.
@@ -101,13 +121,25 @@ impl JobStore for EmbeddedJobStore {
         if heads.is_empty() {
             return Ok(LeaseBatch { jobs: Vec::new(), next_due });
         }
-        let view = self.engine.journal.view()?;
-        let jobs = heads.into_iter().filter_map(|head| {
-            let key = head.lease_key();
-            // A job that is gone by now has ended without this lease.
-            Some(with_body(&view, head).transpose()?.map(|job| Leased { key, job }))
-        });
-        Ok(LeaseBatch { jobs: jobs.collect::<StoreResult<_>>()?, next_due })
+        let mut jobs = Vec::with_capacity(heads.len());
+        let mut unreadable = Vec::new();
+        {
+            let view = self.engine.journal.view()?;
+            for head in heads {
+                let (id, lease) = (head.id, head.lease_key());
+                let key = keys::job_key(Kind::Body, id);
+                // A job that is gone by now has ended without this lease.
+                let Some(record) = view.get(&key)? else { continue };
+                match codec::decode_body(&key, &record) {
+                    Ok(body) => jobs.push(Leased { key: lease, job: Job { head, body: Arc::new(body) } }),
+                    Err(e) => unreadable.push((lease, e)),
+                }
+            }
+        }
+        if !unreadable.is_empty() {
+            self.end_unreadable(unreadable).await?;
+        }
+        Ok(LeaseBatch { jobs, next_due })
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat], extend: Duration) -> StoreResult<Vec<Beat>> {
@@ -198,6 +230,13 @@ impl JobStore for EmbeddedJobStore {
         head.map_or(Ok(None), |head| with_body(&view, head))
     }
 
+    async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
+        self.engine.writer.shared().check_open()?;
+        let word = keys::idempotency_key(tenant, key);
+        let record = self.engine.journal.view()?.get(&word)?;
+        record.map(|record| codec::decode_job_id(&word, &record)).transpose()
+    }
+
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {
         self.engine.writer.shared().check_open()?;
         let query = query.clone();
@@ -221,8 +260,13 @@ impl JobStore for EmbeddedJobStore {
     async fn maintain(&self, budget: NonZeroU16) -> StoreResult<Maintained> {
         self.call(move |state| {
             let now = state.now();
-            page_in_expired(state, usize::from(budget.get()))?;
-            Ok(state.core.maintain(now, budget.get()))
+            let told = u16::try_from(state.untold()).unwrap_or(u16::MAX).min(budget.get());
+            let left = budget.get() - told;
+            let live = state.core.due_moves(now, usize::from(left));
+            page_in_expired(state, usize::from(left) - live)?;
+            let mut done = state.core.maintain(now, left);
+            done.reclaimed.splice(0..0, state.take_untold(usize::from(told)));
+            Ok(done)
         })
         .await
     }
@@ -258,6 +302,9 @@ impl JobStore for EmbeddedJobStore {
 
 /// Brings the ended jobs back that are past their retention, the longest first: the state machine then removes them in its own order.
 fn page_in_expired(state: &mut State, max: usize) -> StoreResult<()> {
+    if max == 0 {
+        return Ok(());
+    }
     let range = Kind::JobExpiry.first()..keys::expiry_end(Kind::JobExpiry, state.now());
     let mut due = Vec::new();
     state.view()?.scan(&range, |key, record| {
@@ -355,4 +402,52 @@ fn newest(sides: &mut [std::iter::Peekable<Entries<'_>>]) -> StoreResult<Option<
         }
     }
     best.and_then(|(n, _)| sides[n].next()).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use metamcp_core::{
+        id::WorkerId,
+        testing::{ManualClock, job_store::new_job},
+    };
+
+    use super::*;
+    use crate::store::embedded::{
+        EmbeddedOptions, EmbeddedStore,
+        journal::{Batch, Journal},
+    };
+
+    #[tokio::test]
+    async fn a_damaged_body_costs_its_own_job_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || EmbeddedStore::open(dir.path(), ManualClock::new(), &EmbeddedOptions::default()).unwrap();
+        let new: Vec<NewJob> = (0..3).map(|_| new_job()).collect();
+        open().jobs().enqueue(&new).await.unwrap();
+        let damaged = keys::job_key(Kind::Body, new[1].id);
+        Journal::open(dir.path()).unwrap().commit(&Batch::from([(damaged, Some(vec![1; 40]))])).unwrap();
+
+        let store = open();
+        let jobs = store.jobs();
+        let want = LeaseRequest {
+            lanes: vec![Lane::light()],
+            max: 3,
+            visibility: Duration::from_secs(30),
+            worker: WorkerId::new("w").unwrap(),
+            request: 1,
+            nonce: 1,
+        };
+        for _ in 0..2 {
+            let leased = jobs.lease(&want).await.unwrap().jobs;
+            let ids: Vec<JobId> = leased.iter().map(|leased| leased.key.job).collect();
+            assert_eq!(ids, [new[0].id, new[2].id]);
+        }
+        let counts = jobs.counts(&Lane::light()).await.unwrap();
+        assert_eq!((counts.leased, counts.dead), (2, 1));
+        let told = jobs.maintain(NonZeroU16::MAX).await.unwrap().reclaimed;
+        assert_eq!(told, [(new[1].id, JobState::Dead)], "its end is told");
+        let head = stored_head(&store.engine.journal.view().unwrap(), new[1].id).unwrap().unwrap();
+        let error = head.error.unwrap();
+        assert_eq!(error.code, JobErrorCode::Internal);
+        assert!(error.message.starts_with("stored body cannot be read"), "{error:?}");
+    }
 }

@@ -86,6 +86,8 @@ pub(super) struct State {
     stored: HashSet<JobId>,
     beats: HashSet<JobId>,
     wakes: bool,
+    /// Jobs that the store took from their lease by itself, to be told with the next maintenance.
+    untold: Vec<(JobId, JobState)>,
     /// A change of the queue that could not be made a record: memory is ahead of the disk for good.
     broken: Option<StoreError>,
 }
@@ -137,10 +139,11 @@ impl State {
             stored: HashSet::new(),
             beats: HashSet::new(),
             wakes: false,
+            untold: Vec::new(),
             broken: None,
         };
         let now = state.now();
-        state.core.reclaim_all(now);
+        state.untold = state.core.reclaim_all(now);
         state.absorb();
         state.commit()?;
         Ok(state)
@@ -198,6 +201,22 @@ impl State {
             self.ended.push(id);
         }
         Ok(())
+    }
+
+    /// Remembers what became of a job that the store took from its lease by itself.
+    pub(super) fn tell_later(&mut self, id: JobId, state: JobState) {
+        self.untold.push((id, state));
+    }
+
+    /// How many such jobs are to be told.
+    pub(super) fn untold(&self) -> usize {
+        self.untold.len()
+    }
+
+    /// What is to be told of them, at most `max`.
+    pub(super) fn take_untold(&mut self, max: usize) -> Vec<(JobId, JobState)> {
+        let told = self.untold.len().min(max);
+        self.untold.drain(..told).collect()
     }
 
     /// Remembers that a heartbeat has moved a head without a change to be stored.
