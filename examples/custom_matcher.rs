@@ -49,7 +49,8 @@ async fn main() -> anyhow::Result<()> {
     let worker = orchestrator.worker(Default::default());
     let who = Principal::local();
 
-    let need = Task::new("list the symbols defined here").with_input(json!({ "text": "fn main() {}", "language": "rust" }));
+    let need =
+        Task::new("list the symbols defined here").with_input(json!({ "text": "fn main() {}", "language": "rust" }));
     let submitted = orchestrator.submit(&who, need).await?;
     for candidate in &submitted.job.body.route.candidates {
         println!("{:6.2} {} {:?}", candidate.score, candidate.capability, candidate.reasons.last());

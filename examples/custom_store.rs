@@ -119,7 +119,8 @@ async fn main() -> anyhow::Result<()> {
     let worker = orchestrator.worker(Default::default());
     let who = Principal::local();
 
-    let need = Task::new("list the symbols defined here").with_input(json!({ "text": "fn main() {}", "language": "rust" }));
+    let need =
+        Task::new("list the symbols defined here").with_input(json!({ "text": "fn main() {}", "language": "rust" }));
     let submitted = orchestrator.submit(&who, need).await?;
     orchestrator.wait(&who, submitted.job.head.id, Duration::from_secs(30)).await?;
     worker.drain(Duration::from_secs(5)).await;

@@ -21,16 +21,22 @@ fn tools() -> anyhow::Result<LocalTools> {
     });
     let harmless = Annotations { read_only_hint: Some(true), ..Annotations::default() };
     let name = ServerName::new("text")?;
-    Ok(LocalTools::new(name).tool("word_count", "counts the words of a text", schema, harmless, async |arguments, progress| {
-        let arguments: Value = arguments.view().map_err(|error| ToolError::new(error.to_string()))?;
-        let words: Vec<_> = arguments["text"].as_str().unwrap_or_default().split_whitespace().collect();
-        for done in 1..=words.len() {
-            // Stands for real work: a word takes its time.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            progress.report(done as f64, Some(words.len() as f64), None);
-        }
-        Ok::<_, ToolError>(json!({ "words": words.len() }))
-    }))
+    Ok(LocalTools::new(name).tool(
+        "word_count",
+        "counts the words of a text",
+        schema,
+        harmless,
+        async |arguments, progress| {
+            let arguments: Value = arguments.view().map_err(|error| ToolError::new(error.to_string()))?;
+            let words: Vec<_> = arguments["text"].as_str().unwrap_or_default().split_whitespace().collect();
+            for done in 1..=words.len() {
+                // Stands for real work: a word takes its time.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                progress.report(done as f64, Some(words.len() as f64), None);
+            }
+            Ok::<_, ToolError>(json!({ "words": words.len() }))
+        },
+    ))
 }
 
 #[tokio::main]

@@ -14,7 +14,11 @@ fn reference_server() -> anyhow::Result<String> {
     let tools = std::env::var_os("METAMCP_TOOLS_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.xtask"), PathBuf::from);
     let server = tools.join("venv/bin/mcp-server-time");
-    anyhow::ensure!(server.exists(), "{} is not there: run `cargo xtask tools` first, or name a COMMAND", server.display());
+    anyhow::ensure!(
+        server.exists(),
+        "{} is not there: run `cargo xtask tools` first, or name a COMMAND",
+        server.display()
+    );
     Ok(server.display().to_string())
 }
 

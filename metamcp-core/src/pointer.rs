@@ -109,7 +109,8 @@ impl FromStr for ResultPointer {
             rule: "res://tenant/job/sha256, as the job document's `result` says it",
         };
         let mut parts = s.strip_prefix(SCHEME).ok_or_else(bad)?.split('/');
-        let (Some(tenant), Some(job), Some(digest), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(tenant), Some(job), Some(digest), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(bad());
         };
         Ok(Self {

@@ -12,9 +12,7 @@ use metamcp_core::{
     id::{JobId, ServerName, TenantId},
     json::RawJson,
     matching::{CapabilityMatcher, Catalog, LexicalMatcher, MatchError, Outcome, Route},
-    queue::{
-        Answer, InputRequest, Job, JobErrorCode, JobQuery, JobState, JobStore, MemoryJobStore, Progress,
-    },
+    queue::{Answer, InputRequest, Job, JobErrorCode, JobQuery, JobState, JobStore, MemoryJobStore, Progress},
     result::MemoryResultStore,
     task::{Need, Task},
     testing::scripted::{ScriptedTransport, Seen, Step},
@@ -154,11 +152,14 @@ async fn nothing_fits_is_told_with_the_mend_and_leaves_no_job() {
 #[tokio::test(start_paused = true)]
 async fn an_unsent_call_is_retried_with_backoff_until_it_succeeds() {
     let world = World::working();
-    world.server.script("pay", [
-        Step::Fail(TransportErrorKind::Connect, Delivered::No),
-        Step::Busy(Duration::from_secs(20)),
-        Step::Done("paid".to_owned()),
-    ]);
+    world.server.script(
+        "pay",
+        [
+            Step::Fail(TransportErrorKind::Connect, Delivered::No),
+            Step::Busy(Duration::from_secs(20)),
+            Step::Done("paid".to_owned()),
+        ],
+    );
     let began = Instant::now();
     let id = world.submit("pay").await;
     let job = world.end(id).await;
@@ -280,8 +281,11 @@ async fn a_repeated_submission_finds_its_job_also_when_nothing_fits_any_more() {
     let jobs: Arc<dyn JobStore> = Arc::new(MemoryJobStore::new(Arc::clone(&clock)));
     let name = ServerName::new("scripted").unwrap();
     let server = ScriptedTransport::new(name.clone()).simple_tool("echo", "an echo", true);
-    let before =
-        Orchestrator::builder().clock(Arc::clone(&clock)).jobs(Arc::clone(&jobs)).server(name, Arc::new(server)).build();
+    let before = Orchestrator::builder()
+        .clock(Arc::clone(&clock))
+        .jobs(Arc::clone(&jobs))
+        .server(name, Arc::new(server))
+        .build();
     let keyed = || Task::new("an echo").with_idempotency_key("k");
     let who = Principal::local();
     let first = before.submit(&who, keyed()).await.unwrap();

@@ -139,7 +139,9 @@ pub fn drained(job: &Job, call_was_made: bool) -> Ending {
 pub fn tool_gone(job: &Job, why: &str, annotations: Annotations, policy: &Policy) -> Ending {
     let error = told(job, annotations, JobError::new(JobErrorCode::ToolGone, why));
     match next_equivalent(&job.body.route, job.head.candidate) {
-        Some(_) if job.head.checkpoint.is_none() && !job.head.maybe_called => retry(job, error, None, true, policy, 0.0),
+        Some(_) if job.head.checkpoint.is_none() && !job.head.maybe_called => {
+            retry(job, error, None, true, policy, 0.0)
+        }
         _ => Ending::Finish(Final::Dead(error)),
     }
 }
@@ -321,11 +323,15 @@ mod tests {
     fn a_call_that_may_have_happened_is_repeated_on_its_own_server_only() {
         let (mut job, policy) = (job(&["a", "a"]), Policy::default());
         let idempotent = Annotations { idempotent_hint: Some(true), ..Annotations::default() };
-        let step = |job: &Job, delivered, annotations| {
-            match failed(job, &error(TransportErrorKind::Closed, delivered), annotations, &policy, 1.0) {
-                Ending::Nack(NackHow::Fail { candidate, .. }) => candidate,
-                other => panic!("{other:?}"),
-            }
+        let step = |job: &Job, delivered, annotations| match failed(
+            job,
+            &error(TransportErrorKind::Closed, delivered),
+            annotations,
+            &policy,
+            1.0,
+        ) {
+            Ending::Nack(NackHow::Fail { candidate, .. }) => candidate,
+            other => panic!("{other:?}"),
         };
         assert_eq!(step(&job, Delivered::Maybe, idempotent), 0);
         assert_eq!(step(&job, Delivered::No, idempotent), 1);
@@ -339,7 +345,8 @@ mod tests {
         let (mut job, now) = (job(&["a"]), Timestamp::from_millis(2_000));
         job.head.maybe_called = true;
         job.head.deadline_at = Some(now);
-        let unknown = |end: Option<Final>| matches!(end, Some(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown);
+        let unknown =
+            |end: Option<Final>| matches!(end, Some(Final::Dead(e)) if e.code == JobErrorCode::OutcomeUnknown);
         assert!(unknown(over(&job, Annotations::default(), now)));
         assert!(!unknown(over(&job, SAFE, now)));
         let gone = tool_gone(&job, "gone", Annotations::default(), &Policy::default());
@@ -351,7 +358,9 @@ mod tests {
             &Policy::default(),
             0.0,
         );
-        assert!(matches!(unsent, Ending::Nack(NackHow::Fail { error, .. }) if error.code == JobErrorCode::OutcomeUnknown));
+        assert!(
+            matches!(unsent, Ending::Nack(NackHow::Fail { error, .. }) if error.code == JobErrorCode::OutcomeUnknown)
+        );
     }
 
     #[test]

@@ -101,7 +101,10 @@ impl Servers {
     }
 
     /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
-    pub(crate) async fn transport(self: &Arc<Self>, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
+    pub(crate) async fn transport(
+        self: &Arc<Self>,
+        name: &ServerName,
+    ) -> Result<Arc<dyn McpTransport>, TransportError> {
         let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
         let server =
             self.servers.get(name).ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
@@ -238,7 +241,7 @@ impl Servers {
         tokio::spawn(async move {
             let stop = async { servers.transport(&server).await?.cancel(&checkpoint).await };
             match tokio::time::timeout(Duration::from_secs(STOP_REMOTE_S_MAX), stop).await {
-                Ok(Ok(())) => {},
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::info!(job = %id, %server, %error, "remote work not cancelled"),
                 Err(_) => tracing::info!(job = %id, %server, "remote work not cancelled: no answer"),
             }

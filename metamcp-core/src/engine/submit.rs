@@ -127,7 +127,7 @@ fn check_lane(ports: &Ports, lane: Option<&Lane>) -> Result<(), EngineError> {
         Some(lane) if !served.contains(lane) => {
             let known = served.iter().map(Lane::as_str).collect::<Vec<_>>().join(", ");
             Err(InvalidTask::new("lane", format!("no worker serves `{lane}`; the lanes are {known}")).into())
-        },
+        }
         _ => Ok(()),
     }
 }

@@ -23,7 +23,9 @@ use super::{
 use crate::{
     event::EventKind,
     id::{JobId, Lane, WorkerId},
-    queue::{Heartbeat, JobError, JobErrorCode, JobState, LEASE_BATCH_MAX, LeaseBatch, LeaseRequest, Leased, Maintained},
+    queue::{
+        Heartbeat, JobError, JobErrorCode, JobState, LEASE_BATCH_MAX, LeaseBatch, LeaseRequest, Leased, Maintained,
+    },
 };
 
 /// Longest sleep of an idle worker, in seconds: a missed wake-up costs no more than this.

@@ -26,10 +26,7 @@ impl Catalog {
     pub fn new(capabilities: impl IntoIterator<Item = Arc<Capability>>) -> Self {
         let by_id: BTreeMap<CapabilityId, Arc<Capability>> =
             capabilities.into_iter().map(|c| (c.id.clone(), c)).collect();
-        Self {
-            revision: REVISION.fetch_add(1, Ordering::Relaxed),
-            capabilities: by_id.into_values().collect(),
-        }
+        Self { revision: REVISION.fetch_add(1, Ordering::Relaxed), capabilities: by_id.into_values().collect() }
     }
 
     /// A number no other snapshot of this process has: an index may be kept by it.

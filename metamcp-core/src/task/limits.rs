@@ -68,7 +68,11 @@ impl Limits {
         if need.text.len() > self.need_bytes_max {
             return refuse(
                 "need",
-                format!("{} bytes is over the bound of {}; move data into `input`", need.text.len(), self.need_bytes_max),
+                format!(
+                    "{} bytes is over the bound of {}; move data into `input`",
+                    need.text.len(),
+                    self.need_bytes_max
+                ),
             );
         }
         if !need.input.is_object() {

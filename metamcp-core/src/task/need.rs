@@ -55,7 +55,9 @@ impl Resources {
             return Some("must run locally, the server is remote".to_owned());
         }
         match (self.memory_mib, offered.memory_mib) {
-            (Some(need), Some(has)) if has < need => Some(format!("needs {need} MiB of memory, the server declares {has}")),
+            (Some(need), Some(has)) if has < need => {
+                Some(format!("needs {need} MiB of memory, the server declares {has}"))
+            }
             _ => None,
         }
     }

@@ -25,7 +25,12 @@ pub struct TransportInfo {
 impl TransportInfo {
     /// Facts of a connected server.
     #[must_use]
-    pub fn new(server: ServerName, kind: &'static str, protocol: impl Into<String>, implementation: impl Into<String>) -> Self {
+    pub fn new(
+        server: ServerName,
+        kind: &'static str,
+        protocol: impl Into<String>,
+        implementation: impl Into<String>,
+    ) -> Self {
         Self { server, kind, protocol: protocol.into(), implementation: implementation.into() }
     }
 }

@@ -14,7 +14,7 @@ use metamcp_core::{
     entropy::Entropy,
     id::{JobId, ServerName},
     json::RawJson,
-    matching::{Candidate, Catalog, CapabilityMatcher, MatchError, Outcome, Reason, Route},
+    matching::{Candidate, CapabilityMatcher, Catalog, MatchError, Outcome, Reason, Route},
     queue::{Checkpoint, Progress},
     task::Need,
     transport::{

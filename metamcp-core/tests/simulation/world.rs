@@ -102,17 +102,8 @@ impl World {
             })
             .to_vec();
         let (results, events) = (Arc::default(), Arc::new(MemoryEventBus::new(Arc::clone(&clock))));
-        let mut world = Self {
-            entropy,
-            clock,
-            ledger,
-            jobs,
-            results,
-            events,
-            servers,
-            processes: Vec::new(),
-            zombies: Vec::new(),
-        };
+        let mut world =
+            Self { entropy, clock, ledger, jobs, results, events, servers, processes: Vec::new(), zombies: Vec::new() };
         world.processes = (0..3).map(|_| world.process(STORE_FAULTS)).collect();
         world
     }
@@ -169,7 +160,7 @@ impl World {
                     tokio::time::sleep(pause).await;
                     view.cut.send_replace(false);
                 });
-            },
+            }
             86..94 => {
                 let fresh = self.process(STORE_FAULTS);
                 let crashed = std::mem::replace(&mut self.processes[at], fresh);
@@ -178,7 +169,7 @@ impl World {
                 crashed.view.cut.send_replace(true);
                 self.jobs.power_cut();
                 self.zombies.push(crashed);
-            },
+            }
             _ => {
                 let fresh = self.process(STORE_FAULTS);
                 let mut leaving = std::mem::replace(&mut self.processes[at], fresh);
@@ -188,7 +179,7 @@ impl World {
                     worker.drain(grace).await;
                     leaving.orchestrator.close().await;
                 });
-            },
+            }
         }
     }
 

@@ -244,7 +244,10 @@ fn check_head(head: &JobHead) -> Result<(), &'static str> {
         ),
         (head.lease_until.is_some() == leased && head.worker.is_some() == leased, "a lease outside of state leased"),
         (head.input_until.is_some() == (head.state == JobState::Input), "a wait for input outside of state input"),
-        (head.deadline.is_some() == head.deadline_at.is_some(), "a deadline without its instant, or the other way round"),
+        (
+            head.deadline.is_some() == head.deadline_at.is_some(),
+            "a deadline without its instant, or the other way round",
+        ),
         (head.result.is_some() == (head.state == JobState::Done), "a result outside of state done"),
         (head.state != JobState::Dead || head.error.is_some(), "dead without an error"),
         (head.state.is_final() || head.attempts < head.attempts_max, "attempts used up and not over"),

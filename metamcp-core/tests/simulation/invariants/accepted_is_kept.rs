@@ -11,8 +11,8 @@ pub(crate) async fn check(ledger: &Ledger, store: &dyn JobStore, at_the_end: boo
             None => violations.push(format!("accepted job {id} is lost")),
             Some(job) if at_the_end && !job.head.state.is_final() => {
                 violations.push(format!("job {id} never ended: {:?}, {:?}", job.head.state, job.head.error));
-            },
-            Some(_) => {},
+            }
+            Some(_) => {}
         }
     }
     violations

@@ -34,7 +34,7 @@ pub(crate) async fn check(ledger: &Ledger, jobs: &dyn JobStore, results: &dyn Re
                 if !text.contains("\"remote\":true") && !text.contains(&made_by) {
                     violations.push(format!("job {id} ended under epoch {} with {text}", job.head.epoch));
                 }
-            },
+            }
         }
     }
     violations
