@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use metamcp_core::{
     error::{StoreError, StoreResult},
     id::{JobId, Lane, TenantId},
+    matching::Route,
     queue::{
         Admission, Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Final, Finish,
         Heartbeat, Job, JobBody, JobError, JobErrorCode, JobHead, JobPage, JobQuery, JobState, JobStore, LaneCounts,
         LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NewJob, Redriven, StoreHealth, bounds,
     },
+    task::{Labels, Need, TaskRecord},
 };
 
 use super::{
@@ -331,8 +333,18 @@ fn stored_head(view: &View, id: JobId) -> StoreResult<Option<JobHead>> {
 fn with_body(view: &View, head: JobHead) -> StoreResult<Option<Job>> {
     let key = keys::job_key(Kind::Body, head.id);
     let Some(record) = view.get(&key)? else { return Ok(None) };
-    let body = codec::decode_body(&key, &record)?;
+    let body = codec::decode_body(&key, &record).unwrap_or_else(|error| {
+        tracing::error!(job = %head.id, %error, "stored body cannot be read");
+        damaged(&error)
+    });
     Ok(Some(Job { head, body: Arc::new(body) }))
+}
+
+/// Stands for a body that cannot be read, so that its owner still sees the job, how it ended, and every other job of a list.
+fn damaged(error: &StoreError) -> JobBody {
+    let task =
+        TaskRecord { need: Need::new(format!("(the stored request cannot be read: {error})")), labels: Labels::new() };
+    JobBody { task, route: Route::default() }
 }
 
 /// One page: live and final heads merged by id, the newest first.
@@ -445,8 +457,10 @@ mod tests {
         assert_eq!((counts.leased, counts.dead), (2, 1));
         let told = jobs.maintain(NonZeroU16::MAX).await.unwrap().reclaimed;
         assert_eq!(told, [(new[1].id, JobState::Dead)], "its end is told");
-        let head = stored_head(&store.engine.journal.view().unwrap(), new[1].id).unwrap().unwrap();
-        let error = head.error.unwrap();
+        let job = jobs.get(new[1].id).await.unwrap().unwrap();
+        assert!(job.body.task.need.text.contains("cannot be read"), "its owner reads it: {job:?}");
+        assert_eq!(jobs.list(&JobQuery::default()).await.unwrap().jobs.len(), 3, "and every other job of a list");
+        let error = job.head.error.unwrap();
         assert_eq!(error.code, JobErrorCode::Internal);
         assert!(error.message.starts_with("stored body cannot be read"), "{error:?}");
     }
