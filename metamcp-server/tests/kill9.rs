@@ -27,6 +27,8 @@ const TASKS_PER_CALLER_MAX: u64 = 25;
 const KILL_AFTER_MS_MAX: u64 = 700;
 /// In one of so many cycles the kill comes while the server starts.
 const KILL_AT_START_EVERY: u64 = 8;
+/// Longest wait for the answer of a server that may be killed before it gives one, in seconds.
+const REQUEST_S_MAX: u64 = 30;
 /// How long children may outlive a killed server, in seconds.
 const ORPHAN_S_MAX: u64 = 5;
 /// How long the backlog may take at the end, in seconds.
@@ -124,7 +126,12 @@ impl Proof {
         let home = Home::new();
         // Lost leases are what this is about: they must not end a job too soon to see what becomes of it.
         let config = home.notes_config("[jobs]\nlost_max = 20\nbackoff_base_ms = 10\n");
-        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("an HTTP client");
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .timeout(Duration::from_secs(REQUEST_S_MAX))
+            .build()
+            .expect("an HTTP client");
         let (rng, book, killed) = (StdRng::seed_from_u64(seed), Arc::default(), Vec::new());
         Self { home, config, store, seed, rng, http, book, killed }
     }
