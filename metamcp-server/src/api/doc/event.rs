@@ -8,10 +8,7 @@ use metamcp_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{
-    job::{ErrorDocument, ProgressDocument},
-    moment::Moment,
-};
+use super::{job::ProgressDocument, moment::Moment, state::ErrorDocument};
 
 /// Something that happened to a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

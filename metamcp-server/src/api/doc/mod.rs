@@ -8,14 +8,16 @@ mod moment;
 mod problem;
 mod route;
 mod server;
+mod state;
 mod task;
 
 pub use event::{EventDocument, EventKindDocument, MissedDocument};
-pub use job::{ErrorDocument, InputRequestDocument, JobDocument, ProgressDocument, TaskPage, TaskState};
+pub use job::{InputRequestDocument, JobDocument, ProgressDocument, TaskPage};
 pub use moment::{Moment, NotAMoment};
 pub use problem::{ProblemDocument, ProblemKind};
 pub use route::{CandidateDocument, ExplainDocument, ReasonDocument, RejectionDocument, RouteDocument};
 pub use server::{
     AnnotationsDocument, Health, Index, ServerDocument, ServerList, ServerStateDocument, ToolDocument, ToolPage,
 };
+pub use state::{ErrorDocument, TaskState};
 pub use task::{AnswerDocument, CancelDocument, NeedDocument, ResourcesDocument, TaskDocument};

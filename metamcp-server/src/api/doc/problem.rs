@@ -4,7 +4,7 @@ use metamcp_core::id::JobId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{job::TaskState, route::RejectionDocument};
+use super::{route::RejectionDocument, state::TaskState};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $status:literal, $urn:literal, $title:literal;)*) => {

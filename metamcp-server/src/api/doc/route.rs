@@ -8,7 +8,7 @@ use metamcp_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::job::{ErrorDocument, TaskState, current_tool};
+use super::state::{ErrorDocument, TaskState};
 
 /// Which tools can serve a need, best first, and which cannot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -155,4 +155,9 @@ impl From<&Job> for ExplainDocument {
             error: job.head.error.as_ref().map(Into::into),
         }
     }
+}
+
+/// The tool that is, or was, called for a job.
+pub(super) fn current_tool(job: &Job) -> Option<CapabilityId> {
+    job.body.route.candidates.get(usize::from(job.head.candidate)).map(|candidate| candidate.capability.clone())
 }
