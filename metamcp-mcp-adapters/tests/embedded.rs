@@ -540,3 +540,13 @@ async fn bodies_that_a_crash_left_behind_are_swept_and_others_are_not() {
     assert_eq!(files(&tree).len(), 1);
     assert_eq!(store.results().get(&pointer, None).await.unwrap().bytes, "kept");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_data_directory_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("data");
+    let _store = EmbeddedStore::open(&dir, ManualClock::new(), &EmbeddedOptions::default()).unwrap();
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+}

@@ -104,6 +104,15 @@ pub struct EmbeddedStore {
     events: Arc<EmbeddedEventBus>,
 }
 
+/// Makes the folder and those above it that are missing, for its owner alone: results may be anybody's secrets. A folder that is there keeps
+/// its rights.
+fn create_private(dir: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(dir)
+}
+
 impl EmbeddedStore {
     /// Opens a data directory, and makes it where there is none. Blocks for the time it takes to read all live jobs. Every lease of a
     /// process before is taken back.
@@ -116,7 +125,7 @@ impl EmbeddedStore {
             let message = format!("cannot use {} as data directory; check its rights and space", dir.display());
             StoreError::new(StoreErrorKind::Unavailable, STORE, message).with_source(e)
         };
-        fs::create_dir_all(dir).map_err(failed)?;
+        create_private(dir).map_err(failed)?;
         let lock = OwnerLock::take(dir, clock.now(), &options.about)?;
         let journal = Journal::open(dir)?;
         let blobs = Arc::new(Blobs::open(dir.join(RESULTS_DIR)).map_err(failed)?);
