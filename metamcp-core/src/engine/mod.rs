@@ -16,7 +16,7 @@ mod worker;
 
 pub use builder::OrchestratorBuilder;
 pub use error::EngineError;
-pub use orchestrator::{Orchestrator, RESULT_READ_MAX};
+pub use orchestrator::Orchestrator;
 pub use policy::Policy;
 pub use servers::ServerEntry;
 pub use submit::Submitted;

@@ -23,8 +23,6 @@ use crate::{
     task::{InvalidTask, Need, Task},
 };
 
-/// Most bytes one read of a result answers when no range is given is the whole body; ranges are cut to this, in bytes.
-pub const RESULT_READ_MAX: u64 = 64 << 20;
 /// Longest cancel reason, in bytes; longer ones are cut.
 const REASON_BYTES_MAX: usize = 512;
 
@@ -189,7 +187,6 @@ impl Orchestrator {
         if job.head.result.as_ref() != Some(pointer) {
             return Err(missing());
         }
-        let range = range.map(|r| ByteRange { start: r.start, len: r.len.min(RESULT_READ_MAX) });
         self.ports.results.get(pointer, range).await.map_err(|error| match error.kind() {
             crate::error::StoreErrorKind::NotFound => missing(),
             crate::error::StoreErrorKind::Invalid => InvalidTask::new("range", error.to_string()).into(),

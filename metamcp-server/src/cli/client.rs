@@ -19,6 +19,8 @@ use crate::api::doc::{
 
 /// Longest wait for a connection, in seconds.
 const CONNECT_S_MAX: u64 = 5;
+/// Longest silence of a server before it is given up, in seconds: well above the heartbeat of its event stream and its slowest answer.
+const SILENCE_S_MAX: u64 = 90;
 /// Largest document or result that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 96 << 20;
 /// Most pages that are read of one list.
@@ -111,7 +113,9 @@ impl Client {
         }
         let local =
             base.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
-        let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(CONNECT_S_MAX));
+        let builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
+            .read_timeout(Duration::from_secs(SILENCE_S_MAX));
         // A proxy that is configured for the internet does not know this machine's own servers.
         let builder = if local { builder.no_proxy() } else { builder };
         let client = builder.build().map_err(|e| ClientError::Unreachable(format!("no HTTP client: {e}")))?;
