@@ -78,6 +78,7 @@ pub mod json;
 pub mod matching;
 pub mod pointer;
 pub mod queue;
+pub mod record;
 pub mod registry;
 pub mod result;
 pub mod task;

@@ -419,7 +419,7 @@ impl Dispatch {
     fn news(&self, state: JobState, ending: Ending) -> Option<EventKind> {
         let cancelled = |reason: Option<&String>| EventKind::Cancelled { reason: reason.cloned().unwrap_or_default() };
         Some(match ending {
-            Ending::Finish(Final::Done(result)) => EventKind::Completed { result },
+            Ending::Finish(Final::Done(result) | Final::Cached { result, .. }) => EventKind::Completed { result },
             Ending::Finish(Final::Dead(error)) => EventKind::Failed { error },
             Ending::Finish(Final::Cancelled { reason }) => EventKind::Cancelled { reason },
             Ending::Nack(_) if state == JobState::Cancelled => cancelled(self.hold.cancel_reason.get()),

@@ -145,6 +145,10 @@ impl Orchestrator {
             Redriven::NotDead(state) => {
                 return Err(EngineError::State { state, mend: "only a failed task can be retried" });
             }
+            Redriven::Missing { .. } => {
+                let mend = "a task that it takes input from is no longer kept; submit both anew";
+                return Err(EngineError::State { state: JobState::Dead, mend });
+            }
             Redriven::Gone => return Err(EngineError::NotFound { what: "task" }),
         }
         self.get(who, id).await

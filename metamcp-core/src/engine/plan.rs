@@ -249,6 +249,14 @@ mod tests {
             error: None,
             idempotency_key: None,
             request_digest: Digest::of(b""),
+            after: Vec::new(),
+            waits_on: Vec::new(),
+            users: 0,
+            concurrency: None,
+            blocked: false,
+            rate: None,
+            admitted: false,
+            cached_from: None,
         };
         let task = TaskRecord { need: Need::default(), labels: Default::default() };
         Job { head, body: Arc::new(JobBody { task, route: Route { candidates, rejected: Vec::new() } }) }

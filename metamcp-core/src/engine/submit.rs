@@ -61,6 +61,9 @@ pub(super) async fn submit(
         idempotency_key: task.idempotency_key,
         request_digest,
         body: Arc::new(body),
+        after: Vec::new(),
+        concurrency: None,
+        rate: None,
     };
     let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&new))).await?;
     match answers.pop() {
@@ -73,6 +76,10 @@ pub(super) async fn submit(
             Ok(Submitted { job: stored(ports, job).await?, duplicate: job != new.id })
         }
         Some(Enqueued::Conflict { job }) => Err(EngineError::Conflict { job }),
+        Some(Enqueued::Missing { job }) => {
+            let mend = format!("task {job} is not there; name tasks of your own that are still kept");
+            Err(InvalidTask::new("after", mend).into())
+        }
         Some(Enqueued::Full { limit }) => Err(EngineError::Full { lane, limit }),
         None => Err(StoreError::new(StoreErrorKind::Corrupt, "job store", "answered no entry for one job").into()),
     }

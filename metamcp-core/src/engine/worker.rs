@@ -204,6 +204,7 @@ impl Crew {
             worker: self.id.clone(),
             request,
             nonce: self.ports.entropy.next_u64(),
+            shares: Arc::default(),
         };
         self.ports.jobs.lease(&want).await.map_err(|error| {
             tracing::warn!(%error, "no lease");
@@ -284,6 +285,11 @@ impl Crew {
         }
         for id in done.expired {
             self.tell_ended(id, JobState::Dead).await;
+        }
+        for (id, state) in done.settled {
+            if state.is_final() {
+                self.tell_ended(id, state).await;
+            }
         }
         for (id, pointer) in done.removed {
             if let Some(pointer) = pointer

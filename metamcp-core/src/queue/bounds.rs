@@ -1,8 +1,8 @@
 //! What every store refuses as `Invalid` before it changes anything: batches, names and texts over their documented bounds.
 
 use super::{
-    job::{CHECKPOINT_BYTES_MAX, Checkpoint, NewJob},
-    lease::{LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Nack, NackHow},
+    job::{AFTER_MAX, CHECKPOINT_BYTES_MAX, Checkpoint, LIMIT_KEY_BYTES_MAX, NewJob},
+    lease::{LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Nack, NackHow, WEIGHT_MAX, WEIGHTS_MAX},
 };
 use crate::{
     error::{StoreError, StoreErrorKind, StoreResult},
@@ -29,7 +29,8 @@ pub fn check_batch(store: &'static str, entries: usize) -> StoreResult<()> {
 /// Checks new jobs.
 ///
 /// # Errors
-/// `Invalid` for too many, a priority above [`PRIORITY_MAX`], or a job that may never be attempted or lost.
+/// `Invalid` for too many, a priority above [`PRIORITY_MAX`], a job that may never be attempted or lost, or limits and dependencies out of
+/// their bounds.
 pub fn check_new(store: &'static str, jobs: &[NewJob]) -> StoreResult<()> {
     check_batch(store, jobs.len())?;
     for job in jobs {
@@ -39,17 +40,53 @@ pub fn check_new(store: &'static str, jobs: &[NewJob]) -> StoreResult<()> {
         refuse_unless(job.attempts_max > 0 && job.lost_max > 0, store, || {
             format!("job {}: attempts_max and lost_max must be at least 1", job.id)
         })?;
+        check_after(store, job)?;
+        check_limits(store, job)?;
     }
     Ok(())
+}
+
+fn check_after(store: &'static str, job: &NewJob) -> StoreResult<()> {
+    refuse_unless(job.after.len() <= AFTER_MAX, store, || {
+        format!("job {}: waits for {} jobs, name at most {AFTER_MAX}", job.id, job.after.len())
+    })?;
+    job.after.iter().enumerate().try_for_each(|(n, parent)| {
+        refuse_unless(*parent != job.id && !job.after[..n].contains(parent), store, || {
+            format!("job {}: `after` names {parent} twice, or the job itself", job.id)
+        })
+    })
+}
+
+fn check_limits(store: &'static str, job: &NewJob) -> StoreResult<()> {
+    let fits = |key: &str| (1..=LIMIT_KEY_BYTES_MAX).contains(&key.len());
+    refuse_unless(job.concurrency.as_ref().is_none_or(|c| fits(&c.key) && c.max > 0), store, || {
+        format!("job {}: a concurrency key has 1 to {LIMIT_KEY_BYTES_MAX} bytes and a bound of at least 1", job.id)
+    })?;
+    refuse_unless(
+        job.rate.as_ref().is_none_or(|r| fits(&r.key) && r.every.as_millis() > 0 && r.burst > 0),
+        store,
+        || {
+            format!(
+                "job {}: a rate key has 1 to {LIMIT_KEY_BYTES_MAX} bytes, at least 1 millisecond and a burst of at least 1",
+                job.id
+            )
+        },
+    )
 }
 
 /// Checks a wish for work.
 ///
 /// # Errors
-/// `Invalid` for more than [`LEASE_BATCH_MAX`] jobs or [`LANES_MAX`] lanes, or a lease that would be over at once.
+/// `Invalid` for more than [`LEASE_BATCH_MAX`] jobs or [`LANES_MAX`] lanes, a lease that would be over at once, or weights out of bounds.
 pub fn check_lease(store: &'static str, want: &LeaseRequest) -> StoreResult<()> {
     check_batch(store, usize::from(want.max))?;
     check_lanes(store, &want.lanes)?;
+    let weights = &want.shares.weights;
+    refuse_unless(
+        weights.len() <= WEIGHTS_MAX && weights.values().all(|weight| (1..=WEIGHT_MAX).contains(weight)),
+        store,
+        || format!("weights must be 1 to {WEIGHT_MAX}, for at most {WEIGHTS_MAX} tenants"),
+    )?;
     refuse_unless(want.visibility.as_millis() > 0, store, || "visibility must be at least 1 millisecond".to_owned())
 }
 

@@ -1,11 +1,12 @@
 //! A job: the head that changes with every move, and the body that never does.
 //!
 //! ```text
-//!  delayed ─▶ ready ──lease──▶ leased ──finish──▶ done
-//!                ▲  ▲            │  ├───────────▶ dead ──redrive──▶ ready
-//!                │  └ nack, lease expired ┤
-//!                └─answer── input ◀─park──┘        cancel: delayed, ready, input → cancelled; leased → flag
+//!  waiting ─▶ delayed ─▶ ready ──lease──▶ leased ──finish──▶ done
+//!     │                     ▲  ▲            │  ├───────────▶ dead ──redrive──▶ ready
+//!     └ a job it waits for  │  └ nack, lease expired ┤
+//!       failed: dead        └─answer── input ◀─park──┘   cancel: waiting, delayed, ready, input → cancelled; leased → flag
 //! ```
+//! A ready job whose concurrency key is held as often as it may be is *blocked*: still ready, and passed over until a holder lets go.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,8 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JobState {
+    /// Waits for the jobs named in its `after`.
+    Waiting,
     /// Waits until it is due.
     Delayed,
     /// Can be leased.
@@ -73,6 +76,10 @@ pub enum JobErrorCode {
     TooLarge,
     /// The tool is no longer offered, or not as it was when it was matched.
     ToolGone,
+    /// A job that it waits for, or whose result it takes, ended without a result or is gone.
+    DependencyFailed,
+    /// The arguments do not fit the tool, once what they point to is in its place.
+    InvalidInput,
     /// MetaMCP itself failed.
     Internal,
 }
@@ -154,6 +161,34 @@ pub enum LeaseEnd {
 pub struct Answer {
     /// JSON text: an object from request key to response.
     pub responses: String,
+}
+
+/// Most jobs one job waits for.
+pub const AFTER_MAX: usize = 32;
+/// Longest concurrency or rate key, in bytes.
+pub const LIMIT_KEY_BYTES_MAX: usize = 256;
+
+/// At most so many jobs with this key are leased at a time, over all lanes and workers of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConcurrencyKey {
+    /// The key, 1 to [`LIMIT_KEY_BYTES_MAX`] bytes. Whoever builds it puts the tenant in.
+    pub key: String,
+    /// How many, at least 1; each job goes by its own.
+    pub max: u32,
+}
+
+/// Jobs with this key are leased no more often than one in `every`, after a burst of `burst` (GCRA).
+///
+/// A job that comes too early is given the next free slot: it is delayed until then, once. A slot whose job is cancelled stays unused. Each
+/// further attempt takes a slot of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateKey {
+    /// The key, 1 to [`LIMIT_KEY_BYTES_MAX`] bytes. Whoever builds it puts the tenant in.
+    pub key: String,
+    /// The time one job takes up, in whole milliseconds, at least 1.
+    pub every: Duration,
+    /// How many may go at once after a quiet time, at least 1.
+    pub burst: u32,
 }
 
 /// The fencing token of one lease: epoch and nonce must both match. A key from a stale lease is never accepted.
@@ -238,6 +273,22 @@ pub struct JobHead {
     pub idempotency_key: Option<String>,
     /// Digest of what was asked: the same key with another digest is a conflict.
     pub request_digest: Digest,
+    /// The jobs it waits for or takes results from, each once, of the same tenant.
+    pub after: Vec<JobId>,
+    /// Those of `after` that are not done yet, in state waiting.
+    pub waits_on: Vec<JobId>,
+    /// How many live jobs name this one in their `after`: it is kept as long as there are any.
+    pub users: u32,
+    /// How many of its kind may be leased at a time.
+    pub concurrency: Option<ConcurrencyKey>,
+    /// It is ready, and passed over until a holder of its concurrency key lets go.
+    pub blocked: bool,
+    /// How often its kind may be leased.
+    pub rate: Option<RateKey>,
+    /// Its slot of the rate is taken, for the lease to come.
+    pub admitted: bool,
+    /// The job whose result this one was given in place of a call of its own.
+    pub cached_from: Option<JobId>,
 }
 
 impl JobHead {
@@ -299,6 +350,13 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// Digest of what is asked.
     pub request_digest: Digest,
+    /// Not before these jobs are done, at most [`AFTER_MAX`], each once, all of the same tenant and still kept. They are kept until this job
+    /// has ended. When one of them ends without a result, this one is dead.
+    pub after: Vec<JobId>,
+    /// How many of its kind may be leased at a time.
+    pub concurrency: Option<ConcurrencyKey>,
+    /// How often its kind may be leased.
+    pub rate: Option<RateKey>,
     /// What never changes.
     pub body: Arc<JobBody>,
 }

@@ -1,13 +1,13 @@
 //! The words spoken with a job store: leases with their fences, and the requests and answers of each call.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::job::{Checkpoint, InputRequest, Job, JobError, JobState, LeaseKey, Progress};
 use crate::{
     auth::Principal,
-    id::{JobId, Lane, WorkerId},
+    id::{JobId, Lane, TenantId, WorkerId},
     pointer::ResultPointer,
 };
 
@@ -57,6 +57,25 @@ pub enum Enqueued {
         /// The bound, in jobs.
         limit: u64,
     },
+    /// A job it is to wait for is not there, or is another tenant's.
+    Missing {
+        /// That job.
+        job: JobId,
+    },
+}
+
+/// Heaviest tenant.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// Most tenants with a weight of their own.
+pub const WEIGHTS_MAX: usize = 1_000;
+
+/// How lanes and tenants share what is leased. The same for all workers of a store, or they pull against each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// How many turns a tenant gets to another's one, 1 to [`WEIGHT_MAX`]; 1 for those not named. At most [`WEIGHTS_MAX`].
+    pub weights: BTreeMap<TenantId, u32>,
+    /// Most jobs of a lane that are leased at a time, over all workers; without bound for those not named.
+    pub leased_max: BTreeMap<Lane, u64>,
 }
 
 /// A wish for work.
@@ -74,6 +93,8 @@ pub struct LeaseRequest {
     pub request: u64,
     /// Random, drawn for this request.
     pub nonce: u64,
+    /// How lanes and tenants share.
+    pub shares: Arc<Shares>,
 }
 
 /// One leased job with the key that everything about it must carry.
@@ -135,6 +156,13 @@ pub enum Fenced {
 pub enum Final {
     /// With a result.
     Done(ResultPointer),
+    /// With the result of an identical call made before.
+    Cached {
+        /// The result, kept for this job too.
+        result: ResultPointer,
+        /// The job that made the call.
+        from: JobId,
+    },
     /// Without one.
     Dead(JobError),
     /// By its owner's wish.
@@ -213,6 +241,11 @@ pub enum Redriven {
     Ok,
     /// Only dead jobs are redriven.
     NotDead(JobState),
+    /// A job that it waits for is no longer kept.
+    Missing {
+        /// That job.
+        job: JobId,
+    },
     /// There is no such job.
     Gone,
 }
@@ -280,6 +313,10 @@ pub struct JobPage {
 pub struct LaneCounts {
     /// Can be leased.
     pub ready: u64,
+    /// Ready, and passed over until a holder of their concurrency key lets go.
+    pub blocked: u64,
+    /// Wait for other jobs.
+    pub waiting: u64,
     /// Wait until they are due.
     pub delayed: u64,
     /// Held by workers.
@@ -288,8 +325,27 @@ pub struct LaneCounts {
     pub input: u64,
     /// Dead letters.
     pub dead: u64,
-    /// How long the oldest ready job has been due, in milliseconds.
+    /// How long the oldest job that can be leased has been due, in milliseconds.
     pub oldest_ready_ms: u64,
+    /// Nothing is leased from the lane.
+    pub paused: bool,
+}
+
+/// Most lanes a store tells of.
+pub const LANES_TOLD_MAX: usize = 1_000;
+
+/// What became of one job that another store held before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// It stands here now, just as it stood there.
+    Ok,
+    /// A job with this id stands already and was left as it is.
+    Exists,
+    /// Its idempotency key belongs to this other job here; nothing was taken in.
+    KeyTaken {
+        /// That job.
+        job: JobId,
+    },
 }
 
 /// What one round of maintenance did.
@@ -303,6 +359,8 @@ pub struct Maintained {
     pub reclaimed: Vec<(JobId, JobState)>,
     /// Jobs that ended because their deadline, or their wait for an answer, was over.
     pub expired: Vec<JobId>,
+    /// Waiting jobs that moved because a job they waited for ended: waiting on, in the queue, or dead.
+    pub settled: Vec<(JobId, JobState)>,
     /// Ended jobs past their retention that were removed, with the result each pointed to.
     pub removed: Vec<(JobId, Option<ResultPointer>)>,
 }
@@ -314,6 +372,7 @@ impl Maintained {
         usize::try_from(self.promoted).unwrap_or(usize::MAX)
             + self.reclaimed.len()
             + self.expired.len()
+            + self.settled.len()
             + self.removed.len()
     }
 }

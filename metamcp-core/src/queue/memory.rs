@@ -17,7 +17,7 @@ use super::{
     job::{Answer, Checkpoint, Job, JobBody, LeaseKey, NewJob},
     lease::{
         Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts,
-        LeaseBatch, LeaseRequest, Leased, Maintained, Nack, Redriven, StoreHealth,
+        LeaseBatch, LeaseRequest, Leased, Maintained, Nack, Redriven, Restored, StoreHealth,
     },
     store::JobStore,
 };
@@ -148,7 +148,7 @@ impl JobStore for MemoryJobStore {
 
     async fn finish(&self, done: &[Finish]) -> StoreResult<Vec<Fenced>> {
         bounds::check_batch(STORE, done.len())?;
-        self.with(|state, now| done.iter().map(|finish| state.core.finish(now, finish)).collect())
+        self.with_wake(|state, now| done.iter().map(|finish| state.core.finish(now, finish)).collect())
     }
 
     async fn nack(&self, back: &[Nack]) -> StoreResult<Vec<Fenced>> {
@@ -165,7 +165,7 @@ impl JobStore for MemoryJobStore {
     }
 
     async fn cancel(&self, job: JobId, reason: &str) -> StoreResult<Cancelled> {
-        self.with(|state, now| state.core.cancel(now, job, reason))
+        self.with_wake(|state, now| state.core.cancel(now, job, reason))
     }
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
@@ -196,6 +196,24 @@ impl JobStore for MemoryJobStore {
         self.with(|state, now| state.core.counts(lane, now))
     }
 
+    async fn lanes(&self) -> StoreResult<Vec<Lane>> {
+        self.with(|state, _| state.core.lanes())
+    }
+
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
+        bounds::check_batch(STORE, jobs.len())?;
+        self.with_wake(|state, _| {
+            let take_in = |job: &Job| {
+                let answer = state.core.restore(job.head.clone());
+                if answer == Restored::Ok {
+                    state.bodies.insert(job.head.id, Arc::clone(&job.body));
+                }
+                answer
+            };
+            jobs.iter().map(take_in).collect()
+        })
+    }
+
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {
         self.with_wake(|state, _| state.core.pause(lane, paused))
     }
@@ -206,7 +224,8 @@ impl JobStore for MemoryJobStore {
             for (id, _) in &done.removed {
                 state.bodies.remove(id);
             }
-            let wakes = done.promoted > 0 || !done.reclaimed.is_empty();
+            let wakes =
+                done.promoted > 0 || !done.reclaimed.is_empty() || !done.settled.is_empty() || !done.expired.is_empty();
             (done, wakes)
         })?;
         if wakes {

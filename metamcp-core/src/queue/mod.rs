@@ -8,18 +8,20 @@ mod core;
 mod job;
 mod lease;
 mod memory;
+pub mod moves;
 mod store;
 
 pub use self::{
     core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
-        Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError, JobErrorCode,
-        JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress,
+        AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ConcurrencyKey, ERROR_BYTES_MAX, InputRequest, Job,
+        JobBody, JobError, JobErrorCode, JobHead, JobState, LIMIT_KEY_BYTES_MAX, LeaseEnd, LeaseKey, NewJob, Progress,
+        RateKey,
     },
     lease::{
         Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,
-        LANES_MAX, LEASE_BATCH_MAX, LIST_PAGE_MAX, LaneCounts, LeaseBatch, LeaseRequest, Leased, Maintained, Nack,
-        NackHow, Redriven, StoreHealth,
+        LANES_MAX, LANES_TOLD_MAX, LEASE_BATCH_MAX, LIST_PAGE_MAX, LaneCounts, LeaseBatch, LeaseRequest, Leased,
+        Maintained, Nack, NackHow, Redriven, Restored, Shares, StoreHealth, WEIGHT_MAX, WEIGHTS_MAX,
     },
     memory::MemoryJobStore,
     store::JobStore,

@@ -8,7 +8,7 @@ use super::{
     job::{Answer, Checkpoint, Job, LeaseKey, NewJob},
     lease::{
         Answered, Beat, Cancelled, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LaneCounts, LeaseBatch,
-        LeaseRequest, Maintained, Nack, Redriven, StoreHealth,
+        LeaseRequest, Maintained, Nack, Redriven, Restored, StoreHealth,
     },
 };
 use crate::{
@@ -24,7 +24,10 @@ use crate::{
 /// - A final move, a nack or a checkpoint is accepted only with the key of the job's newest lease. A lease that has expired but was not yet
 ///   reclaimed may still finish.
 /// - The store's clock is the only clock: callers give durations, never instants.
-/// - Within a lane tenants take turns; within a tenant a job's place is `due − priority · 60 s`, ties in order of id.
+/// - Within a lane tenants take turns by weight; within a tenant a job's place is `due − priority · 60 s`, ties in order of id.
+/// - A job whose concurrency key is held as often as it may be is passed over; each lease of the key that ends lets the first of those go on.
+///   A job whose rate key is used up is delayed until its slot. Either costs its tenant a turn, so that a flood of them holds nobody else up.
+/// - A job is done before those that wait for it are ready; one that others wait for, or take results from, is kept until they have ended.
 /// - Batches answer entry by entry, in order; at most [`LEASE_BATCH_MAX`](super::LEASE_BATCH_MAX) entries, more is `Invalid`.
 ///
 /// # Cancel safety
@@ -54,7 +57,7 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Brings an owner's answer: input → ready.
     async fn answer(&self, job: JobId, answer: Answer) -> StoreResult<Answered>;
 
-    /// Dead → ready, with counters at zero.
+    /// Dead → ready, with counters at zero; → waiting when a job it waits for is not done.
     async fn redrive(&self, job: JobId) -> StoreResult<Redriven>;
 
     /// Ends a job that nobody holds; asks its worker when somebody does.
@@ -73,10 +76,18 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// How many jobs of `lane` stand where. Cost does not grow with ended jobs.
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts>;
 
+    /// The lanes that hold live jobs or dead letters or are paused, A to Z; the first [`LANES_TOLD_MAX`](super::LANES_TOLD_MAX).
+    async fn lanes(&self) -> StoreResult<Vec<Lane>>;
+
+    /// Takes in jobs just as another store held them, for backup and migration: nothing of them is changed, judged or told. Both stores
+    /// should be at rest; a lease that was held there runs out here.
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>>;
+
     /// Stops or resumes leasing from `lane`; durable. Jobs that are held go on.
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()>;
 
-    /// Promotes due jobs, reclaims expired leases, ends what waits past its deadline, and when that is done removes what is past retention:
+    /// Promotes due jobs, reclaims expired leases, ends what waits past its deadline, moves what waits for a job that has ended, and when that
+    /// is done removes what is past retention:
     /// at most `budget` moves. What the store took back or ended by itself since the last call is told as reclaimed, within the budget too.
     /// A lost lease counts, sets `maybe_called`, and brings the job back after a backoff, or dead when it was lost too often.
     async fn maintain(&self, budget: NonZeroU16) -> StoreResult<Maintained>;

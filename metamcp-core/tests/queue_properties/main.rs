@@ -133,10 +133,11 @@ fn words(reply: &Reply) -> Vec<String> {
         Reply::Cancelled(answer) => vec![format!("cancel {answer:?}")],
         Reply::Maintained(done) => {
             let reclaimed = done.reclaimed.iter().map(|(_, state)| format!("reclaimed {state:?}"));
+            let settled = done.settled.iter().map(|(_, state)| format!("settled {state:?}"));
             let others = [("promoted", done.promoted > 0), ("expired", !done.expired.is_empty())];
             let removed = done.removed.iter().map(|(_, result)| format!("removed, result: {}", result.is_some()));
             let others = others.into_iter().filter(|(_, was)| *was).map(|(word, _)| word.to_owned());
-            reclaimed.chain(others).chain(removed).collect()
+            reclaimed.chain(settled).chain(others).chain(removed).collect()
         }
         Reply::Leased(_) | Reply::Nothing => Vec::new(),
     }
@@ -160,6 +161,7 @@ fn the_drawn_calls_reach_every_move() {
         "enqueue Ok",
         "enqueue Duplicate",
         "enqueue Conflict",
+        "enqueue Missing",
         "heartbeat Ok",
         "heartbeat CancelAsked",
         "heartbeat Lost",
@@ -178,6 +180,7 @@ fn the_drawn_calls_reach_every_move() {
         "answer NotWaiting",
         "redrive Ok",
         "redrive NotDead",
+        "redrive Missing",
         "cancel Now",
         "cancel Asked",
         "cancel Already",
@@ -186,6 +189,7 @@ fn the_drawn_calls_reach_every_move() {
         "reclaimed Dead",
         "reclaimed Cancelled",
         "promoted",
+        "settled Dead",
         "expired",
         "removed, result: true",
         "removed, result: false",

@@ -25,6 +25,7 @@ fn lease_one(core: &mut Core, now: Timestamp, request: u64) -> Option<JobId> {
         worker: WorkerId::new("w").expect("a valid name"),
         request,
         nonce: request,
+        shares: std::sync::Arc::default(),
     };
     core.lease(now, &want).jobs.pop()
 }

@@ -16,7 +16,8 @@ use metamcp_core::{
     id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
-        JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob, Redriven, StoreHealth,
+        JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob, Redriven, Restored,
+        StoreHealth,
     },
 };
 use tokio::sync::watch;
@@ -116,6 +117,14 @@ impl JobStore for Faulty {
 
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts> {
         self.through(self.inner.counts(lane)).await
+    }
+
+    async fn lanes(&self) -> StoreResult<Vec<Lane>> {
+        self.through(self.inner.lanes()).await
+    }
+
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
+        self.through(self.inner.restore(jobs)).await
     }
 
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {

@@ -14,7 +14,7 @@ use metamcp_core::{
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
         JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack, NewJob, Redriven,
-        StoreHealth,
+        Restored, StoreHealth,
     },
 };
 
@@ -152,6 +152,14 @@ impl JobStore for Witness {
 
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts> {
         self.inner.counts(lane).await
+    }
+
+    async fn lanes(&self) -> StoreResult<Vec<Lane>> {
+        self.inner.lanes().await
+    }
+
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
+        self.inner.restore(jobs).await
     }
 
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {

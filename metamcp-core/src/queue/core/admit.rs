@@ -4,8 +4,9 @@ use super::{Core, lane::LaneQueue};
 use crate::{
     id::JobId,
     queue::{
-        job::{JobHead, JobState, NewJob},
+        job::{JobState, NewJob},
         lease::{Durability, Enqueued},
+        moves,
     },
     time::Timestamp,
 };
@@ -32,6 +33,11 @@ pub enum Admission {
         /// The bound, in jobs.
         limit: u64,
     },
+    /// A job it is to wait for is not there, or is another tenant's.
+    Missing {
+        /// That job.
+        job: JobId,
+    },
 }
 
 impl Admission {
@@ -43,6 +49,7 @@ impl Admission {
             Self::Duplicate { job, state } => Enqueued::Duplicate { job, state },
             Self::Conflict { job } => Enqueued::Conflict { job },
             Self::Full { limit } => Enqueued::Full { limit },
+            Self::Missing { job } => Enqueued::Missing { job },
         }
     }
 }
@@ -65,49 +72,14 @@ impl Core {
         if self.index.lane(&job.lane).map_or(0, LaneQueue::backlog) >= limit {
             return Admission::Full { limit };
         }
-        self.insert(accepted(job, now));
+        let stands = |parent: &&JobId| self.head(**parent).is_some_and(|head| head.owner.tenant == job.owner.tenant);
+        if let Some(missing) = job.after.iter().find(|parent| !stands(parent)) {
+            return Admission::Missing { job: *missing };
+        }
+        let head = moves::accept(job, now, self.undone(&job.after));
+        self.insert(head);
+        self.keep_parents(&job.after);
         self.touched.insert(job.id);
         Admission::Accepted
-    }
-}
-
-/// The first head of a job.
-fn accepted(job: &NewJob, now: Timestamp) -> JobHead {
-    let due_at = now + job.delay;
-    JobHead {
-        id: job.id,
-        owner: job.owner.clone(),
-        lane: job.lane.clone(),
-        priority: job.priority,
-        state: if due_at > now { JobState::Delayed } else { JobState::Ready },
-        created_at: now,
-        updated_at: now,
-        due_at,
-        started_at: None,
-        finished_at: None,
-        deadline: job.deadline,
-        deadline_at: job.deadline.map(|deadline| now + deadline),
-        retain: job.retain,
-        attempts: 0,
-        attempts_max: job.attempts_max.max(1),
-        lost: 0,
-        lost_max: job.lost_max.max(1),
-        epoch: 0,
-        nonce: 0,
-        worker: None,
-        lease_until: None,
-        lease_end: None,
-        maybe_called: false,
-        cancel_reason: None,
-        candidate: 0,
-        checkpoint: None,
-        requests: Vec::new(),
-        answer: None,
-        input_until: None,
-        progress: None,
-        result: None,
-        error: None,
-        idempotency_key: job.idempotency_key.clone(),
-        request_digest: job.request_digest,
     }
 }

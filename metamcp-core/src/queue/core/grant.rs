@@ -9,13 +9,14 @@ use super::{Core, lane::LaneQueue};
 use crate::{
     id::{JobId, Lane, WorkerId},
     queue::{
-        job::{JobHead, JobState, LeaseKey},
+        job::{JobHead, LeaseKey},
         lease::{Beat, Heartbeat, LEASE_BATCH_MAX, LeaseRequest},
+        moves,
     },
     time::Timestamp,
 };
 
-/// Most jobs that one lease call promotes on its way to those it grants.
+/// Most jobs that one lease call promotes, passes over or delays on its way to those it grants.
 const LEASE_SIDE_MOVES_MAX: u32 = 512;
 /// Workers whose last grants are remembered before those that hold nothing any more are forgotten.
 const GRANTS_KEPT_MIN: usize = 256;
@@ -50,12 +51,9 @@ impl Core {
         }
         let Some(head) = self.jobs.get_mut(&beat.lease.job) else { return Beat::Lost };
         self.index.remove(head);
-        head.lease_until = Some(now + extend);
-        if beat.progress.is_some() {
-            head.progress.clone_from(&beat.progress);
-        }
+        let answer = moves::beat(head, now, extend, beat.progress.as_ref());
         self.index.add(head);
-        head.cancel_reason.clone().map_or(Beat::Ok, |reason| Beat::CancelAsked { reason })
+        answer
     }
 
     fn replay(&self, want: &LeaseRequest) -> Option<Vec<JobId>> {
@@ -73,9 +71,17 @@ impl Core {
                 continue;
             }
             self.promote_lane(lane, now, &mut side_moves);
-            while jobs.len() < max {
+            while jobs.len() < max && self.lane_has_room(lane, want) {
                 let Some(id) = self.index.lane(lane).and_then(LaneQueue::next) else { break };
-                self.index.pay_turn(lane);
+                // A job that is only looked at costs a turn too: a flood of such jobs holds nobody else up.
+                if side_moves == 0 {
+                    break;
+                }
+                self.index.pay_turn(lane, &want.shares.weights);
+                if self.set_aside(now, id) {
+                    side_moves -= 1;
+                    continue;
+                }
                 keys.extend(self.hand_out(now, id, want));
                 jobs.push(id);
             }
@@ -84,6 +90,27 @@ impl Core {
             self.remember(want, keys);
         }
         jobs
+    }
+
+    fn lane_has_room(&self, lane: &Lane, want: &LeaseRequest) -> bool {
+        let leased = self.index.lane(lane).map_or(0, |queue| queue.leased);
+        want.shares.leased_max.get(lane).is_none_or(|max| leased < *max)
+    }
+
+    /// Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
+    fn set_aside(&mut self, now: Timestamp, id: JobId) -> bool {
+        let Some(head) = self.jobs.get(&id) else { return false };
+        if self.index.concurrency().is_full_for(head) {
+            self.change(id, now, |head| moves::block(head, true));
+            return true;
+        }
+        let Some(rate) = head.rate.as_ref().filter(|_| !head.admitted) else { return false };
+        let slot = self.rates.take(now, rate);
+        if slot <= now {
+            return false;
+        }
+        self.change(id, now, |head| moves::admit_later(head, now, slot));
+        true
     }
 
     fn promote_lane(&mut self, lane: &Lane, now: Timestamp, side_moves: &mut u32) {
@@ -95,15 +122,7 @@ impl Core {
     }
 
     fn hand_out(&mut self, now: Timestamp, id: JobId, want: &LeaseRequest) -> Option<LeaseKey> {
-        self.change(id, now, |head| {
-            head.state = JobState::Leased;
-            head.epoch += 1;
-            head.nonce = want.nonce;
-            head.worker = Some(want.worker.clone());
-            head.lease_until = Some(now + want.visibility);
-            head.lease_end = None;
-            head.started_at.get_or_insert(now);
-        })?;
+        self.change(id, now, |head| moves::lease(head, now, want))?;
         self.head(id).map(JobHead::lease_key)
     }
 
@@ -122,6 +141,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         auth::Principal,
@@ -148,7 +169,10 @@ mod tests {
             lost_max: 1,
             idempotency_key: None,
             request_digest: Digest::of(b"x"),
-            body: std::sync::Arc::new(JobBody { task, route: Route::default() }),
+            after: Vec::new(),
+            concurrency: None,
+            rate: None,
+            body: Arc::new(JobBody { task, route: Route::default() }),
         }
     }
 
@@ -165,6 +189,7 @@ mod tests {
                 worker: WorkerId::new(format!("worker-{n}")).unwrap(),
                 request: 1,
                 nonce: n,
+                shares: Arc::default(),
             };
             let id = core.lease(now, &want).jobs[0];
             let lease = core.head(id).unwrap().lease_key();

@@ -1,10 +1,11 @@
-//! Everything that is derived from the heads: lanes, timers, idempotency keys. Each head is in it exactly once, by its state.
+//! Everything that is derived from the heads: lanes, timers, idempotency keys, who waits for whom, who holds which concurrency key. Each head
+//! is in it exactly once, by its state.
 //!
 //! A head must be removed as it was added: the caller removes it, changes it, and adds it again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::lane::LaneQueue;
+use super::{keys::Keys, lane::LaneQueue};
 use crate::{
     id::{JobId, Lane, TenantId},
     queue::job::{JobHead, JobState},
@@ -28,13 +29,14 @@ pub(super) enum Timer {
 
 /// The timers that run for a head in its state.
 fn timers(head: &JobHead) -> impl Iterator<Item = (Timestamp, Timer)> {
-    let queued = matches!(head.state, JobState::Delayed | JobState::Ready | JobState::Input);
+    let queued = matches!(head.state, JobState::Waiting | JobState::Delayed | JobState::Ready | JobState::Input);
     [
         head.deadline_at.filter(|_| queued).map(|at| (at, Timer::Deadline)),
         head.input_until.map(|at| (at, Timer::Input)),
         head.lease_until.map(|at| (at, Timer::Lease)),
         (head.state == JobState::Delayed).then_some((head.due_at, Timer::Due)),
-        head.finished_at.map(|at| (at + head.retain, Timer::Retain)),
+        // What others still use is kept.
+        head.finished_at.filter(|_| head.users == 0).map(|at| (at + head.retain, Timer::Retain)),
     ]
     .into_iter()
     .flatten()
@@ -48,6 +50,9 @@ pub(super) struct Index {
     removals: BTreeSet<(Timestamp, Timer, JobId)>,
     lanes: BTreeMap<Lane, LaneQueue>,
     keys: BTreeMap<TenantId, HashMap<Box<str>, JobId>>,
+    concurrency: Keys,
+    /// Waiting jobs by each job they wait for.
+    waiters: BTreeMap<JobId, BTreeSet<JobId>>,
 }
 
 impl Index {
@@ -55,6 +60,10 @@ impl Index {
     pub(super) fn add(&mut self, head: &JobHead) {
         for (at, timer) in timers(head) {
             self.running(timer).insert((at, timer, head.id));
+        }
+        self.concurrency.add(head);
+        for parent in &head.waits_on {
+            self.waiters.entry(*parent).or_default().insert(head.id);
         }
         match self.lanes.get_mut(&head.lane) {
             Some(queue) => queue.add(head),
@@ -67,6 +76,15 @@ impl Index {
     pub(super) fn remove(&mut self, head: &JobHead) {
         for (at, timer) in timers(head) {
             self.running(timer).remove(&(at, timer, head.id));
+        }
+        self.concurrency.remove(head);
+        for parent in &head.waits_on {
+            if let Some(children) = self.waiters.get_mut(parent) {
+                children.remove(&head.id);
+                if children.is_empty() {
+                    self.waiters.remove(parent);
+                }
+            }
         }
         if let Some(queue) = self.lanes.get_mut(&head.lane) {
             queue.remove(head);
@@ -105,11 +123,26 @@ impl Index {
         self.lanes.get(lane)
     }
 
-    /// The tenant at turn in the lane pays for the job it is about to get.
-    pub(super) fn pay_turn(&mut self, lane: &Lane) {
+    /// The names of all lanes that are not blank, A to Z.
+    pub(super) fn lane_names(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.keys()
+    }
+
+    /// The tenant at turn in the lane pays for the job that is looked at.
+    pub(super) fn pay_turn(&mut self, lane: &Lane, weights: &BTreeMap<TenantId, u32>) {
         if let Some(queue) = self.lanes.get_mut(lane) {
-            queue.pay_turn();
+            queue.pay_turn(weights);
         }
+    }
+
+    /// Who holds a concurrency key and who is passed over for it.
+    pub(super) const fn concurrency(&self) -> &Keys {
+        &self.concurrency
+    }
+
+    /// The jobs that wait for this one, in order of id.
+    pub(super) fn waiters(&self, parent: JobId) -> impl Iterator<Item = JobId> {
+        self.waiters.get(&parent).into_iter().flatten().copied()
     }
 
     /// Pauses or resumes a lane; answers whether that changed anything.
@@ -154,6 +187,12 @@ impl Index {
         }
         if self.timers != anew.timers {
             return Err(format!("timers are {:?}, should be {:?}", self.timers, anew.timers));
+        }
+        if self.concurrency != anew.concurrency {
+            return Err(format!("concurrency keys are {:?}, should be {:?}", self.concurrency, anew.concurrency));
+        }
+        if self.waiters != anew.waiters {
+            return Err(format!("waiting jobs are {:?}, should be {:?}", self.waiters, anew.waiters));
         }
         if self.keys != anew.keys {
             return Err(format!("idempotency keys are {:?}, should be {:?}", self.keys, anew.keys));

@@ -14,23 +14,13 @@ use crate::{
     queue::{
         job::{JobHead, JobState},
         lease::LaneCounts,
+        moves::place,
     },
     time::Timestamp,
 };
 
-/// What one job costs a tenant of weight 1; a tenant of weight `w` would pay `TURN / w`.
+/// What one job costs a tenant of weight 1; a tenant of weight `w` pays `TURN / w`.
 const TURN: u64 = 1_000;
-/// Head start of one step of priority, in milliseconds.
-const HEAD_START_MS: u64 = 60_000;
-/// The highest priority.
-const PRIORITY_MAX: u8 = 9;
-
-/// The place of a job in its tenant's queue: `due − priority · 60 s`, shifted so that it is never negative.
-fn place(head: &JobHead) -> u64 {
-    let behind = u64::from(PRIORITY_MAX.saturating_sub(head.priority)) * HEAD_START_MS;
-    head.due_at.as_millis().saturating_add(behind)
-}
-
 /// The ready jobs of one tenant, and how far ahead it is.
 #[derive(Debug, Default)]
 struct Tenant {
@@ -50,7 +40,9 @@ pub(super) struct LaneQueue {
     virtual_time: u64,
     ready_by_due: BTreeSet<(Timestamp, JobId)>,
     delayed: BTreeSet<(Timestamp, JobId)>,
-    leased: u64,
+    blocked: u64,
+    waiting: u64,
+    pub(super) leased: u64,
     input: u64,
     dead: u64,
 }
@@ -59,7 +51,9 @@ impl LaneQueue {
     /// Takes in a head.
     pub(super) fn add(&mut self, head: &JobHead) {
         match head.state {
+            JobState::Ready if head.blocked => self.blocked += 1,
             JobState::Ready => self.add_ready(head),
+            JobState::Waiting => self.waiting += 1,
             JobState::Delayed => {
                 self.delayed.insert((head.due_at, head.id));
             }
@@ -73,7 +67,9 @@ impl LaneQueue {
     /// Undoes [`add`](Self::add) of the same head.
     pub(super) fn remove(&mut self, head: &JobHead) {
         match head.state {
+            JobState::Ready if head.blocked => self.blocked -= 1,
             JobState::Ready => self.remove_ready(head),
+            JobState::Waiting => self.waiting -= 1,
             JobState::Delayed => {
                 self.delayed.remove(&(head.due_at, head.id));
             }
@@ -90,10 +86,11 @@ impl LaneQueue {
         self.tenants.get(tenant)?.ready.first().map(|(_, id)| *id)
     }
 
-    /// The tenant at turn pays for the job it is about to get.
-    pub(super) fn pay_turn(&mut self) {
+    /// The tenant at turn pays for the job that is looked at, by its weight.
+    pub(super) fn pay_turn(&mut self, weights: &BTreeMap<TenantId, u32>) {
         let Some((pass, name)) = self.turns.pop_first() else { return };
-        let next = pass.saturating_add(TURN);
+        let weight = weights.get(&name).map_or(1, |weight| u64::from(*weight).max(1));
+        let next = pass.saturating_add((TURN / weight).max(1));
         if let Some(tenant) = self.tenants.get_mut(&name) {
             tenant.pass = next;
         }
@@ -116,9 +113,9 @@ impl LaneQueue {
         if self.turns.is_empty() { self.delayed.first().map(|(due, _)| due.since(now)) } else { Some(Duration::ZERO) }
     }
 
-    /// Ready and delayed jobs together.
+    /// What waits for its turn, whatever it waits for.
     pub(super) fn backlog(&self) -> u64 {
-        (self.ready_by_due.len() + self.delayed.len()) as u64
+        (self.ready_by_due.len() + self.delayed.len()) as u64 + self.blocked + self.waiting
     }
 
     /// How many jobs stand where.
@@ -126,17 +123,21 @@ impl LaneQueue {
         let oldest = self.ready_by_due.first().map(|(due, _)| now.as_millis().saturating_sub(due.as_millis()));
         LaneCounts {
             ready: self.ready_by_due.len() as u64,
+            blocked: self.blocked,
+            waiting: self.waiting,
             delayed: self.delayed.len() as u64,
             leased: self.leased,
             input: self.input,
             dead: self.dead,
             oldest_ready_ms: oldest.unwrap_or_default(),
+            paused: self.paused,
         }
     }
 
     /// Whether nothing would be lost by forgetting the lane.
     pub(super) fn is_blank(&self) -> bool {
-        !self.paused && self.turns.is_empty() && self.delayed.is_empty() && self.leased + self.input + self.dead == 0
+        let elsewhere = self.blocked + self.waiting + self.leased + self.input + self.dead;
+        !self.paused && self.turns.is_empty() && self.delayed.is_empty() && elsewhere == 0
     }
 
     /// Compares with a lane built anew from the same heads, and the turns with the jobs.
@@ -154,6 +155,7 @@ impl LaneQueue {
             (self.ready_by_due == anew.ready_by_due, "ready jobs by due time"),
             (self.delayed == anew.delayed, "delayed jobs"),
             ((self.leased, self.input, self.dead) == (anew.leased, anew.input, anew.dead), "counts"),
+            ((self.blocked, self.waiting) == (anew.blocked, anew.waiting), "counts of what waits"),
             (self.turns == passes(true), "turns of tenants"),
             (self.idle == passes(false), "idle tenants"),
             (self.idle.first().is_none_or(|(pass, _)| *pass > self.virtual_time), "idle tenants behind the lane"),

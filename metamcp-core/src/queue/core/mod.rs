@@ -5,10 +5,13 @@
 //! [`Core::take_changes`].
 
 mod admit;
+mod depend;
 mod fenced;
 mod grant;
 mod index;
+mod keys;
 mod lane;
+mod rate;
 mod steer;
 mod upkeep;
 
@@ -19,10 +22,11 @@ use std::{
 };
 
 pub use self::{admit::Admission, grant::Granted};
-use self::{grant::Grants, index::Index};
+use self::{grant::Grants, index::Index, rate::Rates};
 use super::{
     job::{JobHead, JobState, LeaseKey},
-    lease::LaneCounts,
+    lease::{LANES_TOLD_MAX, LaneCounts, Restored},
+    moves,
 };
 use crate::{
     id::{JobId, Lane, TenantId},
@@ -69,6 +73,9 @@ pub struct Core {
     jobs: BTreeMap<JobId, Box<JobHead>>,
     index: Index,
     grants: Grants,
+    rates: Rates,
+    /// Ended jobs that others may still wait for.
+    unsettled: BTreeSet<JobId>,
     touched: BTreeSet<JobId>,
     touched_lanes: BTreeMap<Lane, bool>,
 }
@@ -83,7 +90,25 @@ impl Core {
     /// Takes in a stored head in any state, in place of one with the same id. Emits no change.
     pub fn load(&mut self, head: JobHead) {
         self.forget(head.id);
+        let (id, ended) = (head.id, head.state.is_final());
+        let parents = head.waits_on.clone();
         self.insert(head);
+        // Which of parent and child is loaded first does not matter; what nobody waits for is forgotten by the next maintenance.
+        self.unsettled.extend(parents.into_iter().chain(ended.then_some(id)));
+    }
+
+    /// Takes in a head as another store held it.
+    pub fn restore(&mut self, head: JobHead) -> Restored {
+        if self.contains(head.id) {
+            return Restored::Exists;
+        }
+        let keyed = head.idempotency_key.as_deref().and_then(|key| self.idempotent(&head.owner.tenant, key));
+        if let Some(job) = keyed {
+            return Restored::KeyTaken { job };
+        }
+        self.touched.insert(head.id);
+        self.load(head);
+        Restored::Ok
     }
 
     /// Takes in that a lane is paused. Emits no change.
@@ -93,9 +118,9 @@ impl Core {
 
     /// Forgets an ended job without a change: the caller keeps it elsewhere and may [`load`](Self::load) it again. Until then it is in no
     /// count and no index here: its idempotency key, its retention and its place among the dead letters are the caller's. Answers false,
-    /// and keeps it, when the job has not ended, is unknown, or has a change that was not taken yet.
+    /// and keeps it, when the job has not ended, is unknown, is used by live jobs, or has a change that was not taken yet.
     pub fn evict(&mut self, id: JobId) -> bool {
-        let ended = self.jobs.get(&id).is_some_and(|head| head.state.is_final());
+        let ended = self.jobs.get(&id).is_some_and(|head| head.state.is_final() && head.users == 0);
         let evicts = ended && !self.touched.contains(&id);
         if evicts {
             self.forget(id);
@@ -137,6 +162,12 @@ impl Core {
         self.index.lane(lane).map(|queue| queue.counts(now)).unwrap_or_default()
     }
 
+    /// The lanes that are not blank, A to Z, at most [`LANES_TOLD_MAX`].
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Lane> {
+        self.index.lane_names().take(LANES_TOLD_MAX).cloned().collect()
+    }
+
     /// Whether the lane is paused.
     #[must_use]
     pub fn is_paused(&self, lane: &Lane) -> bool {
@@ -174,11 +205,12 @@ impl Core {
     /// The first difference, in words.
     pub fn check(&self) -> Result<(), String> {
         for (id, head) in &self.jobs {
-            check_head(head).map_err(|what| format!("job {id}: {what}: {head:?}"))?;
+            moves::check(head).map_err(|what| format!("job {id}: {what}: {head:?}"))?;
             if *id != head.id {
                 return Err(format!("job {id} stands under the id of {}", head.id));
             }
         }
+        self.check_dependencies()?;
         self.index.check(self.heads())
     }
 
@@ -198,63 +230,48 @@ impl Core {
     /// Changes a head and everything that depends on it.
     fn change(&mut self, id: JobId, now: Timestamp, edit: impl FnOnce(&mut JobHead)) -> Option<JobState> {
         let head = self.jobs.get_mut(&id)?;
+        let (was_in_play, had_ended) = (in_play(head), head.state.is_final());
         self.index.remove(head);
         edit(head);
         head.updated_at = now;
         self.index.add(head);
         self.touched.insert(id);
-        Some(head.state)
+        let state = head.state;
+        // A job that is only passed over did not let go of anything.
+        let lets_go = was_in_play && !in_play(head) && !head.blocked;
+        if let Some(key) = head.concurrency.as_ref().filter(|_| lets_go).map(|limit| limit.key.clone()) {
+            self.unblock_first(&key, now);
+        }
+        if state.is_final() && !had_ended {
+            self.ended(id, now);
+        }
+        Some(state)
+    }
+
+    /// Changes a head if `edit` says that it did, and answers what it answers. `None`: there is no such job.
+    fn change_if<T>(&mut self, id: JobId, now: Timestamp, edit: impl FnOnce(&mut JobHead) -> (T, bool)) -> Option<T> {
+        let mut edited = self.head(id)?.clone();
+        let (answer, changed) = edit(&mut edited);
+        if changed {
+            self.change(id, now, |head| *head = edited);
+        }
+        Some(answer)
+    }
+
+    /// Lets the first job that is passed over for this key go on.
+    fn unblock_first(&mut self, key: &str, now: Timestamp) {
+        if let Some(next) = self.index.concurrency().first_blocked(key) {
+            self.change(next, now, |head| moves::block(head, false));
+        }
     }
 
     /// Whether `key` is the newest lease of its job, and still held.
     fn holds(&self, key: LeaseKey) -> bool {
-        self.head(key.job).is_some_and(|head| head.state == JobState::Leased && head.lease_key() == key)
+        self.head(key.job).is_some_and(|head| moves::holds(head, key))
     }
 }
 
-/// Ends a job. What went before (result, error, checkpoint) is the caller's.
-fn end(head: &mut JobHead, now: Timestamp, state: JobState) {
-    head.state = state;
-    head.finished_at = Some(now);
-    head.worker = None;
-    head.lease_until = None;
-    head.input_until = None;
-    head.requests = Vec::new();
-    head.answer = None;
-    head.progress = None;
-}
-
-/// Puts a job back into its queue.
-fn requeue(head: &mut JobHead, now: Timestamp, delay: Duration) {
-    head.due_at = now + delay;
-    head.state = if head.due_at > now { JobState::Delayed } else { JobState::Ready };
-    head.worker = None;
-    head.lease_until = None;
-    head.input_until = None;
-    head.requests = Vec::new();
-}
-
-/// What must be true of every head, whatever moves led to it.
-fn check_head(head: &JobHead) -> Result<(), &'static str> {
-    let leased = head.state == JobState::Leased;
-    let rules = [
-        (
-            head.finished_at.is_some() == head.state.is_final(),
-            "an end without its instant, or an instant without an end",
-        ),
-        (head.lease_until.is_some() == leased && head.worker.is_some() == leased, "a lease outside of state leased"),
-        (head.input_until.is_some() == (head.state == JobState::Input), "a wait for input outside of state input"),
-        (
-            head.deadline.is_some() == head.deadline_at.is_some(),
-            "a deadline without its instant, or the other way round",
-        ),
-        (head.result.is_some() == (head.state == JobState::Done), "a result outside of state done"),
-        (head.state != JobState::Dead || head.error.is_some(), "dead without an error"),
-        (head.state.is_final() || head.attempts < head.attempts_max, "attempts used up and not over"),
-        (head.state.is_final() || head.lost < head.lost_max, "leases used up and not over"),
-        (head.attempts <= head.attempts_max && head.lost <= head.lost_max, "more attempts or losses than allowed"),
-        ((head.epoch == 0) == head.started_at.is_none(), "leased and not started, or started and not leased"),
-        (!leased || head.lease_end.is_none(), "a held lease that has ended"),
-    ];
-    rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+/// Whether the job holds its concurrency key, or is about to ask for it.
+const fn in_play(head: &JobHead) -> bool {
+    matches!(head.state, JobState::Leased) || matches!(head.state, JobState::Ready) && !head.blocked
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Core, end, index::Timer, requeue};
+use super::{Core, index::Timer};
 use crate::{
     id::JobId,
     queue::{
-        job::{JobError, JobErrorCode, JobHead, JobState, LeaseEnd},
+        job::{JobErrorCode, JobState},
         lease::Maintained,
+        moves,
     },
     time::Timestamp,
 };
@@ -16,13 +17,18 @@ impl Core {
     /// How many moves other than removals are due, counted up to `max`: what is left of a budget is for removals.
     #[must_use]
     pub fn due_moves(&self, now: Timestamp, max: usize) -> usize {
-        self.index.due_timers(now, max)
+        let unsettled = self.unsettled_moves(max);
+        unsettled + self.index.due_timers(now, max - unsettled)
     }
 
-    /// Does what is due, the longest due first and removals after everything else, at most `budget` moves.
+    /// Does what is due: jobs whose parents ended, then the longest due first and removals after everything else, at most `budget` moves.
     pub fn maintain(&mut self, now: Timestamp, budget: u16) -> Maintained {
         let mut done = Maintained::default();
         for _ in 0..budget {
+            if let Some((parent, child)) = self.next_unsettled() {
+                done.settled.extend(self.settle(child, parent, now).map(|state| (child, state)));
+                continue;
+            }
             let Some((timer, id)) = self.index.first_timer(now) else { break };
             match timer {
                 Timer::Due => {
@@ -60,49 +66,20 @@ impl Core {
 
     /// Delayed → ready.
     pub(super) fn promote(&mut self, now: Timestamp, id: JobId) {
-        self.change(id, now, |head| head.state = JobState::Ready);
+        self.change(id, now, moves::promote);
     }
 
     /// Ends a job that nobody holds because its time is over.
     fn expire(&mut self, now: Timestamp, id: JobId, code: JobErrorCode) {
-        let message = match code {
-            JobErrorCode::InputExpired => "no answer came in time",
-            _ => "the deadline passed before a worker could end the job",
-        };
-        self.change(id, now, |head| {
-            die(head, now, code, message.to_owned());
-        });
+        self.change(id, now, |head| moves::expire(head, now, code));
     }
 
     fn reclaim(&mut self, now: Timestamp, id: JobId, delay: Duration) -> Option<JobState> {
-        self.change(id, now, |head| {
-            head.lost += 1;
-            head.maybe_called = true;
-            head.lease_end = Some(LeaseEnd::Lost);
-            if head.cancel_reason.is_some() {
-                end(head, now, JobState::Cancelled);
-            } else if head.lost >= head.lost_max {
-                let message = format!("{} leases ran out without word of their worker", head.lost);
-                die(head, now, JobErrorCode::Lost, message);
-            } else {
-                requeue(head, now, delay);
-            }
-        })
+        self.change(id, now, |head| moves::reclaim(head, now, delay))
     }
 
-    /// `base · 2^lost`, bounded.
     fn lost_backoff(&self, id: JobId) -> Duration {
         let lost = self.head(id).map_or(0, |head| head.lost);
-        let factor = 1_u32.checked_shl(lost).unwrap_or(u32::MAX);
-        self.limits.lost_backoff_base.saturating_mul(factor).min(self.limits.lost_backoff_max)
+        moves::lost_backoff(self.limits.lost_backoff_base, self.limits.lost_backoff_max, lost)
     }
-}
-
-/// Ends a job that no worker will look at again: its error is the last word on what may have happened.
-fn die(head: &mut JobHead, now: Timestamp, code: JobErrorCode, mut message: String) {
-    if head.maybe_called {
-        message.push_str("; an earlier call may have happened");
-    }
-    head.error = Some(JobError::new(code, message));
-    end(head, now, JobState::Dead);
 }

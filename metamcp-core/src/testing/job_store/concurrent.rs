@@ -38,6 +38,7 @@ fn want(n: u64, request: u64, max: u16) -> LeaseRequest {
         worker: worker(&format!("worker-{n}")),
         request,
         nonce: (n << 32) | request,
+        shares: Arc::default(),
     }
 }
 

@@ -61,6 +61,9 @@ pub fn new_job() -> NewJob {
         idempotency_key: None,
         request_digest: Digest::of(b"count the words"),
         body: Arc::new(JobBody { task, route: Route::default() }),
+        after: Vec::new(),
+        concurrency: None,
+        rate: None,
     }
 }
 
@@ -187,6 +190,7 @@ impl JobStoreFixture {
             worker: worker("w"),
             request,
             nonce: request.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            shares: Arc::default(),
         }
     }
 

@@ -10,9 +10,9 @@ use crate::{
     matching::Route,
     pointer::{Digest, ResultPointer},
     queue::{
-        Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Final, Finish, Heartbeat,
-        InputRequest, JobBody, JobError, JobErrorCode, JobStore, LeaseBatch, LeaseKey, LeaseRequest, Maintained, Nack,
-        NackHow, NewJob, Progress, Redriven,
+        Answer, Answered, Beat, Cancelled, Checkpoint, ConcurrencyKey, Durability, Enqueued, Fenced, Final, Finish,
+        Heartbeat, InputRequest, JobBody, JobError, JobErrorCode, JobStore, LeaseBatch, LeaseKey, LeaseRequest,
+        Maintained, Nack, NackHow, NewJob, Progress, RateKey, Redriven, Shares,
     },
     task::{Need, TaskRecord},
     testing::ManualClock,
@@ -117,12 +117,14 @@ async fn maintain(store: &dyn JobStore) -> StoreResult<Maintained> {
         if round == Maintained::default() {
             all.reclaimed.sort_unstable();
             all.expired.sort_unstable();
+            all.settled.sort_unstable();
             all.removed.sort_unstable();
             return Ok(all);
         }
         all.promoted += round.promoted;
         all.reclaimed.extend(round.reclaimed);
         all.expired.extend(round.expired);
+        all.settled.extend(round.settled);
         all.removed.extend(round.removed);
     }
     panic!("there was still something to do after {MAINTAIN_ROUNDS_MAX} rounds of maintenance");
@@ -230,6 +232,7 @@ impl Caller {
             worker: worker.clone(),
             request: self.requests,
             nonce: self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            shares: Arc::new(shares()),
         };
         self.last.insert(worker, want.clone());
         want
@@ -248,6 +251,12 @@ impl Caller {
             Which::OtherEpoch => LeaseKey { epoch: newest.epoch + 1, ..newest },
         }
     }
+}
+
+/// One tenant weighs more than the others, and one lane is narrow.
+fn shares() -> Shares {
+    let weights = BTreeMap::from([(tenant(1), 3)]);
+    Shares { weights, leased_max: BTreeMap::from([(Caller::lane(1), 3)]) }
 }
 
 fn checkpoint(text: u8) -> Checkpoint {
@@ -274,12 +283,19 @@ fn new_job(terms: &Terms) -> NewJob {
         idempotency_key: terms.key.map(|key| format!("key-{key}")),
         request_digest: Digest::of(request.as_bytes()),
         body: Arc::new(JobBody { task, route: Route::default() }),
+        after: terms.after.iter().map(|job| Caller::job(*job)).collect(),
+        concurrency: terms.concurrency.map(|max| ConcurrencyKey { key: "limited".to_owned(), max }),
+        rate: terms.rate.map(|burst| RateKey { key: "rated".to_owned(), every: Duration::from_secs(7), burst }),
     }
 }
 
 fn ending(job: JobId, end: End) -> Final {
     match end {
         End::Done(n) => Final::Done(ResultPointer { tenant: tenant(0), job, digest: Digest::of(&[n]) }),
+        End::Cached(n) => {
+            let result = ResultPointer { tenant: tenant(0), job, digest: Digest::of(&[n]) };
+            Final::Cached { result, from: Caller::job(0) }
+        }
         End::Dead(n) => Final::Dead(JobError::new(JobErrorCode::ServerError, format!("error {n}"))),
         End::Cancelled => Final::Cancelled { reason: "enough".to_owned() },
     }

@@ -57,6 +57,12 @@ pub struct Terms {
     pub key: Option<u8>,
     /// What is asked.
     pub request: u8,
+    /// The jobs it waits for, each once and not itself.
+    pub after: Vec<u8>,
+    /// The bound of the one concurrency key.
+    pub concurrency: Option<u32>,
+    /// The burst of the one rate key.
+    pub rate: Option<u32>,
 }
 
 /// How a lease ends its job.
@@ -64,6 +70,8 @@ pub struct Terms {
 pub enum End {
     /// With one of few results.
     Done(u8),
+    /// With one of few results, not its own.
+    Cached(u8),
     /// With one of few errors.
     Dead(u8),
     /// As wished.
@@ -147,7 +155,8 @@ fn terms() -> impl Strategy<Value = Terms> {
     let place = (0..JOBS_MAX, 0..TENANTS, 0..2_u8, prop_oneof![Just(0), 0..=9_u8]);
     let times = (delay(), option::weighted(0.3, 1..120_u64), 0..200_u64);
     let counts = (1..4_u32, 1..4_u32, option::weighted(0.4, 0..KEYS), 0..2_u8);
-    (place, times, counts).prop_map(|(place, times, counts)| Terms {
+    let limits = (vec(0..JOBS_MAX, 0..3), option::weighted(0.3, 1..3_u32), option::weighted(0.2, 1..3_u32));
+    (place, times, counts, limits).prop_map(|(place, times, counts, limits)| Terms {
         job: place.0,
         tenant: place.1,
         lane: place.2,
@@ -159,11 +168,21 @@ fn terms() -> impl Strategy<Value = Terms> {
         lost_max: counts.1,
         key: counts.2,
         request: counts.3,
+        after: others(limits.0, place.0),
+        concurrency: limits.1,
+        rate: limits.2,
     })
 }
 
+fn others(mut jobs: Vec<u8>, job: u8) -> Vec<u8> {
+    jobs.sort_unstable();
+    jobs.dedup();
+    jobs.retain(|other| *other != job);
+    jobs
+}
+
 fn end() -> impl Strategy<Value = End> {
-    prop_oneof![3 => (0..2_u8).prop_map(End::Done), 1 => (0..2_u8).prop_map(End::Dead), 1 => Just(End::Cancelled)]
+    prop_oneof![3 => (0..2_u8).prop_map(End::Done), 1 => (0..2_u8).prop_map(End::Cached), 1 => (0..2_u8).prop_map(End::Dead), 1 => Just(End::Cancelled)]
 }
 
 fn back() -> impl Strategy<Value = Back> {
@@ -184,7 +203,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => vec((pick(), end()), 1..4).prop_map(Op::Finish),
         5 => vec((pick(), back()), 1..4).prop_map(Op::Nack),
         3 => (0..JOBS_MAX, 0..2_u8).prop_map(|(job, text)| Op::Answer(job, text)),
-        3 => (0..JOBS_MAX).prop_map(Op::Redrive),
+        5 => (0..JOBS_MAX).prop_map(Op::Redrive),
         4 => (0..JOBS_MAX).prop_map(Op::Cancel),
         1 => (0..2_u8, prop::bool::weighted(0.3)).prop_map(|(lane, paused)| Op::Pause(lane, paused)),
         5 => Just(Op::Maintain),

@@ -9,11 +9,11 @@ use std::{
 
 use super::call::{Call, Caller, Reply};
 use crate::{
-    id::{JobId, Lane, WorkerId},
+    id::{JobId, Lane, TenantId, WorkerId},
     pointer::ResultPointer,
     queue::{
-        Answered, Beat, Cancelled, Enqueued, Fenced, Final, Finish, Heartbeat, JobHead, JobState, JobStore, LaneCounts,
-        LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
+        Answered, Beat, Cancelled, ConcurrencyKey, Enqueued, Fenced, Final, Finish, Heartbeat, JobHead, JobState,
+        JobStore, LaneCounts, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
     },
 };
 
@@ -27,6 +27,9 @@ fn rule(holds: bool, what: impl FnOnce() -> String) -> Verdict {
 #[derive(Debug)]
 struct Known {
     lane: Lane,
+    tenant: TenantId,
+    after: Vec<JobId>,
+    concurrency: Option<ConcurrencyKey>,
     attempts_max: u32,
     lost_max: u32,
     newest: Option<LeaseKey>,
@@ -45,6 +48,9 @@ impl Known {
     fn new(job: &NewJob) -> Self {
         Self {
             lane: job.lane.clone(),
+            tenant: job.owner.tenant.clone(),
+            after: job.after.clone(),
+            concurrency: job.concurrency.clone(),
             attempts_max: job.attempts_max,
             lost_max: job.lost_max,
             newest: None,
@@ -145,7 +151,9 @@ impl Oracle {
             looks_right(known, &head).map_err(|what| format!("{what}: {head:?}, known: {known:?}"))?;
             let lane = counts.entry(head.lane.clone()).or_default();
             match head.state {
+                JobState::Ready if head.blocked => lane.blocked += 1,
                 JobState::Ready => lane.ready += 1,
+                JobState::Waiting => lane.waiting += 1,
                 JobState::Delayed => lane.delayed += 1,
                 JobState::Leased => lane.leased += 1,
                 JobState::Input => lane.input += 1,
@@ -156,6 +164,7 @@ impl Oracle {
         for lane in Caller::lanes() {
             let told = store.counts(&lane).await.map_err(|error| format!("a read fails: {error}"))?;
             let seen = counts.remove(&lane).unwrap_or_default();
+            let seen = LaneCounts { paused: self.paused.contains(&lane), ..seen };
             let told = LaneCounts { oldest_ready_ms: 0, ..told };
             rule(told == seen, || format!("lane {lane}: {told:?} are told, {seen:?} are seen"))?;
         }
@@ -172,6 +181,10 @@ impl Oracle {
                 rule(self.jobs.contains_key(job), || format!("{job} stands in the way and was never accepted"))
             }
             Enqueued::Full { .. } => Ok(()),
+            Enqueued::Missing { job: parent } => {
+                let stands = self.jobs.get(parent).is_some_and(|known| known.tenant == job.owner.tenant);
+                rule(!stands && job.after.contains(parent), || format!("{parent} is told missing to {}", job.id))
+            }
         }
     }
 
@@ -181,6 +194,7 @@ impl Oracle {
         rule(jobs.len() <= usize::from(want.max), || format!("{} jobs for a wish of {}", jobs.len(), want.max))?;
         for leased in jobs {
             let (key, now) = (leased.key, self.now);
+            let (undone, room) = (self.undone(key.job), self.has_room(key.job));
             let known = self.jobs.get_mut(&key.job).ok_or_else(|| format!("{} is unknown and handed out", key.job))?;
             if let Some(keys) = &before {
                 rule(keys.contains(&key), || format!("a repeated wish got {key:?}, before it got {keys:?}"))?;
@@ -192,6 +206,8 @@ impl Oracle {
             let last = known.newest.map_or(0, |newest| newest.epoch);
             rule(key.epoch > last, || format!("epoch {} after {last} of {}", key.epoch, key.job))?;
             rule(!self.paused.contains(&known.lane), || format!("{} comes from a paused lane", key.job))?;
+            rule(undone == 0, || format!("{} is handed out before a job it waits for is done", key.job))?;
+            rule(room, || format!("{} is one too many of its concurrency key", key.job))?;
             known.newest = Some(key);
             known.held = true;
             known.until = now + want.visibility;
@@ -203,6 +219,28 @@ impl Oracle {
             self.grants.insert(want.worker.clone(), (want.request, keys));
         }
         Ok(())
+    }
+
+    /// How many of the jobs that it waits for are not done.
+    fn undone(&self, id: JobId) -> usize {
+        let parents = self.jobs.get(&id).map(|known| known.after.as_slice()).unwrap_or_default();
+        let done = |parent: &&JobId| self.jobs.get(parent).is_some_and(|known| known.ended == Some(JobState::Done));
+        parents.iter().filter(|parent| !done(parent)).count()
+    }
+
+    /// Whether a job that it waits for ended without a result.
+    fn ended_badly(&self, id: JobId) -> bool {
+        let parents = self.jobs.get(&id).map(|known| known.after.as_slice()).unwrap_or_default();
+        let bad = |parent: &JobId| self.jobs.get(parent).and_then(|known| known.ended) != Some(JobState::Done);
+        parents.iter().any(bad)
+    }
+
+    /// Whether one more of its concurrency key may be held.
+    fn has_room(&self, id: JobId) -> bool {
+        let Some(limit) = self.jobs.get(&id).and_then(|known| known.concurrency.as_ref()) else { return true };
+        let same = |known: &&Known| known.concurrency.as_ref().is_some_and(|other| other.key == limit.key);
+        let held = self.jobs.values().filter(same).filter(|known| known.held).count();
+        held < limit.max as usize
     }
 
     fn beat(&mut self, beat: &Heartbeat, extend: Duration, answer: &Beat) -> Verdict {
@@ -247,15 +285,15 @@ impl Oracle {
             return Ok(());
         };
         let wanted = match &finish.end {
-            Final::Done(_) => JobState::Done,
+            Final::Done(_) | Final::Cached { .. } => JobState::Done,
             Final::Dead(_) => JobState::Dead,
             Final::Cancelled { .. } => JobState::Cancelled,
         };
         rule(state == wanted, || format!("{:?} ends {state:?}", finish.end))?;
         rule(known.ended.is_none(), || format!("{} ends a second time", finish.lease.job))?;
         known.end(state);
-        if let Final::Done(pointer) = &finish.end {
-            known.result = Some(pointer.clone());
+        if let Final::Done(result) | Final::Cached { result, .. } = &finish.end {
+            known.result = Some(result.clone());
         }
         known.last_end = Some(said);
         Ok(())
@@ -310,6 +348,10 @@ impl Oracle {
             (Some(known), Redriven::NotDead(_)) => {
                 rule(known.ended != Some(JobState::Dead), || format!("the dead {id} is not redriven"))
             }
+            (Some(known), Redriven::Missing { job: parent }) => {
+                let named = known.after.contains(&parent);
+                rule(named && !self.jobs.contains_key(&parent), || format!("{parent} is told missing to {id}"))
+            }
             (None, Redriven::Gone) => Ok(()),
             (_, answer) => Err(format!("redrive of {id}: {answer:?}")),
         }
@@ -357,7 +399,18 @@ impl Oracle {
             rule(!known.held && known.ended.is_none(), || format!("{id} expires: {known:?}"))?;
             known.end(JobState::Dead);
         }
+        for (id, state) in &done.settled {
+            let failed = self.ended_badly(*id);
+            let known = self.jobs.get_mut(id).ok_or_else(|| format!("{id} is unknown and settled"))?;
+            rule(!known.held && known.ended.is_none(), || format!("{id} is settled: {known:?}"))?;
+            rule(!state.is_final() || *state == JobState::Dead && failed, || format!("{id} is settled {state:?}"))?;
+            if state.is_final() {
+                known.end(*state);
+            }
+        }
         for (id, result) in &done.removed {
+            let used = self.jobs.iter().find(|(_, other)| other.ended.is_none() && other.after.contains(id));
+            rule(used.is_none(), || format!("{id} is removed, and {used:?} still takes its result"))?;
             let known = self.jobs.remove(id).ok_or_else(|| format!("{id} is unknown and removed"))?;
             rule(known.ended.is_some(), || format!("the live {id} is removed"))?;
             rule(known.result == *result, || format!("{id} is removed with {result:?}, not {:?}", known.result))?;
