@@ -9,6 +9,7 @@ use crate::{
     id::ServerName,
     matching::{CapabilityMatcher, LexicalMatcher, ServerTerms},
     queue::{JobStore, MemoryJobStore},
+    record::{MemoryRecordStore, RecordStore},
     result::{MemoryResultStore, ResultStore},
     task::Limits,
     time::{Clock, SystemClock},
@@ -29,6 +30,7 @@ pub struct OrchestratorBuilder {
     jobs: Option<Arc<dyn JobStore>>,
     results: Option<Arc<dyn ResultStore>>,
     events: Option<Arc<dyn EventBus>>,
+    records: Option<Arc<dyn RecordStore>>,
     matcher: Option<Arc<dyn CapabilityMatcher>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -43,6 +45,7 @@ impl Default for OrchestratorBuilder {
             jobs: None,
             results: None,
             events: None,
+            records: None,
             matcher: None,
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(OsEntropy),
@@ -69,6 +72,12 @@ impl OrchestratorBuilder {
     /// Tells events there.
     pub fn events(mut self, events: Arc<dyn EventBus>) -> Self {
         self.events = Some(events);
+        self
+    }
+
+    /// Keeps schedules, batches and cached calls there.
+    pub fn records(mut self, records: Arc<dyn RecordStore>) -> Self {
+        self.records = Some(records);
         self
     }
 
@@ -122,6 +131,7 @@ impl OrchestratorBuilder {
             jobs: self.jobs.unwrap_or_else(|| Arc::new(MemoryJobStore::new(Arc::clone(&clock)))),
             results: self.results.unwrap_or_else(|| Arc::new(MemoryResultStore::default())),
             events: self.events.unwrap_or_else(|| Arc::new(MemoryEventBus::new(Arc::clone(&clock)))),
+            records: self.records.unwrap_or_else(|| Arc::new(MemoryRecordStore::new(Arc::clone(&clock)))),
             matcher: self.matcher.unwrap_or_else(|| Arc::new(LexicalMatcher::default())),
             clock,
             entropy: self.entropy,

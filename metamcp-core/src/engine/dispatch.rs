@@ -12,13 +12,19 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    arguments::{self, Unfilled},
+    cache::{self, Hit},
     plan::{self, Ending, Start},
     ports::{Ports, persist},
     servers::Servers,
+    slots::Seats,
 };
 use crate::{
+    error::StoreResult,
     event::EventKind,
+    json::RawJson,
     matching::{Annotations, Candidate, Outcome, refusal},
+    pointer::ResultPointer,
     queue::{
         Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode,
         JobState, LeaseKey, Leased, Nack, NackHow, Progress,
@@ -27,6 +33,10 @@ use crate::{
     transport::{CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError},
 };
 
+/// How long a job waits whose input or cached result could not be read or written.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a job waits, on average, whose server takes up as many slots of the worker as it may.
+const NO_SEAT_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than its job a result is kept at most, should the job's own removal be missed.
 const RESULT_GRACE: Duration = Duration::from_secs(3_600);
 
@@ -118,6 +128,20 @@ enum Stop {
     Drained,
 }
 
+/// How a job's call may be served from, and serve, identical ones.
+struct Cached {
+    key: String,
+    age_max: Duration,
+}
+
+impl Cached {
+    /// `None` when the caller does not allow it, or the tool does not declare that a call may be made again.
+    fn new(job: &Job, annotations: Annotations, candidate: &Candidate, input: &RawJson) -> Option<Self> {
+        let age_max = job.body.task.cache.filter(|_| annotations.replay_is_safe())?;
+        Some(Self { key: cache::call_key(&job.head.owner, candidate, input), age_max })
+    }
+}
+
 /// What came of the work on one lease.
 enum Work {
     Ended(Ending),
@@ -127,6 +151,8 @@ enum Work {
         poll_after: Duration,
         progress: Option<Progress>,
     },
+    /// Its server takes up as many slots as it may: the job waits a little, and no longer here.
+    NoSeat,
     Nothing,
 }
 
@@ -134,6 +160,7 @@ enum Work {
 pub(super) struct Dispatch {
     pub(super) ports: Arc<Ports>,
     pub(super) servers: Arc<Servers>,
+    pub(super) seats: Arc<Seats>,
     pub(super) hold: Arc<Hold>,
     pub(super) job: Job,
     /// Cut the call off and give the job back.
@@ -144,11 +171,12 @@ impl Dispatch {
     pub(super) fn new(
         ports: Arc<Ports>,
         servers: Arc<Servers>,
+        seats: Arc<Seats>,
         hold: Arc<Hold>,
         leased: Leased,
         cut: CancellationToken,
     ) -> Self {
-        Self { ports, servers, hold, job: leased.job, cut }
+        Self { ports, servers, seats, hold, job: leased.job, cut }
     }
 
     /// Serves the job. What it leads to is written under the lease's fence, told, and nothing else.
@@ -172,6 +200,18 @@ impl Dispatch {
                     self.servers.stop_remote(&self.job, &checkpoint);
                 }
             }
+            Work::NoSeat => {
+                let pause = NO_SEAT_PAUSE.mul_f64(0.5 + self.ports.entropy.unit());
+                let ending = plan::not_begun(&self.job, pause);
+                // Being given back is no news: it was not begun and did not fail.
+                if let Some(JobState::Cancelled) = self.write(&ending).await
+                    && let Some(kind) = self.news(JobState::Cancelled, ending)
+                {
+                    self.ports.tell_of(&self.job.head, kind).await;
+                }
+                // The slot is kept for a moment, or a backlog of this server would be leased and given back as fast as the store allows.
+                self.cut.run_until_cancelled(tokio::time::sleep(NO_SEAT_PAUSE / 4)).await;
+            }
             Work::Nothing => tracing::warn!(job = %self.job.head.id, "lease lost; its work is dropped"),
         }
     }
@@ -185,6 +225,7 @@ impl Dispatch {
         if let Some(end) = plan::over(&self.job, known, self.ports.clock.now()) {
             return Work::Ended(Ending::Finish(end));
         }
+        let Some(_seat) = self.seats.take(candidate.capability.server()) else { return Work::NoSeat };
         let connected = match self.raced(self.servers.transport(candidate.capability.server()), false).await {
             Ok(connected) => connected,
             Err(work) => return work,
@@ -197,23 +238,34 @@ impl Dispatch {
             Ok(annotations) => annotations,
             Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, known, &self.ports.policy)),
         };
-        let resume = match plan::start(&self.job, annotations, self.ports.clock.now()) {
+        let start = plan::start(&self.job, annotations, self.ports.clock.now());
+        let (input, resume) = match start {
             Start::End(end) => return Work::Ended(Ending::Finish(end)),
-            Start::Call => None,
-            Start::Resume(resume) => Some(resume),
+            Start::Resume(resume) => (self.job.body.input().clone(), Some(resume)),
+            Start::Call => match self.raced(self.arguments(&candidate), false).await {
+                Ok(Ok(input)) => (input, None),
+                Ok(Err(work)) | Err(work) => return work,
+            },
         };
+        let cached = Cached::new(&self.job, annotations, &candidate, &input);
         if resume.is_none() {
+            if let Some(cached) = &cached
+                && let Some(hit) =
+                    self.raced(cache::find(&self.ports, &cached.key, cached.age_max), false).await.unwrap_or(None)
+            {
+                return self.served(hit).await;
+            }
             let started =
                 EventKind::Started { capability: candidate.capability.clone(), attempts: self.job.head.attempts };
             self.ports.tell_of(&self.job.head, started).await;
         }
         let began = Instant::now();
-        let reply = match self.raced(self.call(&*transport, &candidate, resume), true).await {
+        let reply = match self.raced(self.call(&*transport, &candidate, input, resume), true).await {
             Ok(reply) => reply,
             Err(work) => return work,
         };
         match reply {
-            Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed()).await,
+            Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed(), cached).await,
             Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
                 self.save(checkpoint, poll_after, progress).await
             }
@@ -249,6 +301,7 @@ impl Dispatch {
         &self,
         transport: &dyn McpTransport,
         candidate: &Candidate,
+        input: RawJson,
         resume: Option<Resume>,
     ) -> Result<ToolReply, TransportError> {
         let progress = |progress| self.hold.put_progress(progress);
@@ -256,10 +309,34 @@ impl Dispatch {
         match (resume, &self.job.head.checkpoint) {
             (Some(resume), Some(checkpoint)) => transport.resume(checkpoint, resume, &cx).await,
             _ => {
-                let call = ToolCall::new(candidate.capability.tool(), self.job.body.input().clone())
-                    .for_job(self.job.head.id, self.hold.key.epoch);
+                let call =
+                    ToolCall::new(candidate.capability.tool(), input).for_job(self.job.head.id, self.hold.key.epoch);
                 transport.call(&call, &cx).await
             }
+        }
+    }
+
+    /// The tool's arguments with what they take from other jobs in its place.
+    async fn arguments(&self, candidate: &Candidate) -> Result<RawJson, Work> {
+        let input = match arguments::filled(&self.ports, &self.job).await {
+            Ok(input) => input,
+            Err(Unfilled::Never(error)) => return Err(Work::Ended(Ending::Finish(Final::Dead(error)))),
+            Err(Unfilled::Store(error)) => {
+                tracing::warn!(job = %self.job.head.id, %error, "arguments not read");
+                return Err(Work::Ended(plan::not_begun(&self.job, STORE_PAUSE)));
+            }
+        };
+        let catalog = self.servers.catalog();
+        let refused = catalog
+            .get(&candidate.capability)
+            .filter(|_| input != *self.job.body.input())
+            .and_then(|capability| refusal(capability, &input));
+        match refused {
+            Some(why) => {
+                let error = JobError::new(JobErrorCode::InvalidInput, why);
+                Err(Work::Ended(Ending::Finish(Final::Dead(error))))
+            }
+            None => Ok(input),
         }
     }
 
@@ -335,27 +412,46 @@ impl Dispatch {
         self.ports.tell_of(&self.job.head, EventKind::Progress(progress)).await;
     }
 
-    async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration) -> Work {
+    async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration, cached: Option<Cached>) -> Work {
+        let serves_others = !output.is_error;
         self.observe(candidate, !output.is_error, took).await;
         let body = Bytes::copy_from_slice(output.body.get().as_bytes());
         if body.len() > RESULT_BYTES_MAX {
             let message = format!("the result has {} bytes, over the bound of {RESULT_BYTES_MAX}", body.len());
             return Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::TooLarge, message))));
         }
-        let head = &self.job.head;
-        let meta = ResultMeta {
-            tenant: head.owner.tenant.clone(),
-            media_type: "application/json".to_owned(),
-            expires_at: Some(self.ports.clock.now() + head.retain + RESULT_GRACE),
-        };
-        match persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await {
-            Ok(pointer) => Work::Ended(Ending::Finish(Final::Done(pointer))),
+        match self.put(body, "application/json").await {
+            Ok(pointer) => {
+                if let Some(cached) = cached.filter(|_| serves_others) {
+                    let head = &self.job.head;
+                    cache::keep(&self.ports, &cached.key, head.id, &pointer, head.retain).await;
+                }
+                Work::Ended(Ending::Finish(Final::Done(pointer)))
+            }
             Err(error) => {
-                tracing::error!(job = %head.id, %error, "result not stored");
                 let message = format!("the tool has answered, and its result cannot be kept: {error}");
                 Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::Internal, message))))
             }
         }
+    }
+
+    /// Ends the job with the result of an identical call.
+    async fn served(&self, hit: Hit) -> Work {
+        match self.put(hit.body.bytes, &hit.body.media_type).await {
+            Ok(result) => Work::Ended(Ending::Finish(Final::Cached { result, from: hit.from })),
+            Err(_) => Work::Ended(plan::not_begun(&self.job, STORE_PAUSE)),
+        }
+    }
+
+    async fn put(&self, body: Bytes, media_type: &str) -> StoreResult<ResultPointer> {
+        let head = &self.job.head;
+        let meta = ResultMeta {
+            tenant: head.owner.tenant.clone(),
+            media_type: media_type.to_owned(),
+            expires_at: Some(self.ports.clock.now() + head.retain + RESULT_GRACE),
+        };
+        let put = persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await;
+        put.inspect_err(|error| tracing::error!(job = %head.id, %error, "result not stored"))
     }
 
     async fn save(&self, checkpoint: Checkpoint, poll_after: Duration, progress: Option<Progress>) -> Work {
@@ -387,8 +483,17 @@ impl Dispatch {
 
     /// Writes the end of the lease, then tells it; answers where the job then stands. A stale lease writes and tells nothing.
     async fn end(&self, ending: Ending) -> Option<JobState> {
+        let state = self.write(&ending).await?;
+        if let Some(kind) = self.news(state, ending) {
+            self.ports.tell_of(&self.job.head, kind).await;
+        }
+        Some(state)
+    }
+
+    /// Writes the end of the lease.
+    async fn write(&self, ending: &Ending) -> Option<JobState> {
         let lease = self.hold.key;
-        let written = match &ending {
+        let written = match ending {
             Ending::Finish(end) => {
                 let finish = [Finish { lease, end: end.clone() }];
                 persist("finish", || self.ports.jobs.finish(&finish)).await
@@ -398,21 +503,17 @@ impl Dispatch {
                 persist("nack", || self.ports.jobs.nack(&nack)).await
             }
         };
-        let state = match written.as_deref() {
-            Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => *state,
+        match written.as_deref() {
+            Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => Some(*state),
             Ok(_) => {
                 tracing::warn!(job = %lease.job, epoch = lease.epoch, "stale lease; its outcome is dropped");
-                return None;
+                None
             }
             Err(error) => {
                 tracing::error!(job = %lease.job, %error, "outcome not stored; the lease will run out");
-                return None;
+                None
             }
-        };
-        if let Some(kind) = self.news(state, ending) {
-            self.ports.tell_of(&self.job.head, kind).await;
         }
-        Some(state)
     }
 
     /// What to tell of an ending that left the job in `state`.

@@ -3,7 +3,9 @@
 //! [`Orchestrator`] is the whole of it for callers; [`Worker`] is the loop that serves jobs. What happens next to a job is decided by pure
 //! functions in [`plan`]; the waiting is in the worker and in dispatch, and nowhere else.
 
+mod arguments;
 mod builder;
+mod cache;
 mod dispatch;
 mod error;
 mod orchestrator;
@@ -11,6 +13,7 @@ pub mod plan;
 mod policy;
 mod ports;
 mod servers;
+mod slots;
 mod submit;
 mod worker;
 

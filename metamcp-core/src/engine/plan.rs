@@ -134,6 +134,12 @@ pub fn drained(job: &Job, call_was_made: bool) -> Ending {
     Ending::Nack(NackHow::Release { delay: Duration::ZERO, maybe_called: call_was_made || job.head.maybe_called })
 }
 
+/// What a job leads to whose call could not even begin, for want of a slot or a store: it is given back for a while.
+#[must_use]
+pub fn not_begun(job: &Job, pause: Duration) -> Ending {
+    Ending::Nack(NackHow::Release { delay: pause, maybe_called: job.head.maybe_called })
+}
+
 /// What a tool leads to that its server no longer offers: an equivalent one if there is one, else the end.
 #[must_use]
 pub fn tool_gone(job: &Job, why: &str, annotations: Annotations, policy: &Policy) -> Ending {
@@ -258,7 +264,7 @@ mod tests {
             admitted: false,
             cached_from: None,
         };
-        let task = TaskRecord { need: Need::default(), labels: Default::default() };
+        let task = TaskRecord { need: Need::default(), labels: Default::default(), cache: None };
         Job { head, body: Arc::new(JobBody { task, route: Route { candidates, rejected: Vec::new() } }) }
     }
 

@@ -1,8 +1,8 @@
 //! The terms on which jobs run: attempts, backoff, leases, retention. Durations and counts only; decisions are made in `plan`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::id::Lane;
+use crate::{id::Lane, queue::Shares};
 
 /// How jobs run. Every bound has a default that suits one machine.
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ use crate::id::Lane;
 pub struct Policy {
     /// The lanes that workers serve; a task for another one is refused, since nobody would ever take it.
     pub lanes: Vec<Lane>,
+    /// How tenants and lanes share the workers. The same for all workers of a store.
+    pub shares: Arc<Shares>,
     /// Failed attempts after which a job is dead.
     pub attempts_max: u32,
     /// Lost leases after which a job is dead.
@@ -43,6 +45,7 @@ impl Default for Policy {
         let second = Duration::from_secs(1);
         Self {
             lanes: vec![Lane::light(), Lane::heavy()],
+            shares: Arc::default(),
             attempts_max: 4,
             lost_max: 3,
             backoff_base: second,

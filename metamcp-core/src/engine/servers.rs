@@ -96,6 +96,10 @@ impl Servers {
         self.with_registry(|registry| registry.statuses())
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.servers.len()
+    }
+
     pub(crate) fn contains(&self, name: &ServerName) -> bool {
         self.servers.contains_key(name)
     }

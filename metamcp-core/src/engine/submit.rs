@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::Value;
 
 use super::{
+    arguments,
     error::EngineError,
     ports::{Ports, persist},
     servers::Servers,
@@ -14,10 +15,10 @@ use crate::{
     error::{StoreError, StoreErrorKind},
     event::EventKind,
     id::{JobId, Lane},
-    matching::{MatchError, Route},
+    matching::{Candidate, MatchError, Route},
     pointer::Digest,
     queue::{Answer, Enqueued, InputRequest, Job, JobBody, NewJob},
-    task::{InvalidTask, Labels, Need, Task, TaskRecord},
+    task::{ConcurrencyKey, InvalidTask, Need, RateKey, Task, TaskRecord},
 };
 
 /// An accepted task.
@@ -41,12 +42,15 @@ pub(super) async fn submit(
     if let Some(standing) = standing(ports, who, &task).await? {
         return Ok(standing);
     }
+    let after = arguments::parents(ports, who, &task).await?;
     let route = rank(ports, servers, &task.need).await?;
     let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
     let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
     check_lane(ports, Some(&lane))?;
-    let record = TaskRecord { need: task.need, labels: task.labels };
-    let request_digest = request_digest(who, &record.need, &record.labels, task.priority)?;
+    let request_digest = request_digest(who, &task)?;
+    let concurrency = task.concurrency.as_ref().map(|limit| of_tenant(who, limit)).or_else(|| of_server(servers, best));
+    let rate = task.rate.map(|rate| RateKey { key: tenant_key(who, &rate.key), ..rate });
+    let record = TaskRecord { need: task.need, labels: task.labels, cache: task.cache };
     let body = JobBody { task: record, route };
     let new = NewJob {
         id: JobId::drawn(ports.clock.now(), &*ports.entropy),
@@ -61,9 +65,9 @@ pub(super) async fn submit(
         idempotency_key: task.idempotency_key,
         request_digest,
         body: Arc::new(body),
-        after: Vec::new(),
-        concurrency: None,
-        rate: None,
+        after,
+        concurrency,
+        rate,
     };
     let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&new))).await?;
     match answers.pop() {
@@ -122,7 +126,7 @@ async fn standing(ports: &Ports, who: &Principal, task: &Task) -> Result<Option<
     let Some(key) = &task.idempotency_key else { return Ok(None) };
     let Some(id) = ports.jobs.keyed(&who.tenant, key).await? else { return Ok(None) };
     let Some(job) = ports.jobs.get(id).await? else { return Ok(None) };
-    if job.head.request_digest != request_digest(who, &task.need, &task.labels, task.priority)? {
+    if job.head.request_digest != request_digest(who, task)? {
         return Err(EngineError::Conflict { job: id });
     }
     Ok(Some(Submitted { job, duplicate: true }))
@@ -143,10 +147,32 @@ async fn stored(ports: &Ports, id: JobId) -> Result<Job, EngineError> {
     ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })
 }
 
+/// A key of the caller's: other tenants have their own.
+fn tenant_key(who: &Principal, key: &str) -> String {
+    format!("tenant/{}/{key}", who.tenant)
+}
+
+fn of_tenant(who: &Principal, limit: &ConcurrencyKey) -> ConcurrencyKey {
+    ConcurrencyKey { key: tenant_key(who, &limit.key), max: limit.max }
+}
+
+/// The bound of the server that is to serve the task, if configuration sets one.
+fn of_server(servers: &Servers, best: &Candidate) -> Option<ConcurrencyKey> {
+    let name = best.capability.server();
+    let max = servers.catalog().get(&best.capability)?.terms.concurrency?;
+    Some(ConcurrencyKey { key: format!("server/{name}"), max })
+}
+
 /// Two requests are the same when the same caller asks the same on the same terms.
-fn request_digest(who: &Principal, need: &Need, labels: &Labels, priority: u8) -> Result<Digest, EngineError> {
-    let text = serde_json::to_vec(&(who, need, labels, priority))
-        .map_err(|error| InvalidTask::new("input", format!("cannot be written as JSON: {error}")))?;
+fn request_digest(who: &Principal, task: &Task) -> Result<Digest, EngineError> {
+    let Task { need, labels, priority, after, .. } = task;
+    // What a task without `after` digests to stays what it was before there was one.
+    let text = if after.is_empty() {
+        serde_json::to_vec(&(who, need, labels, priority))
+    } else {
+        serde_json::to_vec(&(who, need, labels, priority, after))
+    };
+    let text = text.map_err(|error| InvalidTask::new("input", format!("cannot be written as JSON: {error}")))?;
     Ok(Digest::of(&text))
 }
 

@@ -19,6 +19,7 @@ use super::{
     dispatch::{Dispatch, Hold},
     ports::Ports,
     servers::Servers,
+    slots::{Seats, Slots, Wish},
 };
 use crate::{
     event::EventKind,
@@ -49,13 +50,24 @@ pub struct WorkerOptions {
     pub lanes: Vec<Lane>,
     /// Most jobs at a time.
     pub concurrency: u16,
+    /// Most jobs of a lane at a time; up to `concurrency` for those not named.
+    pub lane_concurrency: BTreeMap<Lane, u16>,
+    /// Most jobs at a time that one server takes up; `None`: three quarters of `concurrency` when there are several, so that
+    /// one that hangs leaves room for the others.
+    pub server_concurrency: Option<u16>,
     /// Pause between maintenance rounds.
     pub maintain_every: Duration,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        Self { lanes: vec![Lane::light(), Lane::heavy()], concurrency: 16, maintain_every: Duration::from_secs(1) }
+        Self {
+            lanes: vec![Lane::light(), Lane::heavy()],
+            concurrency: 16,
+            lane_concurrency: BTreeMap::new(),
+            server_concurrency: None,
+            maintain_every: Duration::from_secs(1),
+        }
     }
 }
 
@@ -73,6 +85,26 @@ impl WorkerOptions {
         self.concurrency = concurrency;
         self
     }
+
+    /// Serving at most so many jobs of a lane at a time.
+    #[must_use]
+    pub fn with_lane_concurrency(mut self, lane: Lane, jobs: u16) -> Self {
+        self.lane_concurrency.insert(lane, jobs);
+        self
+    }
+
+    /// Letting one server take up at most so many jobs at a time.
+    #[must_use]
+    pub const fn with_server_concurrency(mut self, jobs: u16) -> Self {
+        self.server_concurrency = Some(jobs);
+        self
+    }
+
+    fn seats(&self, servers: usize) -> usize {
+        let concurrency = usize::from(self.concurrency.max(1));
+        let shared = if servers > 1 { concurrency - concurrency / 4 } else { concurrency };
+        self.server_concurrency.map_or(shared, usize::from)
+    }
 }
 
 /// A running worker. Dropping it cuts its calls off and gives their jobs back in the background; [`drain`](Self::drain) waits for them.
@@ -89,6 +121,7 @@ impl Worker {
         let crew = Arc::new(Crew {
             id: WorkerId::fresh(&*ports.entropy),
             ports,
+            seats: Arc::new(Seats::new(options.seats(servers.count()))),
             servers,
             options,
             holds: Mutex::default(),
@@ -127,6 +160,7 @@ struct Crew {
     servers: Arc<Servers>,
     id: WorkerId,
     options: WorkerOptions,
+    seats: Arc<Seats>,
     /// Short sections, never held over an await.
     holds: Mutex<BTreeMap<JobId, Arc<Hold>>>,
     stop: CancellationToken,
@@ -145,34 +179,53 @@ impl Crew {
             drop(part);
         }
         let mut jobs = JoinSet::new();
-        let (mut request, mut asked) = (1, None);
+        let options = &self.options;
+        let mut slots = Slots::new(usize::from(options.concurrency.max(1)), &options.lanes, &options.lane_concurrency);
+        let (mut request, mut asked, mut empty) = (1, None, 0);
+        let mut next_due = None::<Duration>;
         while !self.stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
-            let free = usize::from(self.options.concurrency.max(1)).saturating_sub(jobs.len());
-            if free == 0 {
+            // A wish whose answer was lost is made again as it was.
+            let Some(wish) = asked.take().map_or_else(|| slots.wish().map(|wish| (wish, Instant::now())), Some) else {
                 tokio::select! {
                     biased;
                     _ = jobs.join_next() => {},
                     () = self.stop.cancelled() => {},
                 }
                 continue;
-            }
+            };
             // A request whose answer was lost is asked again under its number: the same grants come back, counted from the first time.
-            let first_asked = *asked.get_or_insert_with(Instant::now);
-            let batch = self.lease(request, free).await;
+            let (wish, first_asked) = wish;
+            let batch = self.lease(request, &wish).await;
+            let all = wish.all;
             if batch.is_ok() {
-                (request, asked) = (request + 1, None);
+                request += 1;
+            } else {
+                asked = Some((wish, first_asked));
             }
             let wait = match batch {
                 Ok(batch) if !batch.jobs.is_empty() => {
                     for leased in batch.jobs {
                         let hold = Arc::new(Hold::new(leased.key, first_asked + self.ports.policy.visibility));
-                        let crew = Arc::clone(&self);
-                        jobs.spawn(async move { crew.serve(hold, leased).await });
+                        let (crew, slot) = (Arc::clone(&self), slots.take(&leased.job.head.lane));
+                        jobs.spawn(async move {
+                            crew.serve(hold, leased).await;
+                            drop(slot);
+                        });
                     }
+                    (empty, next_due) = (0, None);
                     continue;
                 }
-                Ok(batch) => batch.next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX)),
+                Ok(batch) => {
+                    next_due = next_due.into_iter().chain(batch.next_due).min();
+                    empty += 1;
+                    // Lanes with fewer slots were not asked for: their turn comes first.
+                    if !all && empty < self.options.lanes.len() {
+                        continue;
+                    }
+                    empty = 0;
+                    next_due.take().unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX))
+                }
                 Err(pause) => {
                     tokio::select! {
                         biased;
@@ -191,20 +244,16 @@ impl Crew {
         while jobs.join_next().await.is_some() {}
     }
 
-    /// Leases; an error is the pause before the next try. Lanes take turns at being the first, so that none is starved by another's backlog.
-    async fn lease(&self, request: u64, free: usize) -> Result<LeaseBatch, Duration> {
-        let mut lanes = self.options.lanes.clone();
-        if let Some(turn) = request.checked_rem(lanes.len() as u64) {
-            lanes.rotate_left(usize::try_from(turn).unwrap_or_default());
-        }
+    /// Leases; an error is the pause before the next try.
+    async fn lease(&self, request: u64, wish: &Wish) -> Result<LeaseBatch, Duration> {
         let want = LeaseRequest {
-            lanes,
-            max: u16::try_from(free).unwrap_or(u16::MAX).min(LEASE_BATCH_MAX),
+            lanes: wish.lanes.clone(),
+            max: u16::try_from(wish.max).unwrap_or(u16::MAX).min(LEASE_BATCH_MAX),
             visibility: self.ports.policy.visibility,
             worker: self.id.clone(),
             request,
             nonce: self.ports.entropy.next_u64(),
-            shares: Arc::default(),
+            shares: Arc::clone(&self.ports.policy.shares),
         };
         self.ports.jobs.lease(&want).await.map_err(|error| {
             tracing::warn!(%error, "no lease");
@@ -217,7 +266,8 @@ impl Crew {
         self.with_holds(|holds| holds.insert(id, Arc::clone(&hold)));
         let _held = Held { crew: self, hold: Arc::clone(&hold) };
         let (ports, servers) = (Arc::clone(&self.ports), Arc::clone(&self.servers));
-        let dispatch = Dispatch::new(ports, servers, Arc::clone(&hold), leased, self.cut.clone());
+        let seats = Arc::clone(&self.seats);
+        let dispatch = Dispatch::new(ports, servers, seats, Arc::clone(&hold), leased, self.cut.clone());
         dispatch.run().await;
     }
 

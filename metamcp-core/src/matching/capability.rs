@@ -42,6 +42,8 @@ pub struct ServerTerms {
     pub lane: Option<Lane>,
     /// What the server has.
     pub resources: Resources,
+    /// Most jobs of this server that are served at a time, over all workers of a store; `None`: no bound.
+    pub concurrency: Option<u32>,
 }
 
 /// A tool definition that cannot be used.

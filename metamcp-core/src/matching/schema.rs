@@ -16,7 +16,7 @@ use moka::sync::Cache;
 use serde_json::{Map, Value};
 
 use super::Capability;
-use crate::{id::CapabilityId, json::RawJson, pointer::Digest};
+use crate::{id::CapabilityId, json::RawJson, pointer::Digest, task::reference::is_reference};
 
 /// Longest answer, in bytes.
 const REFUSAL_BYTES_MAX: usize = 300;
@@ -106,25 +106,34 @@ impl Outline {
 
 /// An input, parsed once for all the schemas it is held against.
 #[derive(Debug)]
-pub(super) struct Input(Value);
+pub(super) struct Input {
+    value: Value,
+    /// Where references stand, as JSON pointers: what will be there is judged when it is.
+    open: Vec<String>,
+}
 
 impl Input {
     pub(super) fn parse(input: &RawJson) -> Self {
-        match input.get() {
-            "{}" => Self(Value::Object(Map::new())),
+        let mut open = Vec::new();
+        let value = match input.get() {
+            "{}" => Value::Object(Map::new()),
             // A nesting too deep to parse is no object that any tool asks for.
-            _ => Self(input.view().unwrap_or(Value::Null)),
+            _ => input.view().unwrap_or(Value::Null),
+        };
+        if input.get().contains("\"$ref\"") {
+            find_open(&value, &mut String::new(), &mut open);
         }
+        Self { value, open }
     }
 
     /// The names of its properties.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.as_object().into_iter().flatten().map(|(k, _)| k.as_str())
+        self.value.as_object().into_iter().flatten().map(|(k, _)| k.as_str())
     }
 
     pub(super) fn refused_by(&self, capability: &Capability, outline: &Outline) -> Option<String> {
         let id = &capability.id;
-        let Value::Object(given) = &self.0 else {
+        let Value::Object(given) = &self.value else {
             return Some(short(format!("input: must be a JSON object, the arguments of {id}")));
         };
         if let Some(missing) = outline.required.iter().find(|name| !given.contains_key(name.as_ref())) {
@@ -134,8 +143,46 @@ impl Input {
             return None;
         }
         let validator = VALIDATORS.get_with(capability.digest, || compile(capability).map(Arc::new))?;
-        let error = validator.validate(&self.0).err()?;
+        let error = if self.open.is_empty() {
+            validator.validate(&self.value).err()?
+        } else {
+            validator.iter_errors(&self.value).find(|error| !self.is_open(error))?
+        };
         explain(&error, capability).map(short)
+    }
+
+    /// Whether an error may go away when the references have their values.
+    fn is_open(&self, error: &ValidationError<'_>) -> bool {
+        use ValidationErrorKind as Kind;
+        let at = error.instance_path().as_str();
+        let within =
+            |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+        let of_forms = matches!(
+            error.kind(),
+            Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } | Kind::OneOfMultipleValid { .. } | Kind::Not { .. }
+        );
+        self.open.iter().any(|open| within(at, open) || of_forms && within(open, at))
+    }
+}
+
+/// Nesting is bounded by the parser.
+fn find_open(value: &Value, at: &mut String, open: &mut Vec<String>) {
+    if is_reference(value) {
+        return open.push(at.clone());
+    }
+    let mut into = |step: &str, child: &Value| {
+        let len = at.len();
+        at.push('/');
+        at.push_str(step);
+        find_open(child, at, open);
+        at.truncate(len);
+    };
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, child)| into(&name.replace('~', "~0").replace('/', "~1"), child));
+        }
+        Value::Array(items) => items.iter().enumerate().for_each(|(n, child)| into(&n.to_string(), child)),
+        _ => {}
     }
 }
 

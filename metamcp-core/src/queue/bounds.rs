@@ -1,12 +1,13 @@
 //! What every store refuses as `Invalid` before it changes anything: batches, names and texts over their documented bounds.
 
 use super::{
-    job::{AFTER_MAX, CHECKPOINT_BYTES_MAX, Checkpoint, LIMIT_KEY_BYTES_MAX, NewJob},
+    job::{AFTER_MAX, CHECKPOINT_BYTES_MAX, Checkpoint, NewJob},
     lease::{LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Nack, NackHow, WEIGHT_MAX, WEIGHTS_MAX},
 };
 use crate::{
     error::{StoreError, StoreErrorKind, StoreResult},
     id::Lane,
+    task::LIMIT_KEY_BYTES_MAX,
 };
 
 /// The highest priority of a job.

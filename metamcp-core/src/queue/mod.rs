@@ -14,9 +14,8 @@ mod store;
 pub use self::{
     core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
-        AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ConcurrencyKey, ERROR_BYTES_MAX, InputRequest, Job,
-        JobBody, JobError, JobErrorCode, JobHead, JobState, LIMIT_KEY_BYTES_MAX, LeaseEnd, LeaseKey, NewJob, Progress,
-        RateKey,
+        AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError,
+        JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress,
     },
     lease::{
         Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,
@@ -26,3 +25,4 @@ pub use self::{
     memory::MemoryJobStore,
     store::JobStore,
 };
+pub use crate::task::{ConcurrencyKey, LIMIT_KEY_BYTES_MAX, RateKey};

@@ -6,12 +6,10 @@
 use std::time::Duration;
 
 use super::{
-    job::{
-        Answer, Checkpoint, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress, RateKey,
-    },
+    job::{Answer, Checkpoint, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress},
     lease::{Answered, Beat, Cancelled, Fenced, Final, LeaseRequest, NackHow},
 };
-use crate::{id::JobId, pointer::ResultPointer, time::Timestamp};
+use crate::{id::JobId, pointer::ResultPointer, task::RateKey, time::Timestamp};
 
 /// The highest priority.
 const PRIORITY_MAX: u8 = 9;

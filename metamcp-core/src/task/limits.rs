@@ -51,6 +51,15 @@ impl Default for Limits {
     }
 }
 
+/// Most tasks that one task waits for.
+const AFTER_MAX: usize = 32;
+/// Longest concurrency or rate key of a task, in bytes: what the engine adds to it fits the store's bound.
+pub(crate) const TASK_KEY_BYTES_MAX: usize = 128;
+
+const fn key_fits(key: &str) -> bool {
+    !key.is_empty() && key.len() <= TASK_KEY_BYTES_MAX
+}
+
 /// The highest priority.
 const PRIORITY_MAX: u8 = 9;
 
@@ -95,6 +104,27 @@ impl Limits {
             && (key.is_empty() || key.len() > self.idempotency_key_bytes_max)
         {
             return refuse("idempotency_key", format!("must be 1 to {} bytes", self.idempotency_key_bytes_max));
+        }
+        if task.after.len() > AFTER_MAX {
+            return refuse("after", format!("{} tasks is over the bound of {AFTER_MAX}", task.after.len()));
+        }
+        if let Some(limit) = &task.concurrency
+            && (limit.max == 0 || !key_fits(&limit.key))
+        {
+            return refuse(
+                "concurrency",
+                format!("needs a `key` of 1 to {TASK_KEY_BYTES_MAX} bytes and a `max` of at least 1"),
+            );
+        }
+        if let Some(rate) = &task.rate
+            && (rate.burst == 0
+                || rate.every.as_millis() == 0
+                || rate.every.as_secs() > self.horizon_s_max
+                || !key_fits(&rate.key))
+        {
+            let mend = "and a `burst` of at least 1 and `every_ms` of 1 to";
+            let ms = self.horizon_s_max * 1_000;
+            return refuse("rate", format!("needs a `key` of 1 to {TASK_KEY_BYTES_MAX} bytes {mend} {ms}"));
         }
         if task.labels.len() > self.labels_max {
             return refuse("labels", format!("{} is over the bound of {}", task.labels.len(), self.labels_max));

@@ -1,13 +1,18 @@
 //! What is wanted: a [`Task`] is a need in words with its input, as a caller states it. It does not say where or how it runs.
 
+mod limit;
 mod limits;
 mod need;
+pub mod reference;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use self::limit::{ConcurrencyKey, LIMIT_KEY_BYTES_MAX, RateKey};
 pub use limits::{InvalidTask, Limits};
 pub use need::{Need, Resources};
 use serde::{Deserialize, Serialize};
+
+use crate::id::JobId;
 
 /// A need with the terms it is to be served on.
 ///
@@ -32,6 +37,14 @@ pub struct Task {
     pub idempotency_key: Option<String>,
     /// Free words of the caller, kept with the job and usable as filter.
     pub labels: Labels,
+    /// Not before these tasks of the caller are done; those that `input` refers to need not be named. When one fails, so does this one.
+    pub after: Vec<JobId>,
+    /// At most so many of the tenant's tasks with the same key run at a time.
+    pub concurrency: Option<ConcurrencyKey>,
+    /// The tenant's tasks with the same key start no more often than this.
+    pub rate: Option<RateKey>,
+    /// The result of an identical call, made for the caller no longer ago than this, will do, if the tool only reads or may be repeated.
+    pub cache: Option<Duration>,
 }
 
 /// The caller's own key-value words.
@@ -78,6 +91,34 @@ impl Task {
         self
     }
 
+    /// Not before that task is done.
+    #[must_use]
+    pub fn with_after(mut self, task: JobId) -> Self {
+        self.after.push(task);
+        self
+    }
+
+    /// At most `max` of the tenant's tasks with this key at a time.
+    #[must_use]
+    pub fn with_concurrency(mut self, key: impl Into<String>, max: u32) -> Self {
+        self.concurrency = Some(ConcurrencyKey { key: key.into(), max });
+        self
+    }
+
+    /// No more of the tenant's tasks with this key than one in `every`, after a burst of `burst`.
+    #[must_use]
+    pub fn with_rate(mut self, key: impl Into<String>, every: Duration, burst: u32) -> Self {
+        self.rate = Some(RateKey { key: key.into(), every, burst });
+        self
+    }
+
+    /// Content with the result of an identical call that is no older than `age_max`.
+    #[must_use]
+    pub const fn with_cache(mut self, age_max: Duration) -> Self {
+        self.cache = Some(age_max);
+        self
+    }
+
     /// With this deadline, counted from acceptance.
     #[must_use]
     pub const fn with_deadline(mut self, deadline: Duration) -> Self {
@@ -94,4 +135,7 @@ pub struct TaskRecord {
     /// The caller's labels.
     #[serde(default)]
     pub labels: Labels,
+    /// How old a result of an identical call may be that serves this task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Duration>,
 }

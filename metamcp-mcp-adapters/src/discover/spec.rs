@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt,
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
 };
@@ -59,6 +60,8 @@ pub struct ServerSpec {
     pub description: String,
     /// The lane its jobs go to; `None`: the default lane.
     pub lane: Option<Lane>,
+    /// Most of its jobs that are served at a time, over all workers of a store; `None`: no bound.
+    pub concurrency: Option<u32>,
     /// Words that a need may match.
     pub labels: Labels,
     /// What it has.
@@ -71,13 +74,21 @@ impl ServerSpec {
     /// A server that is reached this way, without terms.
     #[must_use]
     pub fn new(name: ServerName, way: Way) -> Self {
-        let (description, lane) = (String::new(), None);
-        Self { name, way, description, lane, labels: Labels::new(), resources: Resources::default(), disabled: false }
+        Self {
+            name,
+            way,
+            description: String::new(),
+            lane: None,
+            concurrency: None,
+            labels: Labels::new(),
+            resources: Resources::default(),
+            disabled: false,
+        }
     }
 
     /// Reads one entry; `section` is where it stands, for errors.
     ///
-    /// Known fields: `command`, `args`, `env`, `cwd` or `url`, `headers`; `type`, `disabled`, and ours: `description`, `lane`, `labels`,
+    /// Known fields: `command`, `args`, `env`, `cwd` or `url`, `headers`; `type`, `disabled`, and ours: `description`, `lane`, `concurrency`, `labels`,
     /// `resources`. Others are left to whom they belong.
     ///
     /// # Errors
@@ -99,6 +110,7 @@ impl ServerSpec {
             name: server,
             description: entry.field("description")?.unwrap_or_default(),
             lane: entry.field("lane")?,
+            concurrency: entry.field::<NonZeroU32>("concurrency")?.map(NonZeroU32::get),
             labels: entry.field("labels")?.unwrap_or_default(),
             resources: entry.field("resources")?.unwrap_or_default(),
             disabled,
@@ -141,6 +153,7 @@ impl ServerSpec {
             labels: self.labels.clone(),
             lane: self.lane.clone(),
             resources: self.resources.clone(),
+            concurrency: self.concurrency,
         }
     }
 
@@ -311,6 +324,7 @@ mod tests {
             (json!({ "url": "ftp://h" }), "mcpServers.s.url"),
             (json!({ "url": "http://h", "type": "sse" }), "mcpServers.s.type"),
             (json!({ "command": "x", "lane": "GPU!" }), "mcpServers.s.lane"),
+            (json!({ "command": "x", "concurrency": 0 }), "mcpServers.s.concurrency"),
             (json!({ "command": "x", "resources": { "gpus": 1 } }), "mcpServers.s.resources"),
         ] {
             assert_eq!(wrong(&entry).place, place, "{entry}");

@@ -156,7 +156,7 @@ mod tests {
     };
 
     fn job(n: u64) -> NewJob {
-        let task = TaskRecord { need: Need::new("x"), labels: BTreeMap::new() };
+        let task = TaskRecord { need: Need::new("x"), labels: BTreeMap::new(), cache: None };
         NewJob {
             id: JobId::new(Timestamp::from_millis(n)),
             owner: Principal::local(),

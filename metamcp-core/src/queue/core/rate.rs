@@ -4,10 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    queue::{job::RateKey, moves},
-    time::Timestamp,
-};
+use crate::{queue::moves, task::RateKey, time::Timestamp};
 
 /// Keys that are remembered before those that have no slot taken any more are forgotten.
 const RATES_KEPT_MIN: usize = 1_024;
