@@ -1,6 +1,6 @@
 //! The error of stores: what kind it is and whether trying again can help. A backend's own errors are mapped to it once, at its edge.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 /// What went wrong in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +18,15 @@ pub enum StoreErrorKind {
     Closed,
 }
 
-/// A store's failure, with its cause.
-#[derive(Debug, thiserror::Error)]
+/// A store's failure, with its cause. Clones are the same failure: one batch may serve many callers.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{store}: {message}")]
 pub struct StoreError {
     kind: StoreErrorKind,
     store: &'static str,
     message: String,
     #[source]
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl StoreError {
@@ -39,7 +39,7 @@ impl StoreError {
     /// With its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

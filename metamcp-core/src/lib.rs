@@ -69,6 +69,7 @@
 //! messages, scores and reasons of matchers, and the order of events of different jobs.
 
 pub mod auth;
+mod coalesce;
 pub mod engine;
 pub mod entropy;
 pub mod error;

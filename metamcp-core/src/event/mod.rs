@@ -3,11 +3,13 @@
 //! An event is news, not the truth: the job is. A process that dies between a commit and its event loses that event; who comes back after a
 //! gap reads the job.
 
+mod batched;
 mod memory;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+pub use batched::BatchedEventBus;
 pub use memory::MemoryEventBus;
 use serde::{Deserialize, Serialize};
 

@@ -29,6 +29,8 @@ pub enum Durability {
     OsBuffered,
     /// On disk: survives power loss.
     LocalFsync,
+    /// Also with as many replicas as the store was told to wait for: survives the loss of one machine.
+    Replicated,
 }
 
 /// What became of one job of an enqueue call.

@@ -3,6 +3,7 @@
 //! [`JobStore`] is the trait every backend implements. `Core` is the pure state machine behind the in-memory store, the heart of the
 //! embedded one, and the model the others are compared with.
 
+mod batched;
 pub mod bounds;
 mod core;
 mod job;
@@ -12,6 +13,7 @@ pub mod moves;
 mod store;
 
 pub use self::{
+    batched::BatchedJobStore,
     core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
         AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError,

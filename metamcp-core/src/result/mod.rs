@@ -1,13 +1,17 @@
 //! Results: bodies that are stored once and then only pointed to.
 
+mod cached;
 mod memory;
+mod tiered;
 
 use std::{fmt, num::NonZeroU16};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use cached::{CACHE_BYTES_MAX, CACHE_TTL, CacheOptions, CachedResultStore};
 pub use memory::MemoryResultStore;
 use serde::{Deserialize, Serialize};
+pub use tiered::{INLINE_BYTES_MAX, TieredResultStore};
 
 use crate::{error::StoreResult, id::TenantId, pointer::ResultPointer, queue::LeaseKey, time::Timestamp};
 

@@ -19,9 +19,9 @@ use crate::{
     matching::Route,
     pointer::{Digest, ResultPointer},
     queue::{
-        Beat, Checkpoint, CoreLimits, Enqueued, Fenced, Final, Finish, Heartbeat, Job, JobBody, JobError, JobErrorCode,
-        JobHead, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow,
-        NewJob,
+        Beat, Cancelled, Checkpoint, CoreLimits, Enqueued, Fenced, Final, Finish, Heartbeat, Job, JobBody, JobError,
+        JobErrorCode, JobHead, JobState, JobStore, LEASE_BATCH_MAX, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest,
+        Leased, Maintained, Nack, NackHow, NewJob, Redriven,
     },
     task::{Need, TaskRecord},
     testing::clock::StoreTime,
@@ -47,7 +47,8 @@ pub fn suite_limits() -> CoreLimits {
 #[must_use]
 pub fn new_job() -> NewJob {
     static MADE: AtomicU64 = AtomicU64::new(1_767_225_600_000);
-    let task = TaskRecord { need: Need::new("count the words"), labels: std::collections::BTreeMap::new() };
+    let task =
+        TaskRecord { need: Need::new("count the words"), labels: std::collections::BTreeMap::new(), cache: None };
     NewJob {
         id: JobId::new(Timestamp::from_millis(MADE.fetch_add(1, Ordering::Relaxed))),
         owner: Principal::local(),
@@ -112,6 +113,17 @@ pub(super) fn checkpoint(text: &str) -> Checkpoint {
     Checkpoint { text: format!("\"{text}\""), replay_safe: true }
 }
 
+/// The jobs that were leased, in order.
+pub(super) fn ids(leased: &[Leased]) -> Vec<JobId> {
+    leased.iter().map(|leased| leased.key.job).collect()
+}
+
+/// Sorted, for what is told in no order.
+pub(super) fn sorted<T: Ord>(mut told: Vec<T>) -> Vec<T> {
+    told.sort_unstable();
+    told
+}
+
 /// Bounds one step in real time.
 pub(super) async fn bounded<T>(what: &str, step: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(STEP_S_MAX), step).await {
@@ -170,7 +182,12 @@ impl JobStoreFixture {
     /// Enqueues plain jobs, in order of id.
     pub(super) async fn add_many(&self, count: usize) -> Vec<JobId> {
         let jobs: Vec<NewJob> = (0..count).map(|_| new_job()).collect();
-        for batch in jobs.chunks(100) {
+        self.add_all(&jobs).await
+    }
+
+    /// Enqueues jobs that must all be accepted, in as few calls as may be.
+    pub(super) async fn add_all(&self, jobs: &[NewJob]) -> Vec<JobId> {
+        for batch in jobs.chunks(usize::from(LEASE_BATCH_MAX)) {
             let answers = self.store.enqueue(batch).await.expect("the store answers");
             assert!(
                 answers.iter().all(|answer| matches!(answer, Enqueued::Ok { .. })),
@@ -249,6 +266,16 @@ impl JobStoreFixture {
         answers.into_iter().next().expect("one answer")
     }
 
+    /// Asks for a cancel.
+    pub(super) async fn cancel(&self, id: JobId) -> Cancelled {
+        self.store.cancel(id, "no longer needed").await.expect("the store answers")
+    }
+
+    /// Redrives one job.
+    pub(super) async fn redrive(&self, id: JobId) -> Redriven {
+        self.store.redrive(id).await.expect("the store answers")
+    }
+
     /// One job that must be there.
     pub(super) async fn job(&self, id: JobId) -> Job {
         self.try_job(id).await.expect("the job is kept")
@@ -285,6 +312,7 @@ impl JobStoreFixture {
             all.promoted += done.promoted;
             all.reclaimed.extend(done.reclaimed);
             all.expired.extend(done.expired);
+            all.settled.extend(done.settled);
             all.removed.extend(done.removed);
         }
         panic!("there was still something to do after {MAINTAIN_ROUNDS_MAX} rounds of maintenance");

@@ -16,10 +16,6 @@ async fn answer(fx: &JobStoreFixture, id: JobId) -> Answered {
     fx.store.answer(id, yes()).await.expect("the store answers")
 }
 
-async fn redrive(fx: &JobStoreFixture, id: JobId) -> Redriven {
-    fx.store.redrive(id).await.expect("the store answers")
-}
-
 pub async fn a_failed_attempt_counts_and_comes_back_after_its_delay(fx: JobStoreFixture) {
     let key = fx.add_and_take(new_job()).await;
     let how = NackHow::Fail { delay: Duration::from_secs(10), candidate: 2, error: error("busy") };
@@ -214,7 +210,7 @@ pub async fn a_redriven_job_starts_over(fx: JobStoreFixture) {
     fx.save(key, "one").await;
     let how = NackHow::Fail { delay: Duration::ZERO, candidate: 3, error: error("no") };
     assert_eq!(fx.nack(key, how).await, Fenced::Ok(JobState::Dead));
-    assert_eq!(redrive(&fx, key.job).await, Redriven::Ok);
+    assert_eq!(fx.redrive(key.job).await, Redriven::Ok);
     let head = fx.head(key.job).await;
     assert_eq!((head.state, head.attempts, head.lost, head.candidate), (JobState::Ready, 0, 0, 0));
     assert_eq!((head.finished_at, head.checkpoint, head.maybe_called), (None, None, false));
@@ -229,7 +225,7 @@ pub async fn a_redriven_job_starts_over(fx: JobStoreFixture) {
 pub async fn an_end_that_a_redrive_undid_is_stale(fx: JobStoreFixture) {
     let key = fx.add_and_take(new_job()).await;
     assert_eq!(fx.finish(key, Final::Dead(error("no"))).await, Fenced::Ok(JobState::Dead));
-    redrive(&fx, key.job).await;
+    fx.redrive(key.job).await;
     assert_eq!(fx.finish(key, Final::Dead(error("no"))).await, Fenced::Stale);
     fx.store.cancel(key.job, "enough").await.expect("the store answers");
     let end = Final::Cancelled { reason: "enough".to_owned() };
@@ -238,19 +234,19 @@ pub async fn an_end_that_a_redrive_undid_is_stale(fx: JobStoreFixture) {
 
 pub async fn only_dead_jobs_are_redriven(fx: JobStoreFixture) {
     let id = fx.add_plain().await;
-    assert_eq!(redrive(&fx, id).await, Redriven::NotDead(JobState::Ready));
+    assert_eq!(fx.redrive(id).await, Redriven::NotDead(JobState::Ready));
     let key = fx.take().await.key;
-    assert_eq!(redrive(&fx, id).await, Redriven::NotDead(JobState::Leased));
+    assert_eq!(fx.redrive(id).await, Redriven::NotDead(JobState::Leased));
     fx.finish(key, done(key)).await;
-    assert_eq!(redrive(&fx, id).await, Redriven::NotDead(JobState::Done));
-    assert_eq!(redrive(&fx, JobId::MIN).await, Redriven::Gone);
+    assert_eq!(fx.redrive(id).await, Redriven::NotDead(JobState::Done));
+    assert_eq!(fx.redrive(JobId::MIN).await, Redriven::Gone);
 }
 
 pub async fn a_job_that_missed_its_deadline_gets_a_new_one_when_it_is_redriven(fx: JobStoreFixture) {
     let id = fx.add(NewJob { deadline: Some(Duration::from_secs(10)), ..new_job() }).await;
     fx.advance(Duration::from_secs(20)).await;
     fx.maintain().await;
-    assert_eq!(redrive(&fx, id).await, Redriven::Ok);
+    assert_eq!(fx.redrive(id).await, Redriven::Ok);
     assert_eq!(fx.take().await.key.job, id, "it is not late again at once");
 }
 
@@ -260,7 +256,7 @@ pub async fn each_redrive_gives_the_same_time_again(fx: JobStoreFixture) {
     for _ in 0..3 {
         fx.advance(Duration::from_secs(100)).await;
         assert_eq!(fx.maintain().await.expired, [id]);
-        assert_eq!(redrive(&fx, id).await, Redriven::Ok);
+        assert_eq!(fx.redrive(id).await, Redriven::Ok);
         let head = fx.head(id).await;
         assert_eq!(head.deadline_at, Some(head.updated_at + span));
     }

@@ -2,19 +2,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::fixture::{JobStoreFixture, VISIBILITY, done, lane, new_job, of_tenant, worker};
+use super::fixture::{JobStoreFixture, VISIBILITY, done, ids, lane, new_job, of_tenant, worker};
 use crate::{
     error::StoreErrorKind,
-    id::{JobId, Lane},
+    id::Lane,
     queue::{JobState, LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Leased, NewJob},
 };
 
-fn ids(leased: &[Leased]) -> Vec<JobId> {
-    leased.iter().map(|leased| leased.key.job).collect()
-}
-
 /// How many of these each tenant got.
-fn shares(leased: &[Leased]) -> BTreeMap<String, usize> {
+pub(super) fn shares(leased: &[Leased]) -> BTreeMap<String, usize> {
     let mut shares = BTreeMap::new();
     for leased in leased {
         *shares.entry(leased.job.head.owner.tenant.to_string()).or_default() += 1;
@@ -22,10 +18,10 @@ fn shares(leased: &[Leased]) -> BTreeMap<String, usize> {
     shares
 }
 
-async fn add_for(fx: &JobStoreFixture, tenant: &str, count: usize) {
-    for _ in 0..count {
-        fx.add(NewJob { owner: of_tenant(tenant), ..new_job() }).await;
-    }
+/// Jobs of a tenant.
+pub(super) async fn add_for(fx: &JobStoreFixture, tenant: &str, count: usize) {
+    let jobs: Vec<NewJob> = (0..count).map(|_| NewJob { owner: of_tenant(tenant), ..new_job() }).collect();
+    fx.add_all(&jobs).await;
 }
 
 pub async fn a_lease_brings_the_job_and_its_key(fx: JobStoreFixture) {

@@ -269,7 +269,7 @@ fn tenant(n: u8) -> TenantId {
 
 fn new_job(terms: &Terms) -> NewJob {
     let request = format!("request {}", terms.request);
-    let task = TaskRecord { need: Need::new(&request), labels: BTreeMap::new() };
+    let task = TaskRecord { need: Need::new(&request), labels: BTreeMap::new(), cache: None };
     NewJob {
         id: Caller::job(terms.job),
         owner: Principal::new(tenant(terms.tenant), "somebody"),
