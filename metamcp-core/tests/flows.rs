@@ -9,7 +9,7 @@ use metamcp_core::{
     engine::{EngineError, Orchestrator, Worker, WorkerOptions},
     id::{JobId, ServerName},
     json::RawJson,
-    queue::{Job, JobErrorCode, JobState},
+    queue::{Job, JobErrorCode, JobQuery, JobState},
     task::Task,
     testing::scripted::{ScriptedTransport, Seen, Step},
     time::{Clock, Timestamp},
@@ -217,9 +217,8 @@ async fn tasks_with_one_concurrency_key_run_one_after_the_other() {
     let world = World::idle();
     let ids = [1, 2, 3].map(|n| task("scripted/echo", json!({ "n": n })).with_concurrency("one", 1));
     world.server.standing(Step::Hang);
-    let mut jobs = Vec::new();
     for task in ids {
-        jobs.push(world.submit(task).await);
+        world.submit(task).await;
     }
     let _worker = world.engine.worker(WorkerOptions::default());
     for called in 1..=3 {
@@ -228,7 +227,10 @@ async fn tasks_with_one_concurrency_key_run_one_after_the_other() {
         }
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(world.server.calls("echo"), called, "the next one waits");
-        world.engine.cancel(&world.who, jobs[called - 1], "enough").await.unwrap();
+        let jobs = world.engine.list(&world.who, JobQuery::default()).await.unwrap().jobs;
+        let running: Vec<&Job> = jobs.iter().filter(|job| job.head.state == JobState::Leased).collect();
+        assert_eq!(running.len(), 1);
+        world.engine.cancel(&world.who, running[0].head.id, "enough").await.unwrap();
     }
 }
 

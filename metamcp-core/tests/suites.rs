@@ -7,11 +7,13 @@ use metamcp_core::{
     event::MemoryEventBus,
     id::{JobId, Lane},
     queue::{JobQuery, JobStore, LeaseKey, MemoryJobStore, NewJob},
+    record::MemoryRecordStore,
     result::{MemoryResultStore, ResultMeta, ResultStore},
     testing::{
         ManualClock,
         event_bus::{EventBusFixture, SUITE_EVENTS_KEPT},
         job_store::{JobStoreFixture, new_job, suite_limits},
+        record_store::RecordStoreFixture,
         result_store::ResultStoreFixture,
     },
     time::Timestamp,
@@ -26,6 +28,17 @@ mod jobs {
     }
 
     metamcp_core::job_store_suite!(make);
+}
+
+mod records {
+    use super::*;
+
+    async fn make() -> RecordStoreFixture {
+        let clock = ManualClock::new();
+        RecordStoreFixture::new(Arc::new(MemoryRecordStore::new(clock.clone())), clock, ())
+    }
+
+    metamcp_core::record_store_suite!(make);
 }
 
 mod results {
@@ -102,18 +115,28 @@ fn every_behaviour_that_is_written_is_in_its_suite() {
     let list = include_str!("../src/testing/job_store/mod.rs");
     let rooms = [
         include_str!("../src/testing/job_store/concurrent.rs"),
+        include_str!("../src/testing/job_store/depend.rs"),
         include_str!("../src/testing/job_store/durable.rs"),
         include_str!("../src/testing/job_store/enqueue.rs"),
         include_str!("../src/testing/job_store/fence.rs"),
         include_str!("../src/testing/job_store/give_back.rs"),
+        include_str!("../src/testing/job_store/keep.rs"),
         include_str!("../src/testing/job_store/lease.rs"),
+        include_str!("../src/testing/job_store/limits.rs"),
+        include_str!("../src/testing/job_store/race.rs"),
+        include_str!("../src/testing/job_store/rate.rs"),
         include_str!("../src/testing/job_store/read.rs"),
+        include_str!("../src/testing/job_store/reopen.rs"),
+        include_str!("../src/testing/job_store/restore.rs"),
+        include_str!("../src/testing/job_store/shares.rs"),
         include_str!("../src/testing/job_store/steer.rs"),
         include_str!("../src/testing/job_store/time.rs"),
     ];
+    let records = include_str!("../src/testing/record_store.rs");
     let results = include_str!("../src/testing/result_store.rs");
     let events = include_str!("../src/testing/event_bus.rs");
-    let all = rooms.into_iter().map(|room| (room, list)).chain([(results, results), (events, events)]);
+    let all =
+        rooms.into_iter().map(|room| (room, list)).chain([(records, records), (results, results), (events, events)]);
     let mut count = 0;
     for (source, list) in all {
         for name in written(source) {
@@ -121,5 +144,5 @@ fn every_behaviour_that_is_written_is_in_its_suite() {
             count += 1;
         }
     }
-    assert!(count > 150, "only {count} behaviours were found");
+    assert!(count > 250, "only {count} behaviours were found");
 }

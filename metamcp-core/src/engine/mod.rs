@@ -4,6 +4,7 @@
 //! functions in [`plan`]; the waiting is in the worker and in dispatch, and nowhere else.
 
 mod arguments;
+mod batch;
 mod builder;
 mod cache;
 mod dispatch;
@@ -17,6 +18,7 @@ mod slots;
 mod submit;
 mod worker;
 
+pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
 pub use builder::OrchestratorBuilder;
 pub use error::EngineError;
 pub use orchestrator::Orchestrator;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    batch::{self, Batch, BatchId, BatchState},
     error::EngineError,
     ports::{Ports, persist},
     servers::{ServerEntry, Servers},
@@ -49,6 +50,65 @@ impl Orchestrator {
     /// When the task breaks a bound, nothing fits it, its idempotency key is another request's, or its lane is full.
     pub async fn submit(&self, who: &Principal, task: Task) -> Result<Submitted, EngineError> {
         submit::submit(&self.ports, &self.servers, who, task).await
+    }
+
+    /// Accepts many tasks in one call, at most [`BATCH_TASKS_MAX`](super::BATCH_TASKS_MAX), each by itself: one that is refused holds no other
+    /// one back. With an idempotency key the same call again finds the same batch; the tasks' own keys are then not used.
+    ///
+    /// # Errors
+    /// When the number of tasks is out of bounds, the key belongs to other tasks, or a store fails.
+    pub async fn submit_batch(
+        &self,
+        who: &Principal,
+        tasks: Vec<Task>,
+        idempotency_key: Option<&str>,
+    ) -> Result<Batch, EngineError> {
+        batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
+    }
+
+    /// A batch of the caller.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn batch(&self, who: &Principal, id: &BatchId) -> Result<Batch, EngineError> {
+        batch::get(&self.ports, who, id).await
+    }
+
+    /// How the tasks of a batch stand.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn batch_state(&self, who: &Principal, id: &BatchId) -> Result<BatchState, EngineError> {
+        batch::state(&self.ports, &self.batch(who, id).await?).await
+    }
+
+    /// Waits until every task of a batch has ended, or `max_wait` is over; answers how they then stand.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn wait_batch(
+        &self,
+        who: &Principal,
+        id: &BatchId,
+        max_wait: Duration,
+    ) -> Result<BatchState, EngineError> {
+        batch::wait(&self.ports, &self.batch(who, id).await?, max_wait).await
+    }
+
+    /// Cancels every task of a batch that has not ended; answers how they then stand.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there or not the caller's.
+    pub async fn cancel_batch(&self, who: &Principal, id: &BatchId, reason: &str) -> Result<BatchState, EngineError> {
+        let batch = self.batch(who, id).await?;
+        for job in batch.jobs() {
+            match self.cancel(who, job, reason).await {
+                // It has ended, or was removed since.
+                Ok(_) | Err(EngineError::State { .. } | EngineError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        batch::state(&self.ports, &batch).await
     }
 
     /// Ranks without submitting.

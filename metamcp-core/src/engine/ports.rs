@@ -9,7 +9,7 @@ use crate::{
     auth::Principal,
     entropy::Entropy,
     error::StoreResult,
-    event::{EventBus, EventKind, NewEvent},
+    event::{EVENT_PAGE_MAX, EventBus, EventKind, NewEvent},
     id::JobId,
     matching::CapabilityMatcher,
     queue::{JobHead, JobStore},
@@ -45,6 +45,15 @@ impl Ports {
         let event = NewEvent { job, owner: owner.clone(), kind };
         if let Err(error) = self.events.publish(std::slice::from_ref(&event)).await {
             tracing::warn!(%job, %error, "event not published");
+        }
+    }
+
+    /// Tells many news in few calls.
+    pub(crate) async fn tell_all(&self, news: &[NewEvent]) {
+        for some in news.chunks(usize::from(EVENT_PAGE_MAX)) {
+            if let Err(error) = self.events.publish(some).await {
+                tracing::warn!(events = some.len(), %error, "events not published");
+            }
         }
     }
 

@@ -31,16 +31,46 @@ pub struct Submitted {
     pub duplicate: bool,
 }
 
+/// What a task is before it is given to the store.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// To be enqueued.
+    New(Box<NewJob>),
+    /// It stands already.
+    Standing(Box<Submitted>),
+}
+
 pub(super) async fn submit(
     ports: &Ports,
     servers: &Arc<Servers>,
     who: &Principal,
     task: Task,
 ) -> Result<Submitted, EngineError> {
+    let new = match prepare(ports, servers, who, task).await? {
+        Prepared::New(new) => new,
+        Prepared::Standing(standing) => return Ok(*standing),
+    };
+    let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&*new))).await?;
+    let answer = answers.pop();
+    if let Some(Enqueued::Ok { .. }) = answer {
+        ports.tell(new.id, who, EventKind::Queued).await;
+    }
+    let (id, duplicate) = accepted(&new, answer.as_ref())?;
+    let job = ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })?;
+    Ok(Submitted { job, duplicate })
+}
+
+/// Checks a task, finds what it stands for, and matches it.
+pub(super) async fn prepare(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    task: Task,
+) -> Result<Prepared, EngineError> {
     ports.limits.check(&task)?;
     check_lane(ports, task.need.lane.as_ref())?;
     if let Some(standing) = standing(ports, who, &task).await? {
-        return Ok(standing);
+        return Ok(Prepared::Standing(Box::new(standing)));
     }
     let after = arguments::parents(ports, who, &task).await?;
     let route = rank(ports, servers, &task.need).await?;
@@ -51,11 +81,10 @@ pub(super) async fn submit(
     let concurrency = task.concurrency.as_ref().map(|limit| of_tenant(who, limit)).or_else(|| of_server(servers, best));
     let rate = task.rate.map(|rate| RateKey { key: tenant_key(who, &rate.key), ..rate });
     let record = TaskRecord { need: task.need, labels: task.labels, cache: task.cache };
-    let body = JobBody { task: record, route };
-    let new = NewJob {
+    Ok(Prepared::New(Box::new(NewJob {
         id: JobId::drawn(ports.clock.now(), &*ports.entropy),
         owner: who.clone(),
-        lane: lane.clone(),
+        lane,
         priority: task.priority,
         delay: task.delay,
         deadline: Some(task.deadline.unwrap_or(ports.policy.deadline)),
@@ -64,27 +93,25 @@ pub(super) async fn submit(
         lost_max: ports.policy.lost_max,
         idempotency_key: task.idempotency_key,
         request_digest,
-        body: Arc::new(body),
+        body: Arc::new(JobBody { task: record, route }),
         after,
         concurrency,
         rate,
-    };
-    let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&new))).await?;
-    match answers.pop() {
-        Some(Enqueued::Ok { .. }) => {
-            ports.tell(new.id, who, EventKind::Queued).await;
-            Ok(Submitted { job: stored(ports, new.id).await?, duplicate: false })
-        }
+    })))
+}
+
+/// What the store's answer to a new job means to its caller: the job that stands, and whether it did before.
+pub(super) fn accepted(new: &NewJob, answer: Option<&Enqueued>) -> Result<(JobId, bool), EngineError> {
+    match answer {
+        Some(Enqueued::Ok { .. }) => Ok((new.id, false)),
         // A repeated store call finds its own job: that is no duplicate to the caller.
-        Some(Enqueued::Duplicate { job, .. }) => {
-            Ok(Submitted { job: stored(ports, job).await?, duplicate: job != new.id })
-        }
-        Some(Enqueued::Conflict { job }) => Err(EngineError::Conflict { job }),
+        Some(Enqueued::Duplicate { job, .. }) => Ok((*job, *job != new.id)),
+        Some(Enqueued::Conflict { job }) => Err(EngineError::Conflict { job: *job }),
         Some(Enqueued::Missing { job }) => {
             let mend = format!("task {job} is not there; name tasks of your own that are still kept");
             Err(InvalidTask::new("after", mend).into())
         }
-        Some(Enqueued::Full { limit }) => Err(EngineError::Full { lane, limit }),
+        Some(Enqueued::Full { limit }) => Err(EngineError::Full { lane: new.lane.clone(), limit: *limit }),
         None => Err(StoreError::new(StoreErrorKind::Corrupt, "job store", "answered no entry for one job").into()),
     }
 }
@@ -141,10 +168,6 @@ fn check_lane(ports: &Ports, lane: Option<&Lane>) -> Result<(), EngineError> {
         }
         _ => Ok(()),
     }
-}
-
-async fn stored(ports: &Ports, id: JobId) -> Result<Job, EngineError> {
-    ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })
 }
 
 /// A key of the caller's: other tenants have their own.

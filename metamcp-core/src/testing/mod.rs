@@ -8,6 +8,7 @@ pub mod event_bus;
 pub mod job_store;
 pub mod mcp_transport;
 pub mod model;
+pub mod record_store;
 pub mod result_store;
 pub mod scripted;
 

@@ -60,7 +60,7 @@ impl Disk {
 
 /// The leases that were granted, as a caller learns them.
 fn grants(heads: impl Iterator<Item = JobHead>) -> Reply {
-    let task = TaskRecord { need: Need::new("count the words"), labels: BTreeMap::new() };
+    let task = TaskRecord { need: Need::new("count the words"), labels: BTreeMap::new(), cache: None };
     let body = Arc::new(JobBody { task, route: Route::default() });
     let jobs = heads.map(|head| Leased { key: head.lease_key(), job: Job { head, body: Arc::clone(&body) } });
     Reply::Leased(LeaseBatch { jobs: jobs.collect(), next_due: None })

@@ -11,7 +11,9 @@ use metamcp_core::{
     queue::{JobStore, MemoryJobStore},
     testing::{
         ManualClock,
-        model::{Caller, Op, Oracle, Reply, act, compare_with_model, ops},
+        model::{
+            Caller, Op, Oracle, Reply, act, compare_restored_with_model, compare_with_model, ops, serve_to_the_end,
+        },
     },
 };
 use proptest::{
@@ -65,6 +67,18 @@ proptest! {
         let store = MemoryJobStore::new(clock.clone());
         runtime().block_on(judge(&store, &clock, &ops, || store.check())).map_err(TestCaseError::fail)?;
     }
+
+    #[test]
+    fn whatever_was_called_every_job_ends_once_it_is_served(ops in ops(OPS_MAX)) {
+        let clock = ManualClock::new();
+        let store = MemoryJobStore::new(clock.clone());
+        let mut caller = Caller::new();
+        for op in &ops {
+            let reply = runtime().block_on(act(&caller.call(op), &store, &clock)).expect("memory answers");
+            caller.learn(&reply);
+        }
+        runtime().block_on(serve_to_the_end(&store, &clock)).map_err(TestCaseError::fail)?;
+    }
 }
 
 proptest! {
@@ -75,6 +89,17 @@ proptest! {
         let clock = ManualClock::new();
         let store = MemoryJobStore::new(clock.clone());
         runtime().block_on(compare_with_model(&store, &clock, &ops)).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn what_is_taken_in_from_another_store_goes_on_as_if_it_had_always_been_here(
+        before in ops(OPS_MAX), ops in ops(OPS_MAX)
+    ) {
+        let clock = ManualClock::new();
+        let store = MemoryJobStore::new(clock.clone());
+        let compared = runtime().block_on(compare_restored_with_model(&store, &clock, &before, &ops));
+        compared.and_then(|()| store.check()).map_err(TestCaseError::fail)?;
+        runtime().block_on(serve_to_the_end(&store, &clock)).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -87,6 +112,10 @@ fn a_broken_twin_is_caught_by_the_oracle() {
         (Fault::ForgetsRequests, &["a repeated wish got"]),
         (Fault::DropsEveryThird, &["was accepted and is lost"]),
         (Fault::NoCancelWish, &["hears Ok"]),
+        (Fault::IgnoresConcurrency, &["is one too many of its concurrency key"]),
+        (Fault::IgnoresLaneBounds, &["jobs of lane heavy are leased, 3 may be"]),
+        (Fault::ForgetsParents, &["is handed out before a job it waits for is done"]),
+        (Fault::RemovesUsedParents, &["still takes its result"]),
     ] {
         let caught = (0..TWIN_SEEDS_MAX).find_map(|seed| {
             let clock = ManualClock::new();

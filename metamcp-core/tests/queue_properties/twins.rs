@@ -2,7 +2,10 @@
 
 use std::{
     num::NonZeroU16,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,8 +15,8 @@ use metamcp_core::{
     id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage,
-        JobQuery, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack, NewJob,
-        Redriven, Restored, StoreHealth,
+        JobQuery, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack,
+        NewJob, Redriven, Restored, Shares, StoreHealth,
     },
 };
 
@@ -30,11 +33,28 @@ pub(crate) enum Fault {
     DropsEveryThird,
     /// A worker never hears that it should stop.
     NoCancelWish,
+    /// Concurrency keys are not looked at.
+    IgnoresConcurrency,
+    /// Bounds of lanes are not looked at.
+    IgnoresLaneBounds,
+    /// A job whose parents stand does not wait for them.
+    ForgetsParents,
+    /// A job that is done is not kept for the jobs that come to use it.
+    RemovesUsedParents,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::AckById, Self::EpochOnly, Self::ForgetsRequests, Self::DropsEveryThird, Self::NoCancelWish];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::AckById,
+        Self::EpochOnly,
+        Self::ForgetsRequests,
+        Self::DropsEveryThird,
+        Self::NoCancelWish,
+        Self::IgnoresConcurrency,
+        Self::IgnoresLaneBounds,
+        Self::ForgetsParents,
+        Self::RemovesUsedParents,
+    ];
 }
 
 /// The in-memory store with a fault.
@@ -59,6 +79,31 @@ impl Twin {
             _ => key,
         }
     }
+
+    /// The terms that the faulty way in takes these for.
+    async fn taken_in_as(&self, job: &NewJob) -> StoreResult<NewJob> {
+        let mut taken = job.clone();
+        match self.fault {
+            Fault::IgnoresConcurrency => taken.concurrency = None,
+            Fault::ForgetsParents if self.parents_are(job, |_| true).await? => taken.after.clear(),
+            Fault::RemovesUsedParents if self.parents_are(job, |state| state == JobState::Done).await? => {
+                taken.after.clear();
+            }
+            _ => {}
+        }
+        Ok(taken)
+    }
+
+    /// Whether all parents of a job stand, each as wanted.
+    async fn parents_are(&self, job: &NewJob, wanted: fn(JobState) -> bool) -> StoreResult<bool> {
+        for parent in &job.after {
+            let stands = self.inner.get(*parent).await?.map(|parent| parent.head);
+            if !stands.is_some_and(|head| head.owner.tenant == job.owner.tenant && wanted(head.state)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 #[async_trait]
@@ -72,7 +117,7 @@ impl JobStore for Twin {
             if self.fault == Fault::DropsEveryThird && third && !known && job.idempotency_key.is_none() {
                 answers.push(Enqueued::Ok { durability: Durability::Memory });
             } else {
-                answers.extend(self.inner.enqueue(std::slice::from_ref(job)).await?);
+                answers.extend(self.inner.enqueue(&[self.taken_in_as(job).await?]).await?);
             }
         }
         Ok(answers)
@@ -83,7 +128,11 @@ impl JobStore for Twin {
             Fault::ForgetsRequests => u64::MAX - self.count.fetch_add(1, Ordering::Relaxed),
             _ => want.request,
         };
-        self.inner.lease(&LeaseRequest { request, ..want.clone() }).await
+        let mut shares = Shares::clone(&want.shares);
+        if self.fault == Fault::IgnoresLaneBounds {
+            shares.leased_max.clear();
+        }
+        self.inner.lease(&LeaseRequest { request, shares: Arc::new(shares), ..want.clone() }).await
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat], extend: Duration) -> StoreResult<Vec<Beat>> {

@@ -21,7 +21,9 @@ use crate::{
 const TASKS: u64 = 8;
 
 /// Runs one task for each number and answers what they did.
-async fn together<T: Send + 'static, F: Future<Output = T> + Send + 'static>(task: impl Fn(u64) -> F) -> Vec<T> {
+pub(super) async fn together<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    task: impl Fn(u64) -> F,
+) -> Vec<T> {
     let tasks: Vec<_> = (0..TASKS).map(|n| tokio::spawn(task(n))).collect();
     let mut done = Vec::new();
     for task in tasks {
@@ -30,7 +32,8 @@ async fn together<T: Send + 'static, F: Future<Output = T> + Send + 'static>(tas
     done
 }
 
-fn want(n: u64, request: u64, max: u16) -> LeaseRequest {
+/// A wish of the worker with this number.
+pub(super) fn want(n: u64, request: u64, max: u16) -> LeaseRequest {
     LeaseRequest {
         lanes: vec![Lane::light()],
         max,

@@ -279,7 +279,7 @@ pub async fn a_waiting_job_is_cancelled_at_once(fx: JobStoreFixture) {
     let child = fx.add(child_of(&[key.job])).await;
     assert_eq!(fx.cancel(child).await, Cancelled::Now);
     let head = fx.head(child).await;
-    assert_eq!((head.state, head.waits_on), (JobState::Cancelled, vec![]));
+    assert_eq!((head.state, head.waits_on.len()), (JobState::Cancelled, 0));
     fx.finish(key, done(key)).await;
     assert_eq!(fx.maintain().await, Maintained::default());
     assert_eq!((fx.head(child).await, fx.counts().await), (head, LaneCounts::default()));

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::fixture::{
-    JobStoreFixture, VISIBILITY, checkpoint, done, error, fail_after, new_job, pointer, release_after,
+    JobStoreFixture, VISIBILITY, checkpoint, done, error, fail_after, new_job, pointer, release_after, sorted,
 };
 use crate::{
     error::StoreErrorKind,
     id::JobId,
     queue::{
         Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, JobState, LEASE_BATCH_MAX, LeaseKey,
-        Nack, Progress,
+        Nack, NewJob, Progress,
     },
     time::Timestamp,
 };
@@ -68,6 +68,32 @@ pub async fn another_end_after_the_end_is_stale(fx: JobStoreFixture) {
     assert_eq!(fx.save(key, "x").await, Fenced::Stale);
     assert_eq!(fx.beat(key).await, Beat::Lost);
     assert_eq!(fx.head(key.job).await.result, Some(pointer(key.job)));
+}
+
+pub async fn an_end_with_the_result_of_an_earlier_call_tells_whose_it_is(fx: JobStoreFixture) {
+    let made = fx.add_and_take(NewJob { retain: Duration::from_secs(60), ..new_job() }).await;
+    fx.finish(made, done(made)).await;
+    let key = fx.add_and_take(NewJob { retain: Duration::from_secs(60), ..new_job() }).await;
+    let child = fx.add(NewJob { after: vec![key.job], ..new_job() }).await;
+    let cached = |from| Final::Cached { result: pointer(key.job), from };
+    assert_eq!(fx.finish(key, cached(made.job)).await, Fenced::Ok(JobState::Done));
+    let head = fx.head(key.job).await;
+    assert_eq!(
+        (head.state, head.result, head.cached_from),
+        (JobState::Done, Some(pointer(key.job)), Some(made.job)),
+        "an end like any other"
+    );
+    assert_eq!(fx.head(made.job).await.cached_from, None);
+    assert_eq!(fx.finish(key, cached(made.job)).await, Fenced::OkAgain(JobState::Done));
+    assert_eq!(fx.finish(key, cached(JobId::MIN)).await, Fenced::Stale, "of another job");
+    assert_eq!(fx.finish(key, done(key)).await, Fenced::Stale, "of its own");
+    assert_eq!(fx.finish(made, Final::Cached { result: pointer(made.job), from: key.job }).await, Fenced::Stale);
+    let child = (fx.take().await.key, child);
+    assert_eq!(child.0.job, child.1, "what waits for it goes on");
+    fx.finish(child.0, done(child.0)).await;
+    fx.advance(Duration::from_secs(61)).await;
+    let removed = sorted(fx.maintain().await.removed.into_iter().map(|(id, _)| id).collect());
+    assert_eq!(removed, [made.job, key.job]);
 }
 
 pub async fn a_key_of_an_older_lease_is_stale(fx: JobStoreFixture) {

@@ -22,6 +22,8 @@ mod fixture;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod concurrent;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod depend;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod durable;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod enqueue;
@@ -30,9 +32,23 @@ pub mod fence;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod give_back;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod keep;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod lease;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod limits;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod race;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod rate;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod read;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod reopen;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod restore;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod shares;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod steer;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
@@ -66,6 +82,44 @@ macro_rules! job_store_suite {
                 an_unknown_job_is_none
                 a_delayed_job_waits_until_it_is_due
             }
+            depend {
+                a_child_waits_until_its_parent_is_done
+                a_child_of_a_done_parent_does_not_wait
+                a_child_waits_for_every_parent
+                a_child_keeps_its_delay
+                a_child_takes_its_place_when_it_can_go_on
+                a_child_in_one_call_with_its_parent_waits_for_it
+                an_unknown_parent_is_missing_and_nothing_stands
+                a_parent_of_another_tenant_is_missing
+                parents_out_of_bounds_are_invalid
+                a_waiting_job_counts_against_its_lanes_bound
+                a_failed_parent_ends_its_child_through_maintenance
+                however_a_parent_fails_its_child_hears_of_it
+                a_child_of_a_parent_that_failed_before_is_taken_in_and_ends_dead
+                a_failure_goes_down_the_whole_chain
+                what_comes_of_the_other_parents_of_a_dead_child_changes_nothing
+                settling_keeps_within_the_budget
+                many_children_all_go_on
+                a_waiting_job_is_cancelled_at_once
+                a_waiting_job_past_its_deadline_ends
+                a_parent_that_takes_several_attempts_is_waited_for
+                waiting_for_work_ends_when_a_parent_is_done
+                a_lost_parent_keeps_its_child_waiting_until_it_is_given_up
+            }
+            keep {
+                a_parent_is_kept_past_its_retention_while_a_child_uses_it
+                a_parent_within_its_retention_is_kept_without_a_child
+                a_parent_is_kept_for_its_last_child_however_the_others_end
+                a_failed_parent_is_kept_until_its_child_has_ended
+                a_refused_child_keeps_nothing
+                the_same_child_again_is_a_duplicate_though_its_parent_is_gone
+                a_redriven_child_keeps_its_parent_again
+                a_child_whose_parent_is_gone_is_not_redriven
+                a_redriven_child_of_a_dead_parent_fails_again
+                parent_and_child_are_redriven_together
+                a_parent_redriven_before_its_child_hears_keeps_it_waiting
+                a_redriven_child_waits_for_those_that_are_not_done
+            }
             lease {
                 a_lease_brings_the_job_and_its_key
                 an_empty_lane_gives_nothing
@@ -93,11 +147,51 @@ macro_rules! job_store_suite {
                 a_job_past_its_deadline_is_handed_out_or_told_as_expired
                 a_lane_named_twice_is_one_lane
             }
+            limits {
+                a_key_is_held_no_more_often_than_it_may_over_lanes_and_workers
+                other_keys_are_apart
+                each_end_of_a_lease_lets_the_next_go_on
+                a_last_attempt_and_a_cancel_wish_let_the_next_go_on
+                a_lost_lease_lets_the_next_go_on
+                a_job_given_back_at_once_holds_nobody_up_for_good
+                those_passed_over_go_on_in_order_of_place
+                a_woken_job_that_is_cancelled_or_expires_wakes_the_next
+                a_job_that_was_passed_over_may_be_cancelled_or_expire
+                each_job_goes_by_its_own_bound
+                a_redriven_job_asks_for_its_key_anew
+                a_flood_of_passed_over_jobs_holds_up_no_other_tenant
+                limits_out_of_bounds_are_invalid
+                keys_of_any_text_are_keys
+                waiting_for_work_ends_when_a_holder_lets_go
+            }
+            rate {
+                a_burst_goes_at_once_and_the_others_are_given_slots
+                each_slot_brings_one_job_and_is_paid_once
+                slots_are_given_in_order_of_place
+                each_attempt_takes_a_slot
+                the_slot_of_a_cancelled_job_stays_unused
+                after_a_quiet_time_there_is_a_burst_again_and_no_more
+                a_rate_holds_over_lanes_and_workers_and_other_keys_are_apart
+                a_repeated_wish_takes_no_slot
+                a_job_passed_over_for_its_concurrency_key_takes_no_slot
+                a_slot_that_came_while_the_concurrency_key_was_held_is_not_lost
+                a_job_that_is_given_a_slot_lets_go_of_its_concurrency_key
+                a_flood_of_early_jobs_holds_up_no_other_tenant
+            }
+            shares {
+                a_heavier_tenant_gets_more_turns
+                weights_hold_over_calls_and_workers
+                the_lightest_tenant_is_still_served
+                weights_out_of_bounds_are_invalid
+                a_lane_is_leased_no_further_than_its_bound_over_all_workers
+                a_bound_of_one_lane_leaves_the_others_alone
+            }
             fence {
                 finish_ends_the_job_with_its_result
                 finish_ends_the_job_dead_with_its_error
                 the_same_end_again_is_ok_again
                 another_end_after_the_end_is_stale
+                an_end_with_the_result_of_an_earlier_call_tells_whose_it_is
                 a_key_of_an_older_lease_is_stale
                 a_key_with_another_nonce_is_stale
                 a_key_of_a_lease_yet_to_come_is_stale
@@ -182,11 +276,29 @@ macro_rules! job_store_suite {
                 a_list_shows_ended_jobs_as_get_does
                 counts_tell_where_jobs_stand
                 counts_tell_how_long_the_oldest_ready_job_has_been_due
+                counts_tell_that_a_lane_is_paused
+                lanes_that_hold_something_are_told_a_to_z
                 waiting_ends_when_a_job_comes
                 waiting_ends_at_once_when_a_job_is_there
                 waiting_ends_when_its_time_is_over
                 waiting_ends_when_a_lane_is_resumed
                 a_dropped_wait_takes_nothing_with_it
+            }
+            restore {
+                jobs_in_every_state_stand_as_they_stood
+                what_stands_already_is_left_as_it_is
+                a_job_whose_key_is_taken_is_not_taken_in
+                entries_of_one_call_are_taken_in_order
+                too_many_to_take_in_are_invalid
+                a_lease_that_was_held_there_runs_out_here
+                a_lease_that_was_held_there_may_still_end_its_job
+                what_was_queued_there_comes_in_order_and_in_time
+                families_go_on_whoever_is_taken_in_first
+                those_passed_over_there_go_on_when_the_holder_lets_go
+                a_slot_that_was_taken_there_is_good_here
+                a_dead_letter_with_a_key_is_found_and_redriven
+                what_was_parked_there_takes_its_answer_or_runs_out
+                what_had_ended_there_is_removed_in_time
             }
             concurrent {
                 leases_taken_together_hand_out_each_job_once
@@ -195,6 +307,15 @@ macro_rules! job_store_suite {
                 one_key_enqueued_by_many_is_one_job
                 maintenance_by_many_moves_each_job_once
                 workers_that_crash_and_stall_lose_nothing_and_end_each_job_once
+            }
+            race {
+                workers_that_ask_together_keep_within_a_concurrency_key
+                workers_that_ask_together_keep_within_the_bound_of_a_lane
+                workers_that_ask_together_keep_within_a_rate
+                a_job_looked_at_while_its_key_is_let_go_is_not_stranded
+                parents_that_end_together_let_their_child_go_on
+                a_child_that_comes_while_its_parent_ends_goes_on
+                a_child_that_comes_while_its_parent_is_removed_finds_it_or_is_told
             }
         );
     };
@@ -228,6 +349,19 @@ macro_rules! durable_job_store_suite {
                 a_deadline_is_kept_after_the_crash
                 order_is_the_same_after_the_crash
                 an_old_wish_for_work_gets_nothing_after_the_crash
+            }
+            reopen {
+                a_waiting_job_survives_and_goes_on
+                a_child_hears_after_the_crash_that_its_parent_failed_before
+                many_children_go_on_after_the_crash
+                a_parent_in_use_is_kept_after_the_crash
+                a_job_that_ended_before_the_crash_is_a_parent_after_it
+                a_child_is_redriven_after_the_crash
+                a_concurrency_key_is_kept_to_after_the_crash
+                a_slot_survives
+                an_end_with_the_result_of_an_earlier_call_survives
+                what_was_taken_in_survives
+                lanes_are_the_same_after_the_crash
             }
         );
     };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::fixture::{JobStoreFixture, bounded, done, lane, new_job, of_tenant};
 use crate::{
     id::{JobId, Lane},
-    queue::{JobBody, JobPage, JobQuery, JobState, LIST_PAGE_MAX, NewJob},
+    queue::{JobBody, JobPage, JobQuery, JobState, LIST_PAGE_MAX, LaneCounts, NewJob},
 };
 
 /// Pages that must be enough to read everything a behaviour makes.
@@ -133,6 +133,43 @@ pub async fn counts_tell_how_long_the_oldest_ready_job_has_been_due(fx: JobStore
     fx.add(NewJob { priority: 9, ..new_job() }).await;
     let age = fx.counts().await.oldest_ready_ms;
     assert!((10_000..20_000).contains(&age), "{age} ms");
+}
+
+pub async fn counts_tell_that_a_lane_is_paused(fx: JobStoreFixture) {
+    assert!(!fx.counts().await.paused);
+    fx.store.pause(&Lane::light(), true).await.expect("the store answers");
+    assert_eq!(fx.counts().await, LaneCounts { paused: true, ..LaneCounts::default() });
+    let heavy = fx.store.counts(&Lane::heavy()).await.expect("the store answers");
+    assert!(!heavy.paused);
+    fx.add_plain().await;
+    fx.store.pause(&Lane::light(), false).await.expect("the store answers");
+    assert_eq!(fx.counts().await, LaneCounts { ready: 1, ..LaneCounts::default() });
+}
+
+pub async fn lanes_that_hold_something_are_told_a_to_z(fx: JobStoreFixture) {
+    let lanes = async || {
+        let lanes = fx.store.lanes().await.expect("the store answers");
+        lanes.iter().map(|lane| lane.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(lanes().await.is_empty());
+    let key = fx.add_and_take(new_job()).await;
+    for (name, delay_s) in [("z", 0), ("a.b", 60), ("a-b", 0), ("a", 60)] {
+        let delay = Duration::from_secs(delay_s);
+        fx.add(NewJob { lane: lane(name), delay, ..new_job() }).await;
+    }
+    let child = fx.add(NewJob { lane: lane("waits"), after: vec![key.job], ..new_job() }).await;
+    fx.store.pause(&lane("paused"), true).await.expect("the store answers");
+    assert_eq!(lanes().await, ["a", "a-b", "a.b", "light", "paused", "waits", "z"]);
+    fx.finish(key, done(key)).await;
+    fx.cancel(child).await;
+    fx.store.pause(&lane("paused"), false).await.expect("the store answers");
+    assert_eq!(lanes().await, ["a", "a-b", "a.b", "z"], "what has ended with a result, or as wished, is no work");
+    let dead = fx.add_dead().await.job;
+    assert_eq!(lanes().await, ["a", "a-b", "a.b", "light", "z"], "a dead letter is");
+    fx.redrive(dead).await;
+    let key = fx.take().await.key;
+    fx.finish(key, done(key)).await;
+    assert_eq!(lanes().await, ["a", "a-b", "a.b", "z"]);
 }
 
 pub async fn waiting_ends_when_a_job_comes(fx: JobStoreFixture) {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A store in memory whose time is that of the store under test: what is to be taken in was held there.
-async fn another(fx: &JobStoreFixture) -> JobStoreFixture {
+pub(super) async fn another(fx: &JobStoreFixture) -> JobStoreFixture {
     let probe = fx.add(NewJob { retain: Duration::ZERO, ..new_job() }).await;
     let now = fx.head(probe).await.created_at;
     assert_eq!(fx.cancel(probe).await, Cancelled::Now);
@@ -34,7 +34,7 @@ async fn another(fx: &JobStoreFixture) -> JobStoreFixture {
 }
 
 /// All jobs, newest first.
-async fn all(fx: &JobStoreFixture) -> Vec<Job> {
+pub(super) async fn all(fx: &JobStoreFixture) -> Vec<Job> {
     let page = fx.store.list(&JobQuery::default()).await.expect("the store answers");
     assert_eq!(page.next, None, "one page holds them");
     page.jobs
@@ -45,7 +45,7 @@ async fn restore(fx: &JobStoreFixture, jobs: &[Job]) -> Vec<Restored> {
 }
 
 /// Takes in everything the other store holds.
-async fn take_over(fx: &JobStoreFixture, from: &JobStoreFixture) {
+pub(super) async fn take_over(fx: &JobStoreFixture, from: &JobStoreFixture) {
     let jobs = all(from).await;
     assert_eq!(restore(fx, &jobs).await, vec![Restored::Ok; jobs.len()]);
 }
@@ -111,8 +111,8 @@ pub async fn a_job_whose_key_is_taken_is_not_taken_in(fx: JobStoreFixture) {
     assert_eq!(restore(&fx, &jobs).await, [Restored::Ok, Restored::KeyTaken { job: here }], "a key is of its tenant");
     assert!(fx.try_job(jobs[1].head.id).await.is_none());
     assert_eq!(fx.counts().await.ready, 2);
-    let key = |tenant| async move { fx.store.keyed(tenant, "k").await.expect("the store answers") };
-    assert_eq!(key(&new_job().owner.tenant).await, Some(here));
+    let found = fx.store.keyed(&keyed().owner.tenant, "k").await.expect("the store answers");
+    assert_eq!(found, Some(here));
 }
 
 pub async fn entries_of_one_call_are_taken_in_order(fx: JobStoreFixture) {
@@ -180,18 +180,15 @@ pub async fn what_was_queued_there_comes_in_order_and_in_time(fx: JobStoreFixtur
 
 pub async fn families_go_on_whoever_is_taken_in_first(fx: JobStoreFixture) {
     let from = another(&fx).await;
-    let parent = from.add_plain().await;
     let failed = from.add_dead().await.job;
     let kept = from.add_and_take(NewJob { retain: Duration::from_secs(1), ..new_job() }).await;
     from.finish(kept, done(kept)).await;
+    let parent = from.add_plain().await;
     let child = from.add(child_of(&[parent, kept.job])).await;
     let orphan = from.add(child_of(&[failed])).await;
-    let mut jobs = all(&from).await;
-    if jobs[0].head.id == orphan {
-        // Newest first: the children are taken in before their parents. One of the parents is left for last.
-        let last = jobs.iter().position(|job| job.head.id == parent).expect("it is listed");
-        let last = jobs.remove(last);
-        jobs.push(last);
+    let mut jobs = Vec::new();
+    for id in [orphan, failed, kept.job, child, parent] {
+        jobs.push(from.job(id).await);
     }
     assert_eq!(restore(&fx, &jobs).await, [Restored::Ok; 5]);
     fx.advance(Duration::from_secs(2)).await;

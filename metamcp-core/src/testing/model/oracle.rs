@@ -213,6 +213,11 @@ impl Oracle {
             known.until = now + want.visibility;
             known.last_end = None;
             known.last_nack = None;
+            let lane = known.lane.clone();
+            if let Some(max) = want.shares.leased_max.get(&lane) {
+                let leased = self.jobs.values().filter(|known| known.held && known.lane == lane).count() as u64;
+                rule(leased <= *max, || format!("{leased} jobs of lane {lane} are leased, {max} may be"))?;
+            }
         }
         if before.is_none() && !jobs.is_empty() {
             let keys = jobs.iter().map(|leased| leased.key).collect();

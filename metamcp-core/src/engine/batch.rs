@@ -1,0 +1,302 @@
+//! Tasks that are submitted together and followed as one.
+//!
+//! A batch is a record beside its jobs: which task became which job, and which was refused and why. How it stands is read from the jobs.
+
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    error::EngineError,
+    ports::{Ports, persist},
+    servers::Servers,
+    submit::{Prepared, accepted, prepare},
+};
+use crate::{
+    auth::Principal,
+    error::{StoreError, StoreErrorKind},
+    event::{EVENT_PAGE_MAX, EventKind, NewEvent},
+    id::{InvalidName, JobId},
+    pointer::Digest,
+    queue::{JobState, LEASE_BATCH_MAX, NewJob},
+    record::{Expect, RecordKind, Written},
+    task::{InvalidTask, Task},
+    time::Timestamp,
+};
+
+/// Most tasks in one batch.
+pub const BATCH_TASKS_MAX: usize = 1_000;
+/// Longest reason kept with a refused task, in bytes.
+const REFUSAL_BYTES_MAX: usize = 120;
+/// How much longer than its tasks a batch is kept.
+const BATCH_GRACE: Duration = Duration::from_secs(3_600);
+/// Jobs of a batch that are read at a time.
+const READS_AT_ONCE: usize = 16;
+/// Longest time between two looks at a batch that is waited for, in seconds: news may be missed.
+const LOOK_S_MAX: u64 = 5;
+
+/// Names a batch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BatchId(String);
+
+impl BatchId {
+    fn drawn(ports: &Ports) -> Self {
+        Self(JobId::drawn(ports.clock.now(), &*ports.entropy).to_string())
+    }
+
+    /// The same caller with the same key means the same batch.
+    fn keyed(who: &Principal, key: &str) -> Self {
+        let text = serde_json::to_vec(&(who, key)).expect("names and text are JSON");
+        Self(Digest::of(&text).to_string())
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let drawn = text.parse::<JobId>().is_ok();
+        if drawn || text.parse::<Digest>().is_ok() {
+            return Ok(Self(text.to_owned()));
+        }
+        let value = text.chars().take(64).collect();
+        Err(InvalidName { what: "batch id", value, rule: "the id that the submission of the batch answered" })
+    }
+}
+
+impl TryFrom<String> for BatchId {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<BatchId> for String {
+    fn from(id: BatchId) -> Self {
+        id.0
+    }
+}
+
+/// What became of one task of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchTask {
+    /// It is this job.
+    Accepted(JobId),
+    /// It was refused; why, in at most 120 bytes.
+    Refused(String),
+}
+
+/// Tasks that were submitted together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Its name.
+    pub id: BatchId,
+    /// Who may read and steer it.
+    pub owner: Principal,
+    /// When it was accepted, by the engine's clock.
+    pub created_at: Timestamp,
+    /// What was asked, for a repeated call.
+    asked: Digest,
+    /// Its tasks in the order they were given.
+    pub tasks: Vec<BatchTask>,
+}
+
+impl Batch {
+    /// The jobs of the tasks that were accepted.
+    pub fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.tasks.iter().filter_map(|task| match task {
+            BatchTask::Accepted(job) => Some(*job),
+            BatchTask::Refused(_) => None,
+        })
+    }
+}
+
+/// How the tasks of a batch stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BatchState {
+    /// The batch.
+    pub id: BatchId,
+    /// How many of its jobs stand where.
+    pub states: BTreeMap<JobState, usize>,
+    /// Tasks that were refused.
+    pub refused: usize,
+    /// Jobs that are no longer kept.
+    pub removed: usize,
+    /// Nothing of it is still to come.
+    pub ended: bool,
+}
+
+pub(super) async fn submit(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    mut tasks: Vec<Task>,
+    key: Option<&str>,
+) -> Result<Batch, EngineError> {
+    if tasks.is_empty() || tasks.len() > BATCH_TASKS_MAX {
+        let mend = format!("a batch has 1 to {BATCH_TASKS_MAX} tasks, this one {}", tasks.len());
+        return Err(InvalidTask::new("tasks", mend).into());
+    }
+    let asked = asked(&tasks)?;
+    let id = key.map_or_else(|| BatchId::drawn(ports), |key| BatchId::keyed(who, key));
+    if key.is_some()
+        && let Some(standing) = read(ports, &id).await?
+    {
+        return same(standing, asked);
+    }
+    let longest = tasks.iter().map(|task| task.delay + task.deadline.unwrap_or(ports.policy.deadline)).max();
+    let kept = longest.unwrap_or_default() + ports.policy.retain + BATCH_GRACE;
+    if key.is_some() {
+        for (n, task) in tasks.iter_mut().enumerate() {
+            task.idempotency_key = Some(format!("batch/{id}/{n}"));
+        }
+    }
+    let tasks = enqueue(ports, servers, who, tasks).await?;
+    let batch = Batch { id, owner: who.clone(), created_at: ports.clock.now(), asked, tasks };
+    let value = Bytes::from(serde_json::to_vec(&batch).expect("ids and text are JSON"));
+    let name = batch.id.to_string();
+    let put = || ports.records.put(RecordKind::Batch, &name, value.clone(), Expect::Absent, Some(kept));
+    match persist("put", put).await? {
+        Written::Ok { .. } => Ok(batch),
+        // The same call at the same time, or the first try of this one: the tasks are the same jobs.
+        Written::Conflict { .. } => read(ports, &batch.id).await?.map_or(Ok(batch), |standing| same(standing, asked)),
+    }
+}
+
+/// Enqueues what can be, some at a time, and answers task by task.
+async fn enqueue(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    tasks: Vec<Task>,
+) -> Result<Vec<BatchTask>, EngineError> {
+    let mut outcomes = Vec::with_capacity(tasks.len());
+    let mut line: Vec<(usize, NewJob)> = Vec::new();
+    for (n, task) in tasks.into_iter().enumerate() {
+        outcomes.push(match prepare(ports, servers, who, task).await {
+            Ok(Prepared::Standing(standing)) => BatchTask::Accepted(standing.job.head.id),
+            Ok(Prepared::New(new)) => {
+                let accepted = BatchTask::Accepted(new.id);
+                line.push((n, *new));
+                accepted
+            }
+            Err(error @ (EngineError::Store(_) | EngineError::Stopping)) => return Err(error),
+            Err(error) => refused(&error),
+        });
+    }
+    for some in line.chunks(usize::from(LEASE_BATCH_MAX)) {
+        let jobs: Vec<NewJob> = some.iter().map(|(_, new)| new.clone()).collect();
+        let answers = persist("enqueue", || ports.jobs.enqueue(&jobs)).await?;
+        let mut news = Vec::new();
+        for (at, (n, new)) in some.iter().enumerate() {
+            match accepted(new, answers.get(at)) {
+                Ok((job, duplicate)) => {
+                    outcomes[*n] = BatchTask::Accepted(job);
+                    let event = NewEvent { job, owner: who.clone(), kind: EventKind::Queued };
+                    news.extend((!duplicate).then_some(event));
+                }
+                Err(error @ EngineError::Store(_)) => return Err(error),
+                Err(error) => outcomes[*n] = refused(&error),
+            }
+        }
+        ports.tell_all(&news).await;
+    }
+    Ok(outcomes)
+}
+
+fn refused(error: &EngineError) -> BatchTask {
+    let mut why = error.to_string();
+    why.truncate(why.floor_char_boundary(REFUSAL_BYTES_MAX));
+    BatchTask::Refused(why)
+}
+
+/// What makes two batches the same.
+fn asked(tasks: &[Task]) -> Result<Digest, EngineError> {
+    let terms: Vec<_> = tasks.iter().map(|task| (&task.need, &task.labels, task.priority, &task.after)).collect();
+    let text = serde_json::to_vec(&terms)
+        .map_err(|error| InvalidTask::new("tasks", format!("cannot be written as JSON: {error}")))?;
+    Ok(Digest::of(&text))
+}
+
+fn same(standing: Batch, asked: Digest) -> Result<Batch, EngineError> {
+    if standing.asked == asked {
+        return Ok(standing);
+    }
+    let mend = format!("it belongs to batch {}, which asked for something else; use a new key", standing.id);
+    Err(InvalidTask::new("idempotency_key", mend).into())
+}
+
+pub(super) async fn get(ports: &Ports, who: &Principal, id: &BatchId) -> Result<Batch, EngineError> {
+    let batch = read(ports, id).await?.filter(|batch| who.may_access(&batch.owner));
+    batch.ok_or(EngineError::NotFound { what: "batch" })
+}
+
+async fn read(ports: &Ports, id: &BatchId) -> Result<Option<Batch>, EngineError> {
+    let Some(record) = ports.records.get(RecordKind::Batch, &id.0).await? else { return Ok(None) };
+    let batch = serde_json::from_slice(&record.value).map_err(|error| {
+        let message = format!("batch {id} cannot be read; it may be of a newer version");
+        StoreError::new(StoreErrorKind::Corrupt, "record store", message).with_source(error)
+    })?;
+    Ok(Some(batch))
+}
+
+pub(super) async fn state(ports: &Ports, batch: &Batch) -> Result<BatchState, EngineError> {
+    let refused = batch.tasks.len() - batch.jobs().count();
+    let (mut states, mut removed) = (BTreeMap::new(), 0);
+    let mut ids = batch.jobs();
+    let mut reads = JoinSet::new();
+    loop {
+        while reads.len() < READS_AT_ONCE
+            && let Some(id) = ids.next()
+        {
+            let jobs = Arc::clone(&ports.jobs);
+            reads.spawn(async move { jobs.get(id).await });
+        }
+        let Some(read) = reads.join_next().await else { break };
+        let gone = |error| StoreError::new(StoreErrorKind::Closed, "job store", format!("a read broke off: {error}"));
+        match read.map_err(gone)?? {
+            Some(job) => *states.entry(job.head.state).or_insert(0) += 1,
+            None => removed += 1,
+        }
+    }
+    let ended = states.keys().all(|state| state.is_final());
+    Ok(BatchState { id: batch.id.clone(), states, refused, removed, ended })
+}
+
+pub(super) async fn wait(ports: &Ports, batch: &Batch, max_wait: Duration) -> Result<BatchState, EngineError> {
+    let end = Instant::now() + max_wait;
+    let mut cursor = ports.events.latest().await?;
+    loop {
+        let stands = state(ports, batch).await?;
+        let left = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(LOOK_S_MAX));
+        if stands.ended || left.is_zero() {
+            return Ok(stands);
+        }
+        let look = Instant::now() + left;
+        // Looks again when one of its jobs has ended, or after a while.
+        while let Some(left) = look.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            let page = ports.events.read(cursor, EVENT_PAGE_MAX, left).await?;
+            cursor = page.next;
+            let ends = |kind: &EventKind| {
+                matches!(kind, EventKind::Completed { .. } | EventKind::Failed { .. } | EventKind::Cancelled { .. })
+            };
+            let mut news = page.events.iter().filter(|event| ends(&event.event.kind));
+            if page.missed || news.any(|event| batch.jobs().any(|job| job == event.event.job)) {
+                break;
+            }
+        }
+    }
+}
