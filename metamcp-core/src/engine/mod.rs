@@ -9,13 +9,16 @@ mod builder;
 mod cache;
 mod dispatch;
 mod error;
+mod fire;
 mod orchestrator;
 pub mod plan;
 mod policy;
 mod ports;
+mod schedule;
 mod servers;
 mod slots;
 mod submit;
+mod timetable;
 mod worker;
 
 pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
@@ -23,6 +26,9 @@ pub use builder::OrchestratorBuilder;
 pub use error::EngineError;
 pub use orchestrator::Orchestrator;
 pub use policy::Policy;
+pub use schedule::{
+    MISSED_GRACE, MISSED_MAX, Missed, NewSchedule, Overlap, SCHEDULE_NAME_BYTES_MAX, SCHEDULES_MAX, Schedule,
+};
 pub use servers::ServerEntry;
 pub use submit::Submitted;
 pub use worker::{Worker, WorkerOptions};

@@ -8,6 +8,7 @@ use super::{
     batch::{self, Batch, BatchId, BatchState},
     error::EngineError,
     ports::{Ports, persist},
+    schedule::{self, NewSchedule, Schedule},
     servers::{ServerEntry, Servers},
     submit::{self, Submitted},
     worker::{Worker, WorkerOptions},
@@ -19,6 +20,7 @@ use crate::{
     matching::{Catalog, Route},
     pointer::ResultPointer,
     queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
+    record::RecordKind,
     registry::ServerStatus,
     result::{ByteRange, ResultBody},
     task::{InvalidTask, Need, Task},
@@ -109,6 +111,65 @@ impl Orchestrator {
             }
         }
         batch::state(&self.ports, &batch).await
+    }
+
+    /// Makes a recurring task, or changes the caller's one of that name. It fires while some worker runs on the same stores.
+    ///
+    /// # Errors
+    /// When the name, the timetable or the task is out of bounds, or the schedule is changed by another at the same moment.
+    pub async fn put_schedule(&self, who: &Principal, schedule: NewSchedule) -> Result<Schedule, EngineError> {
+        schedule::put(&self.ports, who, schedule).await
+    }
+
+    /// A recurring task of the caller.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn schedule(&self, who: &Principal, name: &str) -> Result<Schedule, EngineError> {
+        Ok(schedule::get(&self.ports, who, name).await?.schedule)
+    }
+
+    /// The caller's recurring tasks in order of name, after `after`, at most `max` and never more than
+    /// [`RECORD_PAGE_MAX`](crate::record::RECORD_PAGE_MAX); a short page is the last.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn schedules(
+        &self,
+        who: &Principal,
+        after: Option<&str>,
+        max: u16,
+    ) -> Result<Vec<Schedule>, EngineError> {
+        schedule::list(&self.ports, who, after, max).await
+    }
+
+    /// Stops or resumes a recurring task. What would have been due in between is not made up for.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn pause_schedule(&self, who: &Principal, name: &str, paused: bool) -> Result<Schedule, EngineError> {
+        schedule::pause(&self.ports, who, name, paused).await
+    }
+
+    /// Deletes a recurring task; its jobs stay.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name.
+    pub async fn delete_schedule(&self, who: &Principal, name: &str) -> Result<(), EngineError> {
+        let name = schedule::record_name(who, name);
+        match self.ports.records.delete(RecordKind::Schedule, &name).await? {
+            true => Ok(()),
+            false => Err(EngineError::NotFound { what: "schedule" }),
+        }
+    }
+
+    /// Submits the task of a schedule now; when it fires next does not change.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none of that name, or what [`submit`](Self::submit) refuses.
+    pub async fn fire_schedule(&self, who: &Principal, name: &str) -> Result<Submitted, EngineError> {
+        let task = self.schedule(who, name).await?.terms.task;
+        self.submit(who, task).await
     }
 
     /// Ranks without submitting.

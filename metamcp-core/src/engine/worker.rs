@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     dispatch::{Dispatch, Hold},
+    fire::Firing,
     ports::Ports,
     servers::Servers,
     slots::{Seats, Slots, Wish},
@@ -299,6 +300,7 @@ impl Crew {
     /// Promotes, reclaims, ends and removes; tells of it.
     async fn maintain(self: Arc<Self>, end: CancellationToken) {
         let mut rounds = 0_u32;
+        let mut firing = Firing::default();
         loop {
             let pause = self.options.maintain_every.mul_f64(0.75 + 0.5 * self.ports.entropy.unit());
             if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -320,6 +322,7 @@ impl Crew {
                     }
                 }
             }
+            firing.round(&self.ports, &self.servers).await;
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(PRUNE_EVERY_ROUNDS)
                 && let Err(error) = self.ports.results.prune(self.ports.clock.now(), MAINTAIN_BUDGET).await

@@ -22,7 +22,8 @@ use crate::id::JobId;
 /// let task = Task::new("list the functions of this file").with_input(serde_json::json!({ "path": "src/lib.rs" }));
 /// assert_eq!(task.need.text, "list the functions of this file");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Task {
     /// What is needed, and with which input.

@@ -37,6 +37,10 @@ pub(crate) enum Fault {
     IgnoresConcurrency,
     /// Bounds of lanes are not looked at.
     IgnoresLaneBounds,
+    /// Rate keys are not looked at.
+    IgnoresRates,
+    /// All tenants weigh the same.
+    IgnoresWeights,
     /// A job whose parents stand does not wait for them.
     ForgetsParents,
     /// A job that is done is not kept for the jobs that come to use it.
@@ -44,7 +48,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::AckById,
         Self::EpochOnly,
         Self::ForgetsRequests,
@@ -52,6 +56,8 @@ impl Fault {
         Self::NoCancelWish,
         Self::IgnoresConcurrency,
         Self::IgnoresLaneBounds,
+        Self::IgnoresRates,
+        Self::IgnoresWeights,
         Self::ForgetsParents,
         Self::RemovesUsedParents,
     ];
@@ -85,6 +91,7 @@ impl Twin {
         let mut taken = job.clone();
         match self.fault {
             Fault::IgnoresConcurrency => taken.concurrency = None,
+            Fault::IgnoresRates => taken.rate = None,
             Fault::ForgetsParents if self.parents_are(job, |_| true).await? => taken.after.clear(),
             Fault::RemovesUsedParents if self.parents_are(job, |state| state == JobState::Done).await? => {
                 taken.after.clear();
@@ -129,8 +136,10 @@ impl JobStore for Twin {
             _ => want.request,
         };
         let mut shares = Shares::clone(&want.shares);
-        if self.fault == Fault::IgnoresLaneBounds {
-            shares.leased_max.clear();
+        match self.fault {
+            Fault::IgnoresLaneBounds => shares.leased_max.clear(),
+            Fault::IgnoresWeights => shares.weights.clear(),
+            _ => {}
         }
         self.inner.lease(&LeaseRequest { request, shares: Arc::new(shares), ..want.clone() }).await
     }

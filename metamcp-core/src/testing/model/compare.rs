@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    call::{Caller, act},
-    op::Op,
-};
+use super::{call::act, caller::Caller, op::Op};
 use crate::{
     queue::{JobQuery, JobStore, MemoryJobStore},
     testing::ManualClock,

@@ -17,13 +17,15 @@
 //! ```
 
 mod call;
+mod caller;
 mod compare;
 mod op;
 mod oracle;
 mod serve;
 
 pub use self::{
-    call::{Call, Caller, Reply, act},
+    call::{Call, Reply, act},
+    caller::Caller,
     compare::{compare_restored_with_model, compare_with_model},
     op::{Back, End, JOBS_MAX, LANES, Op, Pick, Terms, Which, ops},
     oracle::Oracle,

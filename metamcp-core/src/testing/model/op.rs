@@ -3,16 +3,18 @@
 use proptest::{collection::vec, option, prelude::*};
 
 /// Distinct jobs of one run.
-pub const JOBS_MAX: u8 = 6;
+pub const JOBS_MAX: u8 = 8;
 /// The lanes of one run.
 pub const LANES: [&str; 2] = ["light", "heavy"];
-const TENANTS: u8 = 3;
+const TENANTS: u8 = 2;
 const WORKERS: u8 = 2;
 const KEYS: u8 = 2;
 
 /// Which lease of a job a call is made with.
 #[derive(Debug, Clone, Copy)]
 pub enum Which {
+    /// The one that is held, of those that are.
+    Held,
     /// The one that was given last.
     Newest,
     /// The one before.
@@ -26,7 +28,7 @@ pub enum Which {
 /// A lease of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Pick {
-    /// Which job, counted among those that were ever leased.
+    /// Which job, counted among those that are held or were ever leased.
     pub job: u8,
     /// Which of its leases.
     pub which: Which,
@@ -139,7 +141,8 @@ pub enum Op {
 
 fn pick() -> impl Strategy<Value = Pick> {
     let which = prop_oneof![
-        6 => Just(Which::Newest),
+        6 => Just(Which::Held),
+        3 => Just(Which::Newest),
         2 => Just(Which::Older),
         1 => Just(Which::OtherNonce),
         1 => Just(Which::OtherEpoch),
@@ -153,9 +156,11 @@ fn delay() -> impl Strategy<Value = u64> {
 
 fn terms() -> impl Strategy<Value = Terms> {
     let place = (0..JOBS_MAX, 0..TENANTS, 0..2_u8, prop_oneof![Just(0), 0..=9_u8]);
-    let times = (delay(), option::weighted(0.3, 1..120_u64), 0..200_u64);
+    let retain = prop_oneof![2 => 0..40_u64, 1 => 40..200_u64];
+    let times = (delay(), option::weighted(0.3, 1..120_u64), retain);
     let counts = (1..4_u32, 1..4_u32, option::weighted(0.4, 0..KEYS), 0..2_u8);
-    let limits = (vec(0..JOBS_MAX, 0..3), option::weighted(0.3, 1..3_u32), option::weighted(0.2, 1..3_u32));
+    let after = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..JOBS_MAX, 1..3)];
+    let limits = (after, option::weighted(0.3, 1..3_u32), option::weighted(0.2, 1..3_u32));
     (place, times, counts, limits).prop_map(|(place, times, counts, limits)| Terms {
         job: place.0,
         tenant: place.1,
@@ -196,15 +201,15 @@ fn back() -> impl Strategy<Value = Back> {
 fn op() -> impl Strategy<Value = Op> {
     let lease = (0..WORKERS, any::<bool>(), 0..4_u16, prop::bool::weighted(0.2));
     prop_oneof![
-        6 => vec(terms(), 1..4).prop_map(Op::Enqueue),
-        8 => lease.prop_map(|(worker, heavy_first, max, again)| Op::Lease { worker, heavy_first, max, again }),
-        4 => vec((pick(), any::<bool>()), 1..4).prop_map(Op::Heartbeat),
+        6 => vec(terms(), 1..6).prop_map(Op::Enqueue),
+        10 => lease.prop_map(|(worker, heavy_first, max, again)| Op::Lease { worker, heavy_first, max, again }),
+        6 => vec((pick(), any::<bool>()), 1..4).prop_map(Op::Heartbeat),
         2 => (pick(), 0..3_u8).prop_map(|(pick, text)| Op::Checkpoint(pick, text)),
         5 => vec((pick(), end()), 1..4).prop_map(Op::Finish),
-        5 => vec((pick(), back()), 1..4).prop_map(Op::Nack),
+        7 => vec((pick(), back()), 1..4).prop_map(Op::Nack),
         3 => (0..JOBS_MAX, 0..2_u8).prop_map(|(job, text)| Op::Answer(job, text)),
         5 => (0..JOBS_MAX).prop_map(Op::Redrive),
-        4 => (0..JOBS_MAX).prop_map(Op::Cancel),
+        6 => (0..JOBS_MAX).prop_map(Op::Cancel),
         1 => (0..2_u8, prop::bool::weighted(0.3)).prop_map(|(lane, paused)| Op::Pause(lane, paused)),
         5 => Just(Op::Maintain),
         6 => prop_oneof![4 => 0..20_000_u64, 1 => 20_000..200_000_u64].prop_map(Op::Advance),

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::call::{Call, Caller, Reply};
+use super::{
+    call::{Call, Reply},
+    caller::Caller,
+};
 use crate::{
     id::{JobId, Lane, TenantId, WorkerId},
     pointer::ResultPointer,

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
-use super::call::Caller;
+use super::caller::Caller;
 use crate::{
     error::StoreResult,
     id::{JobId, WorkerId},
