@@ -25,6 +25,7 @@ fn leased() -> Job {
         worker: "bench".parse().expect("a valid name"),
         request: 1,
         nonce: 7,
+        shares: Arc::default(),
     };
     runtime.block_on(async {
         store.enqueue(&[new_job()]).await.expect("memory works");

@@ -68,6 +68,7 @@ async fn lease(store: &dyn JobStore, worker: &WorkerId, max: usize) -> Vec<Lease
         worker: worker.clone(),
         request: next_request(),
         nonce: 7,
+        shares: Arc::default(),
     };
     store.lease(&want).await.expect("the store works").jobs.iter().map(|leased| leased.key).collect()
 }

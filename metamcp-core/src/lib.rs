@@ -68,6 +68,7 @@
 //! Before 1.0 minor versions may break the Rust API. What is stored is versioned apart from it and stays readable. Not promised: the text of
 //! messages, scores and reasons of matchers, and the order of events of different jobs.
 
+pub mod admin;
 pub mod auth;
 mod coalesce;
 pub mod engine;

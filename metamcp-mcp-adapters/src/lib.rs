@@ -4,8 +4,10 @@
 pub mod discover;
 #[cfg(feature = "server-code")]
 pub mod servers;
-#[cfg(feature = "embedded")]
+#[cfg(any(feature = "embedded", feature = "objects", feature = "postgres", feature = "redis"))]
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "upstream")]
 pub mod upstream;
 #[cfg(feature = "upstream")]

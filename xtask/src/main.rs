@@ -3,6 +3,7 @@
 //! Nothing here is part of the library or the server.
 
 mod args;
+mod debian;
 mod demo;
 mod pins;
 mod process;
@@ -30,7 +31,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "test",
         takes: "[-- NEXTEST ARGS]",
-        about: "every test, doc test and example against real MCP servers; with arguments only the tests they name",
+        about: "every test, doc test and example against real MCP servers and stores; with arguments only the tests they name",
         run: test::test,
     },
     Command {
@@ -43,7 +44,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "tools",
         takes: "",
-        about: "install what the tests need into .xtask/ (or METAMCP_TOOLS_DIR); at once when it is there",
+        about: "install what the tests need into .xtask/ (or METAMCP_TOOLS_DIR), Redis and PostgreSQL too; at once when it is there",
         run: tools::tools,
     },
     Command {

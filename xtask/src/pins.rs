@@ -1,6 +1,8 @@
 //! Every version this repository pins outside `Cargo.lock`, in one place. Raising one here makes the next `cargo xtask tools`
 //! install it again. It holds facts only; `tools.rs` does the installing.
 
+use crate::debian::Server;
+
 /// npm packages of real MCP servers the tests and the demo talk to, as (name, exact version).
 pub(crate) const NPM: &[(&str, &str)] = &[
     ("@modelcontextprotocol/server-everything", "2026.8.31"),
@@ -13,6 +15,35 @@ pub(crate) const NPM_PROGRAMS: &[&str] = &["mcp-server-everything", "mcp-server-
 
 /// PyPI packages of real MCP servers, as (name, exact version); each brings a program of its own name.
 pub(crate) const PYPI: &[(&str, &str)] = &[("mcp-server-git", "2026.10.19"), ("mcp-server-time", "2026.10.19")];
+
+/// PyPI packages of an S3 server for the tests of object storage, as (name, exact version), in a virtual environment of their own:
+/// `moto[server]` would bring a quarter of a gigabyte for other services.
+pub(crate) const S3: &[(&str, &str)] = &[("flask", "3.1.3"), ("flask-cors", "6.0.5"), ("moto[s3]", "5.2.5")];
+
+/// The program they must have brought.
+pub(crate) const S3_PROGRAM: &str = "moto_server";
+
+/// Redis, for the tests of the stores: standalone, under Sentinels and as a Cluster.
+pub(crate) const REDIS: Server = Server {
+    program: "redis-server",
+    beside: &["redis-cli"],
+    version_min: (7, 0),
+    package: "redis-server",
+    packages: &["redis-server", "redis-tools"],
+    elsewhere: "install it from redis.io or your packages (macOS: brew install redis; \
+                Fedora: dnf install valkey-compat-redis)",
+};
+
+/// PostgreSQL, for the tests of the stores: alone, and with a replica.
+pub(crate) const POSTGRES: Server = Server {
+    program: "postgres",
+    beside: &["initdb", "pg_basebackup", "psql"],
+    version_min: (15, 0),
+    package: "postgresql",
+    packages: &["postgresql-{major}", "postgresql-client-{major}"],
+    elsewhere: "install it from postgresql.org or your packages (macOS: brew install postgresql@17; \
+                Fedora: dnf install postgresql-server)",
+};
 
 /// Oldest Node that runs the npm servers.
 pub(crate) const NODE_MAJOR_MIN: u32 = 20;

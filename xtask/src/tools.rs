@@ -1,6 +1,7 @@
-//! Installs what the tests need beside Rust itself: real MCP servers from npm and PyPI, cargo-nextest, and for `verify` cargo-deny.
-//! Everything goes into the tools folder and nothing else on the machine changes. A stamp per group makes the next run instant.
-//! It does not install Node, Python or git: it says how to.
+//! Installs what the tests need beside Rust itself: real MCP servers from npm and PyPI, Redis and PostgreSQL, an S3 server,
+//! cargo-nextest, and for `verify` cargo-deny. Everything goes into the tools folder and nothing else on the machine changes, but for
+//! root's Redis and PostgreSQL (see `debian`). A stamp per group makes the next run instant. It does not install Node, Python or git:
+//! it says how to.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::args::Args;
+use crate::debian::{Server, provide};
 use crate::pins;
 use crate::process::{Ended, Place, Run, Step, take};
 
@@ -19,7 +21,7 @@ pub(crate) fn tools(place: &Place, args: &[String]) -> Result<()> {
     take(steps)
 }
 
-/// The steps that make the MCP servers ready; each is instant when its pins are in place.
+/// The steps that make the servers ready the tests talk to; each is instant when its pins are in place.
 pub(crate) fn steps(place: &Place) -> Vec<Step<'_>> {
     let folder = place.shown(&place.tools);
     vec![
@@ -28,6 +30,9 @@ pub(crate) fn steps(place: &Place) -> Vec<Step<'_>> {
             .essential(),
         Step::work("python servers", format!("{} into {folder}/venv", listed(pins::PYPI, "==")), || python(place))
             .essential(),
+        Step::work("S3 server", format!("{} into {folder}/moto", listed(pins::S3, "==")), || s3(place)).essential(),
+        Step::work("redis", debian(&pins::REDIS), || provide(place, &pins::REDIS)).essential(),
+        Step::work("postgres", debian(&pins::POSTGRES), || provide(place, &pins::POSTGRES)).essential(),
     ]
 }
 
@@ -103,13 +108,24 @@ fn npm(place: &Place) -> Result<Ended> {
     stamp.set()
 }
 
+/// The MCP servers in Python; each package brings a program of its own name.
 fn python(place: &Place) -> Result<Ended> {
-    let venv = place.tools.join("venv");
+    let programs: Vec<&str> = pins::PYPI.iter().map(|(name, _)| *name).collect();
+    venv(place, "venv", pins::PYPI, &programs)
+}
+
+fn s3(place: &Place) -> Result<Ended> {
+    venv(place, "moto", pins::S3, &[pins::S3_PROGRAM])
+}
+
+/// A virtual environment with exactly these packages, which must bring these programs.
+fn venv(place: &Place, name: &str, packages: &[(&str, &str)], programs: &[&str]) -> Result<Ended> {
+    let venv = place.tools.join(name);
     let bin = venv.join("bin");
     let python = bin.join("python");
-    let programs = pins::PYPI.iter().map(|(name, _)| bin.join(name)).chain([python.clone()]);
-    let wanted: Vec<String> = pins::PYPI.iter().map(|(name, version)| format!("{name}=={version}")).collect();
-    let stamp = Stamp::new(place, "venv", &wanted.join("\n"), programs.collect());
+    let programs = programs.iter().map(|program| bin.join(program)).chain([python.clone()]);
+    let wanted: Vec<String> = packages.iter().map(|(name, version)| format!("{name}=={version}")).collect();
+    let stamp = Stamp::new(place, name, &wanted.join("\n"), programs.collect());
     if stamp.holds() {
         return Ok(already("present"));
     }
@@ -131,7 +147,11 @@ fn python(place: &Place) -> Result<Ended> {
     stamp.set()
 }
 
-fn already(what: &str) -> Ended {
+fn debian(server: &Server) -> String {
+    format!("{}; from Debian's packages if the machine has none", server.wanted())
+}
+
+pub(crate) fn already(what: &str) -> Ended {
     Ended::Done(Some(what.to_owned()))
 }
 
@@ -149,18 +169,18 @@ fn package_json(pins: &[(&str, &str)]) -> String {
 }
 
 /// Says that a group is installed: the pins it was installed from, and files that must still be there.
-struct Stamp {
+pub(crate) struct Stamp {
     file: PathBuf,
     pins: String,
     needed: Vec<PathBuf>,
 }
 
 impl Stamp {
-    fn new(place: &Place, group: &str, pins: &str, needed: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(place: &Place, group: &str, pins: &str, needed: Vec<PathBuf>) -> Self {
         Self { file: place.tools.join(format!("{group}.stamp")), pins: pins.to_owned(), needed }
     }
 
-    fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         fs::read_to_string(&self.file).is_ok_and(|stamped| stamped == self.pins) && self.missing().is_none()
     }
 
@@ -169,14 +189,14 @@ impl Stamp {
     }
 
     /// Before the work: an installation cut short must not look whole.
-    fn lift(&self) -> Result<()> {
+    pub(crate) fn lift(&self) -> Result<()> {
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a stamp"),
             _ => Ok(()),
         }
     }
 
-    fn set(&self) -> Result<Ended> {
+    pub(crate) fn set(&self) -> Result<Ended> {
         if let Some(missing) = self.missing() {
             bail!("the installation ended well, yet {} is missing", missing.display());
         }
@@ -186,7 +206,7 @@ impl Stamp {
 }
 
 /// Makes the tools folder and holds it, so that two runs at once install one after the other. Free again when dropped.
-fn lock(place: &Place) -> Result<File> {
+pub(crate) fn lock(place: &Place) -> Result<File> {
     fs::create_dir_all(&place.tools).with_context(|| format!("cannot make {}", place.tools.display()))?;
     let file = File::create(place.tools.join("lock")).context("cannot make the lock file of the tools folder")?;
     match file.try_lock() {

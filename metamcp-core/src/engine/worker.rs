@@ -32,6 +32,8 @@ use crate::{
 
 /// Longest sleep of an idle worker, in seconds: a missed wake-up costs no more than this.
 const IDLE_S_MAX: u64 = 5;
+/// Pause when jobs are ready that the store holds back, in milliseconds.
+const HELD_BACK_MS: u64 = 100;
 /// Pause after a store failed, in milliseconds.
 const STORE_PAUSE_MS: u64 = 500;
 /// Most moves of one maintenance round.
@@ -225,7 +227,14 @@ impl Crew {
                         continue;
                     }
                     empty = 0;
-                    next_due.take().unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX))
+                    let wait = next_due.take().unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX));
+                    if wait.is_zero() {
+                        // Something is ready and not given out, as when its lane has as many leases as it may: a wait for ready jobs would end
+                        // at once.
+                        self.stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(HELD_BACK_MS))).await;
+                        continue;
+                    }
+                    wait
                 }
                 Err(pause) => {
                     tokio::select! {

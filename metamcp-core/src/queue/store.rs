@@ -25,7 +25,8 @@ use crate::{
 ///   reclaimed may still finish.
 /// - The store's clock is the only clock: callers give durations, never instants.
 /// - Within a lane tenants take turns by weight; within a tenant a job's place is `due − priority · 60 s`, ties in order of id.
-/// - A job whose concurrency key is held as often as it may be is passed over; each lease of the key that ends lets the first of those go on.
+/// - A job whose concurrency key is held as often as it may be is passed over; each lease of the key that ends lets the first of those go on,
+///   unless its own job is ready again at once.
 ///   A job whose rate key is used up is delayed until its slot. Either costs its tenant a turn, so that a flood of them holds nobody else up.
 /// - A job is done before those that wait for it are ready; one that others wait for, or take results from, is kept until they have ended.
 /// - Batches answer entry by entry, in order; at most [`LEASE_BATCH_MAX`](super::LEASE_BATCH_MAX) entries, more is `Invalid`.
@@ -34,7 +35,8 @@ use crate::{
 /// Dropping a future may leave its effect done or undone; repeat the call to know.
 #[async_trait]
 pub trait JobStore: fmt::Debug + Send + Sync + 'static {
-    /// Accepts jobs; durable before it returns. Ids are chosen by the caller: the same id again is a duplicate.
+    /// Accepts jobs; durable before it returns. Ids are chosen by the caller: the same id again is a duplicate, and an id is not used again when
+    /// its job was removed.
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>>;
 
     /// Takes ready jobs. The lease is durable before it returns; asked again with the same worker and request id while the grants are still

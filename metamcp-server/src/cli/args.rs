@@ -31,6 +31,8 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Serve the REST API and work on jobs until SIGTERM or Ctrl-C
     Serve(ServeArgs),
+    /// Work on the jobs of a shared store until SIGTERM or Ctrl-C
+    Worker(WorkerArgs),
     /// Submit a need, watch it, and print its result
     Run(RunArgs),
     /// List, show, cancel, retry and answer tasks
@@ -58,6 +60,9 @@ pub(super) struct ConfigArgs {
     /// Folder of the embedded store [default: metamcp in the user's state folder]
     #[arg(long, value_name = "DIR")]
     pub(super) data_dir: Option<PathBuf>,
+    /// Where jobs are kept: a directory, memory:, redis://HOST or postgres://HOST/DB [default: the data folder]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["memory", "data_dir"])]
+    pub(super) store: Option<String>,
     /// Keep jobs and results in this process only
     #[arg(long)]
     pub(super) memory: bool,
@@ -85,6 +90,7 @@ impl ConfigArgs {
         let mut flag = |name, key, value: Option<String>| flags.extend(value.map(|value| Flag { name, key, value }));
         let data_dir = self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         flag("--data-dir", "server.data_dir", data_dir);
+        flag("--store", "store", self.store.clone());
         flag("--memory", "store", self.memory.then(|| "memory:".to_owned()));
         flag("--log", "log.level", self.log.clone());
         let format = |format: LogFormat| if format == LogFormat::Json { "json" } else { "text" }.to_owned();
@@ -116,6 +122,9 @@ pub(super) struct ServeArgs {
     /// Listen beyond this machine although nobody has to log in
     #[arg(long)]
     pub(super) allow_remote: bool,
+    /// Accept and show tasks only; `metamcp worker` processes on the same --store work on them
+    #[arg(long)]
+    pub(super) no_worker: bool,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
 }
@@ -127,6 +136,38 @@ impl ServeArgs {
         let listen = self.listen.clone().map(|value| Flag { name: "--listen", key: "server.listen", value });
         let remote = Flag { name: "--allow-remote", key: "server.allow_remote", value: "true".to_owned() };
         sources.flags.extend(listen.into_iter().chain(self.allow_remote.then_some(remote)));
+        sources
+    }
+}
+
+/// `metamcp worker`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  metamcp worker --store redis://10.0.0.5 --mcp-config ~/.mcp.json
+  metamcp worker --store postgres://metamcp@db/metamcp --lanes heavy --concurrency 4
+
+Workers of the same lanes should be configured with the same servers. SIGTERM or Ctrl-C stops it gently: running calls may end
+within server.drain_s, what does not is given back to the queue.")]
+pub(super) struct WorkerArgs {
+    /// Most jobs at a time
+    #[arg(long, value_name = "JOBS")]
+    pub(super) concurrency: Option<u16>,
+    /// Lanes to serve, separated by commas
+    #[arg(long, value_name = "LANES")]
+    pub(super) lanes: Option<String>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+}
+
+impl WorkerArgs {
+    /// The sources of configuration, with these flags as the last word.
+    pub(super) fn sources(&self) -> Sources {
+        let mut sources = self.config.sources();
+        let concurrency = self.concurrency.map(|jobs| jobs.to_string());
+        let concurrency = concurrency.map(|value| Flag { name: "--concurrency", key: "worker.concurrency", value });
+        let lanes = self.lanes.clone().map(|value| Flag { name: "--lanes", key: "worker.lanes", value });
+        sources.flags.extend(concurrency.into_iter().chain(lanes));
         sources
     }
 }

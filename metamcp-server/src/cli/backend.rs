@@ -64,9 +64,9 @@ impl Backend {
                 return Ok(Self { client, local: None });
             }
         }
-        let app = wire::build(&config)?;
+        let app = wire::build(&config).await?;
         let client = Client::in_process(app.router());
-        let durable = config.store == StoreKind::Embedded;
+        let durable = config.store != StoreKind::Memory;
         Ok(Self { client, local: Some(Local { app, worker: None, durable, grace: config.server.drain }) })
     }
 
@@ -81,7 +81,7 @@ impl Backend {
     pub(super) fn waits_for_a_server(&self) -> Option<&'static str> {
         let local = self.local.as_ref()?;
         Some(if local.durable {
-            "no server is running: the task waits in the data folder until `metamcp serve` or the next `metamcp run`"
+            "nobody works here: the task waits in the store until `metamcp serve`, `metamcp worker` or the next `metamcp run`"
         } else {
             "with --memory and nobody waiting, the task is gone when this command ends"
         })

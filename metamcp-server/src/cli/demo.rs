@@ -12,7 +12,7 @@ use super::{
     client::Client,
     exit::{Exit, Failure, Outcome},
     log, out,
-    running::{Running, bind, place},
+    running::{Running, bind},
     show, signal, watch,
 };
 use crate::{
@@ -41,8 +41,8 @@ pub(super) async fn run(args: DemoArgs) -> Outcome {
         }
         other => other?,
     };
-    let running = Running::start(&config, listener)?;
-    let told = present(&running.url, &config, &args, &stop).await;
+    let running = Running::start(&config, listener, true).await?;
+    let told = present(&running, &args, &stop).await;
     running.stop().await?;
     told
 }
@@ -61,8 +61,9 @@ fn configure(args: &DemoArgs, folder: &Path) -> Result<Config, Failure> {
     Ok(Config::load(&sources)?)
 }
 
-async fn present(url: &str, config: &Config, args: &DemoArgs, stop: &CancellationToken) -> Outcome {
-    say(&format!("MetaMCP is up at {url} (data: {}, sources: {})", place(config), here()))?;
+async fn present(running: &Running, args: &DemoArgs, stop: &CancellationToken) -> Outcome {
+    let url = &running.url;
+    say(&format!("MetaMCP is up at {url} (data: {}, sources: {})", running.place(), here()))?;
     let client = Client::http(url)?;
     let tasks = tasks();
     let (total, mut completed) = (tasks.len(), 0);

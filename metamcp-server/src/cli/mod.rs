@@ -22,6 +22,7 @@ mod show;
 mod signal;
 mod tasks;
 mod watch;
+mod worker;
 
 use std::{num::NonZero, process::ExitCode, time::Duration};
 
@@ -70,6 +71,7 @@ fn run(command: Command) -> Outcome {
         match command {
             Command::Demo(args) => demo::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Worker(args) => worker::run(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Tasks(args) => tasks::run(args.command).await,
             Command::Route(args) => route::run(args).await,

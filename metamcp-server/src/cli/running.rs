@@ -3,8 +3,8 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
+    time::{Duration, Instant},
 };
 
 use metamcp_core::engine::Worker;
@@ -52,12 +52,38 @@ impl From<Unbound> for Failure {
     }
 }
 
+/// Longest wait for a shared store that is not there yet, in seconds.
+const STORE_WAIT_S_MAX: u64 = 60;
+/// First and longest pause between two tries, in milliseconds.
+const STORE_PAUSE_MS: (u64, u64) = (250, 5_000);
+
+/// Builds the engine; waits for a shared store that is not there yet, as when all machines start at once.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub(super) async fn open(config: &Config) -> Result<App, Failure> {
+    let end = Instant::now() + Duration::from_secs(STORE_WAIT_S_MAX);
+    let mut pause_ms = STORE_PAUSE_MS.0;
+    loop {
+        match wire::build(config).await {
+            Err(error) if config.store.is_shared() && wire::is_down(&error) && Instant::now() < end => {
+                tracing::warn!(error = format!("{error:#}"), pause_ms, "the store is not there yet");
+                // Not all machines at the same instant.
+                let jitter = rand::random_range(0.5..1.5);
+                tokio::time::sleep(Duration::from_millis(pause_ms).mul_f64(jitter)).await;
+                pause_ms = (pause_ms * 2).min(STORE_PAUSE_MS.1);
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
 /// A server that runs.
 pub(super) struct Running {
     /// Where it is.
     pub(super) url: String,
     app: App,
-    worker: Worker,
+    worker: Option<Worker>,
     serving: JoinHandle<io::Result<Drained>>,
     stop: CancellationToken,
     grace: Duration,
@@ -65,18 +91,18 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Opens the store, starts the worker and serves on the listener. No MCP server is started or waited for.
+    /// Opens the store, starts the worker if there is to be one, and serves on the listener. No MCP server is started or waited for.
     ///
     /// # Errors
-    /// When the store cannot be opened.
-    pub(super) fn start(config: &Config, listener: TcpListener) -> Result<Self, Failure> {
+    /// When the store cannot be opened, or does not come up within [`STORE_WAIT_S_MAX`].
+    pub(super) async fn start(config: &Config, listener: TcpListener, works: bool) -> Result<Self, Failure> {
         let address = listener.local_addr().map_err(anyhow::Error::from)?;
         let url = format!("http://{address}");
-        let app = wire::build(config)?;
+        let app = open(config).await?;
         app.describe(&format!("metamcp serve, {url}"));
         let note =
             (config.store == StoreKind::Embedded).then(|| leave_note(&config.server.data_dir, address)).flatten();
-        let worker = app.start_worker();
+        let worker = works.then(|| app.start_worker());
         let (stop, grace) = (CancellationToken::new(), config.server.drain);
         let options = ServeOptions {
             connections_max: config.server.limits.connections_max,
@@ -88,6 +114,11 @@ impl Running {
         Ok(Self { url, app, worker, serving, stop, grace, note })
     }
 
+    /// Where jobs are kept, for people.
+    pub(super) fn place(&self) -> &str {
+        self.app.place()
+    }
+
     /// Stops accepting, lets running calls end within the grace, gives the rest back, ends children, and closes the store.
     ///
     /// # Errors
@@ -95,7 +126,12 @@ impl Running {
     pub(super) async fn stop(self) -> Result<(), Failure> {
         drop(self.note);
         self.stop.cancel();
-        let (served, ()) = tokio::join!(self.serving, self.worker.drain(self.grace));
+        let drained = async {
+            if let Some(worker) = self.worker {
+                worker.drain(self.grace).await;
+            }
+        };
+        let (served, ()) = tokio::join!(self.serving, drained);
         self.app.close().await;
         match served {
             Ok(Ok(_)) => Ok(()),
@@ -115,15 +151,4 @@ fn leave_note(data_dir: &Path, address: SocketAddr) -> Option<Note> {
     Note::leave(data_dir, &format!("http://{reachable}"))
         .inspect_err(|error| tracing::warn!(%error, "other commands will not find this server by its data folder"))
         .ok()
-}
-
-/// Where jobs are kept, for people.
-pub(super) fn place(config: &Config) -> String {
-    match config.store {
-        StoreKind::Embedded => std::path::absolute(&config.server.data_dir)
-            .unwrap_or_else(|_| PathBuf::from(&config.server.data_dir))
-            .display()
-            .to_string(),
-        StoreKind::Memory => "memory".to_owned(),
-    }
 }

@@ -4,7 +4,7 @@ use super::{
     args::ServeArgs,
     exit::{Exit, Failure, Outcome},
     log,
-    running::{Running, bind, place},
+    running::{Running, bind},
     signal,
 };
 use crate::config::Config;
@@ -14,8 +14,12 @@ pub(super) async fn run(args: ServeArgs) -> Outcome {
     log::start(&config.log, "info");
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
     let listener = bind(config.server.listen).await?;
-    let running = Running::start(&config, listener)?;
-    tell_ready(&config, &running.url);
+    if args.no_worker && !config.store.is_shared() {
+        let mend = "--no-worker needs a --store that workers share, redis://… or postgres://…; nobody else could work on this one";
+        return Err(Failure::refused(mend));
+    }
+    let running = Running::start(&config, listener, !args.no_worker).await?;
+    tell_ready(&config, &running);
     stop.cancelled().await;
     tracing::info!(grace_s = config.server.drain.as_secs(), "stopping; a second signal ends at once");
     running.stop().await?;
@@ -23,8 +27,8 @@ pub(super) async fn run(args: ServeArgs) -> Outcome {
 }
 
 /// The one line that says where the server is, whatever the log's filter lets through.
-fn tell_ready(config: &Config, url: &str) {
-    let data = place(config);
+fn tell_ready(config: &Config, running: &Running) {
+    let (url, data) = (&running.url, running.place());
     if config.log.json {
         eprintln!(
             "{}",

@@ -27,7 +27,13 @@ const fn number(min: u64, max: u64) -> Kind {
 
 /// Every key, in the order they are printed: those without a section first, then section by section.
 pub(super) const KEYS: &[Key] = &[
-    key("store", Kind::Choice(&["embedded:", "memory:"]), Some("embedded:"), "where jobs, results and events are kept"),
+    key(
+        "store",
+        Kind::Store,
+        Some("embedded:"),
+        "where jobs are kept: embedded:, memory:, a directory, redis://… or postgres://…",
+    ),
+    key("store_read_url", Kind::Place, None, "a replica of the PostgreSQL store, for lists and counts"),
     key("server.listen", Kind::Address, Some("127.0.0.1:7300"), "address of the REST API; port 0 takes a free one"),
     key("server.allow_remote", Kind::Bool, Some("false"), "listen beyond this machine although nobody has to log in"),
     key(
@@ -43,6 +49,38 @@ pub(super) const KEYS: &[Key] = &[
     key("server.drain_s", number(0, 3_600), Some("10"), "how long running calls may go on after SIGTERM, in seconds"),
     key("worker.concurrency", number(1, 4_096), Some("16"), "most jobs at a time"),
     key("worker.lanes", Kind::Texts, Some("light,heavy"), "lanes that are served, the first first"),
+    key(
+        "worker.lane_concurrency",
+        Kind::Texts,
+        Some(""),
+        "most jobs of a lane at a time in this process, such as heavy=2",
+    ),
+    key(
+        "worker.server_concurrency",
+        number(1, 4_096),
+        None,
+        "most jobs at a time that one server takes up; three quarters of all when there are several servers",
+    ),
+    key("worker.leased_max", Kind::Texts, Some(""), "most jobs of a lane at a time over all workers, such as heavy=8"),
+    key("worker.weights", Kind::Texts, Some(""), "turns a tenant gets to another's one, such as acme=3"),
+    key(
+        "results.url",
+        Kind::Place,
+        None,
+        "where large results are kept: s3://bucket/prefix or a directory that all processes share",
+    ),
+    key(
+        "results.inline_bytes_max",
+        number(0, 1 << 20),
+        Some("16384"),
+        "results up to this stay in the store, in bytes",
+    ),
+    key(
+        "results.cache_bytes_max",
+        number(0, 1 << 40),
+        Some("67108864"),
+        "results kept in memory for reading, in bytes",
+    ),
     key("jobs.attempts_max", number(1, 100), Some("4"), "failed attempts after which a job is dead"),
     key("jobs.lost_max", number(1, 100), Some("3"), "lost leases after which a job is dead"),
     key("jobs.lease_s", number(3, 3_600), Some("30"), "how long a lease lasts without a heartbeat, in seconds"),

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::raw::Raw;
+use super::{
+    raw::Raw,
+    store::{StoreKind, shown},
+};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +22,18 @@ pub(super) enum Kind {
     },
     Choice(&'static [&'static str]),
     Address,
+    /// Where a store is; may hold a password, which is never printed.
+    Store,
+    /// The address of a service, or a directory; may hold a password, which is never printed.
+    Place,
 }
 
 /// A value of one of the kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Setting {
     Text(String),
+    /// Printed without what logs in.
+    Place(String),
     Path(PathBuf),
     Paths(Vec<PathBuf>),
     Texts(Vec<String>),
@@ -51,7 +60,10 @@ impl Kind {
             (Self::Bool, Raw::Bool(flag)) => Ok(Setting::Bool(*flag)),
             (Self::Number { .. }, Raw::Integer(number)) => self.number(u64::try_from(*number).ok()),
             (Self::Paths | Self::Texts, Raw::List(list)) => Ok(self.list(texts(list)?)),
-            (Self::Text | Self::Path | Self::Choice(_) | Self::Address, Raw::Text(text)) => self.read_text(text),
+            (
+                Self::Text | Self::Path | Self::Choice(_) | Self::Address | Self::Store | Self::Place,
+                Raw::Text(text),
+            ) => self.read_text(text),
             (_, other) => Err(format!("is {}; {}", other.what(), self.wish())),
         }
     }
@@ -63,6 +75,9 @@ impl Kind {
     pub(super) fn read_text(self, text: &str) -> Result<Setting, String> {
         match self {
             Self::Text => Ok(Setting::Text(text.to_owned())),
+            Self::Store => StoreKind::parse(text).map(|_| Setting::Place(text.to_owned())),
+            Self::Place if text.is_empty() => Err(format!("is empty; {}", self.wish())),
+            Self::Place => Ok(Setting::Place(text.to_owned())),
             Self::Path if text.is_empty() => Err(format!("is empty; {}", self.wish())),
             Self::Path => Ok(Setting::Path(text.into())),
             Self::Paths | Self::Texts => {
@@ -112,6 +127,8 @@ impl Kind {
             Self::Number { min, max } => format!("write a whole number from {min} to {max}"),
             Self::Choice(choices) => format!("write one of {}", choices.join(", ")),
             Self::Address => "write an IP address and a port, such as 127.0.0.1:7300".to_owned(),
+            Self::Store => "write embedded:, memory:, a directory, or an address such as redis://host:6379".to_owned(),
+            Self::Place => "write an address or a directory as a string".to_owned(),
         }
     }
 }
@@ -122,6 +139,7 @@ impl Setting {
         let path = |path: &PathBuf| quoted(&path.to_string_lossy());
         match self {
             Self::Text(text) => quoted(text),
+            Self::Place(place) => quoted(&shown(place)),
             Self::Path(one) => path(one),
             Self::Paths(many) => format!("[{}]", many.iter().map(path).collect::<Vec<_>>().join(", ")),
             Self::Texts(many) => format!("[{}]", many.iter().map(|one| quoted(one)).collect::<Vec<_>>().join(", ")),

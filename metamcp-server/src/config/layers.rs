@@ -160,6 +160,13 @@ impl Settings {
         }
     }
 
+    pub(super) fn place(&self, path: &str) -> Option<String> {
+        match self.get(path).0 {
+            Some(Setting::Place(place)) => Some(place.clone()),
+            _ => None,
+        }
+    }
+
     pub(super) fn texts(&self, path: &str) -> Vec<String> {
         match self.get(path).0 {
             Some(Setting::Texts(texts)) => texts.clone(),
@@ -189,6 +196,13 @@ impl Settings {
         match self.get(path).0 {
             Some(Setting::Number(number)) => *number,
             _ => 0,
+        }
+    }
+
+    pub(super) fn number_if_set(&self, path: &str) -> Option<u64> {
+        match self.get(path).0 {
+            Some(Setting::Number(number)) => Some(*number),
+            _ => None,
         }
     }
 

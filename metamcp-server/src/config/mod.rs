@@ -12,16 +12,21 @@ mod print;
 mod problem;
 mod raw;
 mod server;
+mod store;
 
 use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use metamcp_core::id::{Lane, ServerName};
+use metamcp_core::{
+    id::{InvalidName, Lane, ServerName, TenantId},
+    queue::WEIGHT_MAX,
+};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::{
@@ -29,6 +34,7 @@ pub use self::{
     layers::{Flag, Source},
     problem::{Problem, Problems},
     server::ServerConfig,
+    store::{Address, StoreKind},
 };
 use self::{layers::Settings, raw::Item};
 
@@ -59,6 +65,10 @@ pub struct Config {
     pub server: ServerSection,
     /// Where jobs, results and events are kept.
     pub store: StoreKind,
+    /// A replica of the store, for reads that may be stale.
+    pub store_read_url: Option<Address>,
+    /// Where results are kept.
+    pub results: ResultsSection,
     /// The worker of this process.
     pub worker: WorkerSection,
     /// The terms of jobs.
@@ -98,13 +108,15 @@ pub struct ServerSection {
     pub drain: Duration,
 }
 
-/// Where jobs, results and events are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
-    /// In files of the data directory; survives a crash and power loss.
-    Embedded,
-    /// In this process only.
-    Memory,
+/// `[results]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultsSection {
+    /// Where large ones are kept; `None`: with the jobs.
+    pub url: Option<Address>,
+    /// The largest that stay with the jobs all the same, in bytes.
+    pub inline_bytes_max: usize,
+    /// How much of them is kept in memory for reading, in bytes; 0: nothing.
+    pub cache_bytes_max: u64,
 }
 
 /// `[worker]`.
@@ -114,6 +126,14 @@ pub struct WorkerSection {
     pub concurrency: u16,
     /// Lanes that are served, the first first.
     pub lanes: Vec<Lane>,
+    /// Most jobs of a lane at a time in this process.
+    pub lane_concurrency: BTreeMap<Lane, u16>,
+    /// Most jobs at a time that one server takes up.
+    pub server_concurrency: Option<u16>,
+    /// Most jobs of a lane at a time over all workers.
+    pub leased_max: BTreeMap<Lane, u64>,
+    /// Turns a tenant gets to another's one.
+    pub weights: BTreeMap<TenantId, u32>,
 }
 
 /// `[jobs]`.
@@ -191,6 +211,7 @@ impl Config {
     }
 
     fn assemble(settings: Settings, found: Vec<ServerConfig>, problems: &mut Vec<Problem>) -> Self {
+        let (store, directory) = store(&settings, problems);
         let lanes = lanes(&settings, problems);
         check_listen(&settings, problems);
         check_log(&settings, problems);
@@ -206,7 +227,7 @@ impl Config {
             server: ServerSection {
                 listen: settings.address("server.listen"),
                 allowed_hosts: settings.texts("server.allowed_hosts"),
-                data_dir: settings.path("server.data_dir"),
+                data_dir: directory.unwrap_or_else(|| settings.path("server.data_dir")),
                 limits: Limits {
                     body_bytes_max: small("server.body_bytes_max"),
                     connections_max: small("server.connections_max"),
@@ -214,14 +235,23 @@ impl Config {
                 },
                 drain: settings.seconds("server.drain_s"),
             },
-            store: match settings.text("store").as_deref() {
-                Some("memory:") => StoreKind::Memory,
-                _ => StoreKind::Embedded,
+            store_read_url: settings.place("store_read_url").map(Address::new),
+            results: ResultsSection {
+                url: settings.place("results.url").map(Address::new),
+                inline_bytes_max: small("results.inline_bytes_max"),
+                cache_bytes_max: settings.number("results.cache_bytes_max"),
             },
             worker: WorkerSection {
                 concurrency: u16::try_from(settings.number("worker.concurrency")).unwrap_or(u16::MAX),
+                lane_concurrency: pairs(&settings, "worker.lane_concurrency", lane, 1..=4_096, problems),
+                server_concurrency: settings
+                    .number_if_set("worker.server_concurrency")
+                    .and_then(|n| u16::try_from(n).ok()),
+                leased_max: pairs(&settings, "worker.leased_max", lane, 0..=1_000_000, problems),
+                weights: pairs(&settings, "worker.weights", tenant, 1..=u64::from(WEIGHT_MAX), problems),
                 lanes,
             },
+            store,
             jobs: JobsSection {
                 attempts_max: count("jobs.attempts_max"),
                 lost_max: count("jobs.lost_max"),
@@ -242,6 +272,52 @@ impl Config {
             settings,
         }
     }
+}
+
+/// The store, and its directory if the address names one.
+fn store(settings: &Settings, problems: &mut Vec<Problem>) -> (StoreKind, Option<PathBuf>) {
+    let told = settings.place("store").unwrap_or_else(|| "embedded:".to_owned());
+    // What is no store was refused where it was read.
+    let (kind, directory) = StoreKind::parse(&told).unwrap_or((StoreKind::Embedded, None));
+    let postgres = matches!(&kind, StoreKind::Shared(address) if address.is_postgres());
+    if settings.place("store_read_url").is_some() && !postgres {
+        let mend = "is for a postgres:// store alone; leave it out".to_owned();
+        problems.push(Problem::new(settings.get("store_read_url").1, "store_read_url", mend));
+    }
+    (kind, directory)
+}
+
+fn lane(name: &str) -> Result<Lane, InvalidName> {
+    Lane::new(name)
+}
+
+fn tenant(name: &str) -> Result<TenantId, InvalidName> {
+    TenantId::new(name)
+}
+
+/// A list of NAME=NUMBER.
+fn pairs<K: Ord, N: TryFrom<u64>>(
+    settings: &Settings,
+    path: &'static str,
+    name: impl Fn(&str) -> Result<K, InvalidName>,
+    bounds: RangeInclusive<u64>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<K, N> {
+    let mut read = BTreeMap::new();
+    for text in settings.texts(path) {
+        let number = |text: &str| text.parse::<u64>().ok().filter(|number| bounds.contains(number));
+        let pair = text.split_once('=').and_then(|(key, value)| Some((key, N::try_from(number(value)?).ok()?)));
+        let mend = match pair.map(|(key, value)| (name(key.trim()), value)) {
+            Some((Ok(key), value)) => {
+                read.insert(key, value);
+                continue;
+            }
+            Some((Err(error), _)) => error.to_string(),
+            None => format!("`{text}`: write NAME=NUMBER with a number of {} to {}", bounds.start(), bounds.end()),
+        };
+        problems.push(Problem::new(settings.get(path).1, path, mend));
+    }
+    read
 }
 
 fn lanes(settings: &Settings, problems: &mut Vec<Problem>) -> Vec<Lane> {

@@ -65,6 +65,9 @@ fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
         }
         other => say(format!("# {other:?}")),
     }
+    if let Some(concurrency) = server.concurrency {
+        say(format!("concurrency = {concurrency}"));
+    }
     if let Some(lane) = &server.lane {
         say(format!("lane = {}", quoted(lane.as_str())));
     }

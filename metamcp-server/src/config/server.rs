@@ -23,7 +23,7 @@ pub struct ServerConfig {
 }
 
 /// Keys of every server, of those that are started, and of those that are at an address.
-const COMMON_KEYS: [&str; 5] = ["description", "lane", "labels", "resources", "disabled"];
+const COMMON_KEYS: [&str; 6] = ["description", "lane", "concurrency", "labels", "resources", "disabled"];
 const COMMAND_KEYS: [&str; 4] = ["command", "args", "env", "cwd"];
 const ADDRESS_KEYS: [&str; 2] = ["url", "headers"];
 const RESOURCE_KEYS: [&str; 3] = ["gpu", "memory_mib", "local"];

@@ -16,7 +16,7 @@ use metamcp_core::{
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Finish, Heartbeat, Job, JobPage, JobQuery,
         JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack, NewJob, Redriven,
-        StoreHealth,
+        Restored, StoreHealth,
     },
     time::SystemClock,
 };
@@ -129,6 +129,14 @@ impl JobStore for MoodyStore {
 
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts> {
         self.inner.counts(lane).await
+    }
+
+    async fn lanes(&self) -> StoreResult<Vec<Lane>> {
+        self.inner.lanes().await
+    }
+
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
+        self.inner.restore(jobs).await
     }
 
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {

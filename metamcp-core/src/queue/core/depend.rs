@@ -66,7 +66,8 @@ impl Core {
 
     /// How many jobs there are to be moved, counted up to `max`.
     pub(super) fn unsettled_moves(&self, max: usize) -> usize {
-        self.unsettled.iter().flat_map(|parent| self.index.waiters(*parent)).take(max).count()
+        let ended = |parent: &&JobId| self.head(**parent).is_some_and(|head| head.state.is_final());
+        self.unsettled.iter().filter(ended).flat_map(|parent| self.index.waiters(*parent)).take(max).count()
     }
 
     /// Moves a waiting job whose parent has ended.

@@ -138,7 +138,7 @@ impl Caller {
                 self.dead.remove(&job);
             }
             (_, Reply::Maintained(done)) => {
-                done.reclaimed.iter().for_each(|(id, _)| drop(self.held.remove(id)));
+                self.held.retain(|held| done.reclaimed.iter().all(|(id, _)| id != held));
                 let moved = done.reclaimed.iter().chain(&done.settled);
                 let died = moved.filter(|(_, state)| *state == JobState::Dead).map(|(id, _)| *id);
                 self.dead.extend(died.chain(done.expired.iter().copied()));
@@ -152,11 +152,8 @@ impl Caller {
         if newest {
             self.held.remove(&lease.job);
         }
-        match answer {
-            Fenced::Ok(JobState::Input) => drop(self.parked.insert(lease.job)),
-            Fenced::Ok(JobState::Dead) => drop(self.dead.insert(lease.job)),
-            _ => {}
-        }
+        self.parked.extend((answer == Fenced::Ok(JobState::Input)).then_some(lease.job));
+        self.dead.extend((answer == Fenced::Ok(JobState::Dead)).then_some(lease.job));
     }
 
     fn want(&mut self, worker: u8, heavy_first: bool, max: u16, again: bool) -> LeaseRequest {

@@ -1,28 +1,28 @@
-//! The stored form of records, version 1, as pure functions from and to bytes.
+//! The stored form of everything but heads, as pure functions from and to bytes: a record is a version byte, a CRC-32 over key and payload, and
+//! the payload. Bodies, events and result references are JSON. Nothing here touches a disk.
 //!
-//! A record is a version byte, a CRC-32 over key and payload, and the payload. Heads are postcard of [`HeadV1`], a struct of its own, so that a
-//! change of [`JobHead`] cannot change the format unseen; bodies, events and result references are JSON. Nothing here touches a disk.
-
-use std::{borrow::Cow, time::Duration};
+//! One version counts for all kinds. Version 2 has other heads than version 1 (see `head`), and the records of [`RecordStore`]; everything else
+//! is the same in both. The journal's format record has the version of the newest build that opened it, so that an older one stops there.
+//!
+//! [`RecordStore`]: metamcp_core::record::RecordStore
 
 use metamcp_core::{
-    auth::Principal,
     error::{StoreError, StoreErrorKind, StoreResult},
-    id::{JobId, Lane, TenantId, WorkerId},
-    pointer::{Digest, ResultPointer},
-    queue::{Answer, Checkpoint, InputRequest, JobBody, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, Progress},
+    id::JobId,
+    queue::JobBody,
     time::Timestamp,
 };
-use serde::{Deserialize, Serialize, de::IntoDeserializer};
+use serde::{Deserialize, Serialize};
 
 use super::{STORE, keys::corrupt};
 
 /// The version of every record this build writes, and the newest it reads.
-const RECORD_VERSION: u8 = 1;
+pub(super) const RECORD_VERSION: u8 = 2;
 /// Version byte and CRC before the payload, in bytes.
 const RECORD_HEADER_BYTES: usize = 5;
 
-fn seal(key: &[u8], fill: impl FnOnce(Vec<u8>) -> StoreResult<Vec<u8>>) -> StoreResult<Vec<u8>> {
+/// A record under `key`, its payload as `fill` appends it.
+pub(super) fn seal(key: &[u8], fill: impl FnOnce(Vec<u8>) -> StoreResult<Vec<u8>>) -> StoreResult<Vec<u8>> {
     let mut record = Vec::with_capacity(320);
     record.push(RECORD_VERSION);
     record.extend_from_slice(&[0; 4]);
@@ -41,14 +41,20 @@ fn checksum(key: &[u8], record: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn open<'r>(key: &[u8], record: &'r [u8]) -> StoreResult<&'r [u8]> {
+/// The version a record was written with.
+pub(super) fn version_of(record: &[u8]) -> u8 {
+    record.first().copied().unwrap_or_default()
+}
+
+/// The payload of a record that is whole and of a version this build reads.
+pub(super) fn open<'r>(key: &[u8], record: &'r [u8]) -> StoreResult<&'r [u8]> {
     if record.len() < RECORD_HEADER_BYTES {
         return Err(corrupt(key, "it is cut short; restore the data directory from a copy"));
     }
-    if record[0] > RECORD_VERSION {
+    if version_of(record) > RECORD_VERSION {
         let what = format!(
             "version {} is newer than {RECORD_VERSION}, the newest this build reads; run the build that wrote it, or a newer one",
-            record[0]
+            version_of(record)
         );
         return Err(corrupt(key, &what));
     }
@@ -114,226 +120,46 @@ pub(super) struct ResultRecord {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// The stored form of a head, version 1. Field order and types are the format: they never change, a new version gets a new struct.
-#[derive(Debug, Serialize, Deserialize)]
-struct HeadV1<'a> {
-    id: [u8; 16],
-    #[serde(borrow)]
-    tenant: &'a str,
-    subject: &'a str,
-    lane: &'a str,
-    priority: u8,
-    state: u8,
-    created_ms: u64,
-    updated_ms: u64,
-    due_ms: u64,
-    started_ms: Option<u64>,
-    finished_ms: Option<u64>,
-    deadline_ms: Option<u64>,
-    deadline: Option<(u64, u32)>,
-    retain_s: u64,
-    retain_subsec_ns: u32,
-    attempts: u32,
-    attempts_max: u32,
-    lost: u32,
-    lost_max: u32,
-    epoch: u64,
-    nonce: u64,
-    worker: Option<&'a str>,
-    lease_until_ms: Option<u64>,
-    lease_end: Option<u8>,
-    maybe_called: bool,
-    cancel_reason: Option<&'a str>,
-    candidate: u16,
-    checkpoint: Option<(&'a str, bool)>,
-    requests: Vec<(&'a str, &'a str)>,
-    answer: Option<&'a str>,
-    input_until_ms: Option<u64>,
-    progress: Option<(f64, Option<f64>, Option<&'a str>)>,
-    result: Option<(&'a str, [u8; 16], [u8; 32])>,
-    error: Option<ErrorV1<'a>>,
-    idempotency_key: Option<&'a str>,
-    request_digest: [u8; 32],
+/// What is stored of a record before its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordHeader {
+    version: u64,
+    until_ms: Option<u64>,
 }
 
-/// The code by its name, so that the order of codes is no part of the format.
-#[derive(Debug, Serialize, Deserialize)]
-struct ErrorV1<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    message: &'a str,
+/// A record of the record store, as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredRecord<'r> {
+    /// Counts its writes.
+    pub(super) version: u64,
+    /// When it is not there any more.
+    pub(super) until: Option<Timestamp>,
+    /// The value.
+    pub(super) value: &'r [u8],
 }
 
-const STATES: [(JobState, u8); 7] = [
-    (JobState::Delayed, 0),
-    (JobState::Ready, 1),
-    (JobState::Leased, 2),
-    (JobState::Input, 3),
-    (JobState::Done, 4),
-    (JobState::Dead, 5),
-    (JobState::Cancelled, 6),
-];
-
-const LEASE_ENDS: [(LeaseEnd, u8); 5] = [
-    (LeaseEnd::Finished, 0),
-    (LeaseEnd::Failed, 1),
-    (LeaseEnd::Released, 2),
-    (LeaseEnd::Parked, 3),
-    (LeaseEnd::Lost, 4),
-];
-
-/// Seconds and nanoseconds as a span. Nanoseconds of a second or more would carry over and may overflow: only damage writes them.
-fn span_of((seconds, nanoseconds): (u64, u32)) -> Option<Duration> {
-    (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds))
-}
-
-/// The code of a value that is stored by number.
-fn code_of<T: PartialEq>(codes: &[(T, u8)], value: &T) -> Option<u8> {
-    codes.iter().find(|(known, _)| known == value).map(|(_, code)| *code)
-}
-
-/// The value of a code.
-fn value_of<T: Copy>(codes: &[(T, u8)], code: u8) -> Option<T> {
-    codes.iter().find(|(_, known)| *known == code).map(|(value, _)| *value)
-}
-
-impl<'a> HeadV1<'a> {
-    fn of(head: &'a JobHead) -> StoreResult<Self> {
-        let unknown = || StoreError::new(StoreErrorKind::Invalid, STORE, "this head has no stored form in version 1");
-        let error = head
-            .error
-            .as_ref()
-            .map(|error| match serde_json::to_value(error.code) {
-                Ok(serde_json::Value::String(code)) => Ok(ErrorV1 { code: Cow::Owned(code), message: &error.message }),
-                _ => Err(unknown()),
-            })
-            .transpose()?;
-        Ok(Self {
-            id: *head.id.as_bytes(),
-            tenant: head.owner.tenant.as_str(),
-            subject: &head.owner.subject,
-            lane: head.lane.as_str(),
-            priority: head.priority,
-            state: code_of(&STATES, &head.state).ok_or_else(unknown)?,
-            created_ms: head.created_at.as_millis(),
-            updated_ms: head.updated_at.as_millis(),
-            due_ms: head.due_at.as_millis(),
-            started_ms: head.started_at.map(Timestamp::as_millis),
-            finished_ms: head.finished_at.map(Timestamp::as_millis),
-            deadline_ms: head.deadline_at.map(Timestamp::as_millis),
-            deadline: head.deadline.map(|span| (span.as_secs(), span.subsec_nanos())),
-            retain_s: head.retain.as_secs(),
-            retain_subsec_ns: head.retain.subsec_nanos(),
-            attempts: head.attempts,
-            attempts_max: head.attempts_max,
-            lost: head.lost,
-            lost_max: head.lost_max,
-            epoch: head.epoch,
-            nonce: head.nonce,
-            worker: head.worker.as_ref().map(WorkerId::as_str),
-            lease_until_ms: head.lease_until.map(Timestamp::as_millis),
-            lease_end: head.lease_end.map(|how| code_of(&LEASE_ENDS, &how).ok_or_else(unknown)).transpose()?,
-            maybe_called: head.maybe_called,
-            cancel_reason: head.cancel_reason.as_deref(),
-            candidate: head.candidate,
-            checkpoint: head.checkpoint.as_ref().map(|at| (at.text.as_str(), at.replay_safe)),
-            requests: head.requests.iter().map(|asked| (asked.key.as_str(), asked.request.as_str())).collect(),
-            answer: head.answer.as_ref().map(|answer| answer.responses.as_str()),
-            input_until_ms: head.input_until.map(Timestamp::as_millis),
-            progress: head.progress.as_ref().map(|p| (p.value, p.total, p.message.as_deref())),
-            result: head.result.as_ref().map(|at| (at.tenant.as_str(), *at.job.as_bytes(), *at.digest.as_bytes())),
-            error,
-            idempotency_key: head.idempotency_key.as_deref(),
-            request_digest: *head.request_digest.as_bytes(),
-        })
-    }
-
-    fn into_head(self, key: &[u8]) -> StoreResult<JobHead> {
-        let bad = |what: &str| corrupt(key, &format!("{what} is not valid"));
-        let code = |name: &str| {
-            let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
-            JobErrorCode::deserialize(name).map_err(|_| bad("the error code"))
-        };
-        let result = self
-            .result
-            .map(|(tenant, job, digest)| {
-                Ok::<_, StoreError>(ResultPointer {
-                    tenant: TenantId::new(tenant).map_err(|_| bad("the result's tenant"))?,
-                    job: JobId::from_bytes(job),
-                    digest: Digest::from_bytes(digest),
-                })
-            })
-            .transpose()?;
-        let error = self
-            .error
-            .map(|error| Ok::<_, StoreError>(JobError { code: code(&error.code)?, message: error.message.to_owned() }))
-            .transpose()?;
-        let tenant = TenantId::new(self.tenant).map_err(|_| bad("the tenant"))?;
-        Ok(JobHead {
-            id: JobId::from_bytes(self.id),
-            owner: Principal::new(tenant, self.subject),
-            lane: Lane::new(self.lane).map_err(|_| bad("the lane"))?,
-            priority: self.priority,
-            state: value_of(&STATES, self.state).ok_or_else(|| bad("the state"))?,
-            created_at: Timestamp::from_millis(self.created_ms),
-            updated_at: Timestamp::from_millis(self.updated_ms),
-            due_at: Timestamp::from_millis(self.due_ms),
-            started_at: self.started_ms.map(Timestamp::from_millis),
-            finished_at: self.finished_ms.map(Timestamp::from_millis),
-            deadline_at: self.deadline_ms.map(Timestamp::from_millis),
-            deadline: self.deadline.map(|span| span_of(span).ok_or_else(|| bad("the deadline"))).transpose()?,
-            retain: span_of((self.retain_s, self.retain_subsec_ns)).ok_or_else(|| bad("the retention"))?,
-            attempts: self.attempts,
-            attempts_max: self.attempts_max,
-            lost: self.lost,
-            lost_max: self.lost_max,
-            epoch: self.epoch,
-            nonce: self.nonce,
-            worker: self.worker.map(WorkerId::new).transpose().map_err(|_| bad("the worker"))?,
-            lease_until: self.lease_until_ms.map(Timestamp::from_millis),
-            lease_end: self
-                .lease_end
-                .map(|code| value_of(&LEASE_ENDS, code).ok_or_else(|| bad("the lease's end")))
-                .transpose()?,
-            maybe_called: self.maybe_called,
-            cancel_reason: self.cancel_reason.map(str::to_owned),
-            candidate: self.candidate,
-            checkpoint: self.checkpoint.map(|(text, replay_safe)| Checkpoint { text: text.to_owned(), replay_safe }),
-            requests: self
-                .requests
-                .into_iter()
-                .map(|(key, request)| InputRequest { key: key.to_owned(), request: request.to_owned() })
-                .collect(),
-            answer: self.answer.map(|responses| Answer { responses: responses.to_owned() }),
-            input_until: self.input_until_ms.map(Timestamp::from_millis),
-            progress: self.progress.map(|(value, total, message)| Progress {
-                value,
-                total,
-                message: message.map(str::to_owned),
-            }),
-            result,
-            error,
-            idempotency_key: self.idempotency_key.map(str::to_owned),
-            request_digest: Digest::from_bytes(self.request_digest),
-        })
+impl StoredRecord<'_> {
+    /// Whether its time is not over.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
     }
 }
 
-/// A head as a record.
-pub(super) fn encode_head(key: &[u8], head: &JobHead) -> StoreResult<Vec<u8>> {
-    let stored = HeadV1::of(head)?;
+/// A record of the record store.
+pub(super) fn encode_record(key: &[u8], stored: &StoredRecord<'_>) -> StoreResult<Vec<u8>> {
+    let header = RecordHeader { version: stored.version, until_ms: stored.until.map(Timestamp::as_millis) };
     seal(key, |record| {
-        postcard::to_extend(&stored, record)
-            .map_err(|e| StoreError::new(StoreErrorKind::Invalid, STORE, "this head has no stored form").with_source(e))
+        let mut record = postcard::to_extend(&header, record).map_err(|e| {
+            StoreError::new(StoreErrorKind::Invalid, STORE, "this record has no stored form").with_source(e)
+        })?;
+        record.extend_from_slice(stored.value);
+        Ok(record)
     })
 }
 
-/// The head of a record.
-pub(super) fn decode_head(key: &[u8], record: &[u8]) -> StoreResult<JobHead> {
-    let (stored, rest) = postcard::take_from_bytes::<HeadV1<'_>>(open(key, record)?)
-        .map_err(|e| corrupt(key, "it is not a head of version 1").with_source(e))?;
-    if !rest.is_empty() {
-        return Err(corrupt(key, "it is longer than a head of version 1"));
-    }
-    stored.into_head(key)
+/// The record of [`encode_record`].
+pub(super) fn decode_record<'r>(key: &[u8], record: &'r [u8]) -> StoreResult<StoredRecord<'r>> {
+    let (header, value) = postcard::take_from_bytes::<RecordHeader>(open(key, record)?)
+        .map_err(|e| corrupt(key, "it is not a record with its version").with_source(e))?;
+    Ok(StoredRecord { version: header.version, until: header.until_ms.map(Timestamp::from_millis), value })
 }

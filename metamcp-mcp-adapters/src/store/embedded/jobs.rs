@@ -1,30 +1,28 @@
 //! The job store: each method is one call to the writer, or a read of the last commit. What a job's head may do is the state machine's to say.
 
-use std::{num::NonZeroU16, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use metamcp_core::{
     error::{StoreError, StoreResult},
     id::{JobId, Lane, TenantId},
-    matching::Route,
     queue::{
         Admission, Answer, Answered, Beat, Cancelled, Checkpoint, Durability, Enqueued, Fenced, Final, Finish,
-        Heartbeat, Job, JobBody, JobError, JobErrorCode, JobHead, JobPage, JobQuery, JobState, JobStore, LaneCounts,
-        LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NewJob, Redriven, StoreHealth, bounds,
+        Heartbeat, Job, JobError, JobErrorCode, JobHead, JobPage, JobQuery, JobStore, LaneCounts, LeaseBatch, LeaseKey,
+        LeaseRequest, Leased, Maintained, Nack, NewJob, Redriven, Restored, StoreHealth, bounds,
     },
-    task::{Labels, Need, TaskRecord},
 };
 
 use super::{
     Engine, STORE, codec,
-    journal::{Entries, View},
     keys::{self, Kind},
+    list, records,
     state::State,
     verify,
 };
 
-/// Most heads that are looked at for one page of a list.
-const LIST_SCAN_MAX: usize = 2_000;
+/// Expired records that one round of maintenance removes.
+const RECORDS_SWEPT_MAX: u16 = 64;
 
 /// The durable queue of one data directory.
 #[derive(Debug)]
@@ -78,36 +76,11 @@ impl JobStore for EmbeddedJobStore {
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>> {
         bounds::check_new(STORE, jobs)?;
         let jobs = jobs.iter().map(|job| {
-            let key = keys::job_key(Kind::Body, job.id);
-            let record = codec::encode_json(&key, job.body.as_ref())?;
-            Ok((job.clone(), key, record))
+            let body = codec::encode_json(&keys::job_key(Kind::Body, job.id), job.body.as_ref())?;
+            Ok((job.clone(), body))
         });
         let jobs = jobs.collect::<StoreResult<Vec<_>>>()?;
-        self.call(move |state| {
-            let now = state.now();
-            jobs.into_iter()
-                .map(|(job, key, body)| {
-                    let word =
-                        job.idempotency_key.as_deref().map(|word| keys::idempotency_key(&job.owner.tenant, word));
-                    state.page_in(job.id)?;
-                    if let Some(word) = &word
-                        && let Some(record) = state.get(word)?
-                    {
-                        state.page_in(codec::decode_job_id(word, &record)?)?;
-                    }
-                    let admission = state.core.enqueue(now, &job);
-                    if admission == Admission::Accepted {
-                        if let Some(word) = word {
-                            let record = codec::encode_job_id(&word, job.id)?;
-                            state.put(word, record);
-                        }
-                        state.put(key, body);
-                    }
-                    Ok(admission.kept(Durability::LocalFsync))
-                })
-                .collect()
-        })
-        .await
+        self.call(move |state| jobs.into_iter().map(|(job, body)| accept(state, &job, body)).collect()).await
     }
 
     async fn lease(&self, want: &LeaseRequest) -> StoreResult<LeaseBatch> {
@@ -205,6 +178,8 @@ impl JobStore for EmbeddedJobStore {
     async fn redrive(&self, job: JobId) -> StoreResult<Redriven> {
         self.call(move |state| {
             state.page_in(job)?;
+            let after = state.core.head(job).map(|head| head.after.clone()).unwrap_or_default();
+            state.page_in_all(&after)?;
             Ok(state.core.redrive(state.now(), job))
         })
         .await
@@ -227,9 +202,9 @@ impl JobStore for EmbeddedJobStore {
         let view = self.engine.journal.view()?;
         let head = match beaten {
             Some(head) => Some(head),
-            None => stored_head(&view, job)?,
+            None => list::stored_head(&view, job)?,
         };
-        head.map_or(Ok(None), |head| with_body(&view, head))
+        head.map_or(Ok(None), |head| list::with_body(&view, head))
     }
 
     async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
@@ -242,12 +217,26 @@ impl JobStore for EmbeddedJobStore {
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {
         self.engine.writer.shared().check_open()?;
         let query = query.clone();
-        self.engine.blocking(move |engine| page(engine, &query)).await
+        self.engine.blocking(move |engine| list::page(engine, &query)).await
     }
 
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts> {
         let lane = lane.clone();
         self.call(move |state| Ok(state.core.counts(&lane, state.now()))).await
+    }
+
+    async fn lanes(&self) -> StoreResult<Vec<Lane>> {
+        self.call(|state| Ok(state.core.lanes())).await
+    }
+
+    async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
+        bounds::check_batch(STORE, jobs.len())?;
+        let jobs = jobs.iter().map(|job| {
+            let body = codec::encode_json(&keys::job_key(Kind::Body, job.head.id), job.body.as_ref())?;
+            Ok((job.head.clone(), body))
+        });
+        let jobs = jobs.collect::<StoreResult<Vec<_>>>()?;
+        self.call(move |state| jobs.into_iter().map(|(head, body)| take_in(state, head, body)).collect()).await
     }
 
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {
@@ -268,6 +257,7 @@ impl JobStore for EmbeddedJobStore {
             page_in_expired(state, usize::from(left) - live)?;
             let mut done = state.core.maintain(now, left);
             done.reclaimed.splice(0..0, state.take_untold(usize::from(told)));
+            records::sweep(state, RECORDS_SWEPT_MAX)?;
             Ok(done)
         })
         .await
@@ -302,124 +292,41 @@ impl JobStore for EmbeddedJobStore {
     }
 }
 
+/// Accepts a new job, or says why not.
+fn accept(state: &mut State, job: &NewJob, body: Vec<u8>) -> StoreResult<Enqueued> {
+    let word = job.idempotency_key.as_deref().map(|word| keys::idempotency_key(&job.owner.tenant, word));
+    state.page_in_around(job.id, word.as_deref(), &job.after)?;
+    let admission = state.core.enqueue(state.now(), job);
+    if admission == Admission::Accepted {
+        state.put_job(job.id, word, body)?;
+    }
+    Ok(admission.kept(Durability::LocalFsync))
+}
+
+/// Takes in a job as another store held it, or says why not.
+fn take_in(state: &mut State, head: JobHead, body: Vec<u8>) -> StoreResult<Restored> {
+    let id = head.id;
+    let word = head.idempotency_key.as_deref().map(|word| keys::idempotency_key(&head.owner.tenant, word));
+    state.page_in_around(id, word.as_deref(), &head.after)?;
+    let restored = state.core.restore(head);
+    if restored == Restored::Ok {
+        state.put_job(id, word, body)?;
+    }
+    Ok(restored)
+}
+
 /// Brings the ended jobs back that are past their retention, the longest first: the state machine then removes them in its own order.
 fn page_in_expired(state: &mut State, max: usize) -> StoreResult<()> {
-    if max == 0 {
-        return Ok(());
-    }
-    let range = Kind::JobExpiry.first()..keys::expiry_end(Kind::JobExpiry, state.now());
-    let mut due = Vec::new();
-    state.view()?.scan(&range, |key, record| {
-        codec::decode_mark(key, record)?;
-        due.push(key.to_vec());
-        Ok(if due.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    // A call before in the same commit may have removed some.
-    due.retain(|key| !state.removes(key));
+    let now = state.now();
+    let due = state.expired(Kind::JobExpiry, now, max)?;
     due.iter().try_for_each(|key| state.page_in(keys::job_of(key)?))
-}
-
-fn stored_head(view: &View, id: JobId) -> StoreResult<Option<JobHead>> {
-    for kind in [Kind::Live, Kind::Final] {
-        let key = keys::job_key(kind, id);
-        if let Some(record) = view.get(&key)? {
-            return codec::decode_head(&key, &record).map(Some);
-        }
-    }
-    Ok(None)
-}
-
-/// The job of a head; `None` when it was removed meanwhile.
-fn with_body(view: &View, head: JobHead) -> StoreResult<Option<Job>> {
-    let key = keys::job_key(Kind::Body, head.id);
-    let Some(record) = view.get(&key)? else { return Ok(None) };
-    let body = codec::decode_body(&key, &record).unwrap_or_else(|error| {
-        tracing::error!(job = %head.id, %error, "stored body cannot be read");
-        damaged(&error)
-    });
-    Ok(Some(Job { head, body: Arc::new(body) }))
-}
-
-/// Stands for a body that cannot be read, so that its owner still sees the job, how it ended, and every other job of a list.
-fn damaged(error: &StoreError) -> JobBody {
-    let task =
-        TaskRecord { need: Need::new(format!("(the stored request cannot be read: {error})")), labels: Labels::new() };
-    JobBody { task, route: Route::default() }
-}
-
-/// One page: live and final heads merged by id, the newest first.
-fn page(engine: &Engine, query: &JobQuery) -> StoreResult<JobPage> {
-    let view = engine.journal.view()?;
-    let end = |kind: Kind| query.before.map_or_else(|| kind.end(), |before| keys::job_key(kind, before));
-    let ended = |state: &JobState| matches!(state, JobState::Done | JobState::Cancelled);
-    let mut sides = Vec::new();
-    for (kind, wanted) in [
-        (Kind::Live, query.states.is_empty() || !query.states.iter().all(ended)),
-        (Kind::Final, query.states.is_empty() || query.states.iter().any(ended)),
-    ] {
-        if wanted {
-            sides.push(view.backwards(&(kind.first()..end(kind)))?.peekable());
-        }
-    }
-    let mut by_head = query.clone();
-    by_head.label = None;
-    let no_body = Arc::new(empty_body());
-    let mut page = JobPage::default();
-    for _ in 0..LIST_SCAN_MAX {
-        let Some((key, record)) = newest(&mut sides)? else {
-            page.next = None;
-            return Ok(page);
-        };
-        if page.jobs.len() == query.page_size() {
-            return Ok(page);
-        }
-        let mut head = codec::decode_head(&key, &record)?;
-        page.next = Some(head.id);
-        if head.state == JobState::Leased {
-            head = engine.writer.shared().beaten(head.id).unwrap_or(head);
-        }
-        let job = Job { head, body: Arc::clone(&no_body) };
-        if by_head.matches(&job)
-            && let Some(job) = with_body(&view, job.head)?
-            && query.matches(&job)
-        {
-            page.jobs.push(job);
-        }
-    }
-    Ok(page)
-}
-
-/// The body that stands in while only the head is asked about.
-fn empty_body() -> JobBody {
-    use metamcp_core::{
-        matching::Route,
-        task::{Labels, Need, TaskRecord},
-    };
-    JobBody { task: TaskRecord { need: Need::default(), labels: Labels::new() }, route: Route::default() }
-}
-
-/// Takes the entry with the largest id.
-fn newest(sides: &mut [std::iter::Peekable<Entries<'_>>]) -> StoreResult<Option<(Vec<u8>, Vec<u8>)>> {
-    let mut best: Option<(usize, JobId)> = None;
-    for (n, side) in sides.iter_mut().enumerate() {
-        match side.peek() {
-            Some(Ok((key, _))) => {
-                let id = keys::job_of(key)?;
-                if best.is_none_or(|(_, other)| id > other) {
-                    best = Some((n, id));
-                }
-            }
-            Some(Err(_)) => return side.next().transpose(),
-            None => {}
-        }
-    }
-    best.and_then(|(n, _)| sides[n].next()).transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use metamcp_core::{
         id::WorkerId,
+        queue::JobState,
         testing::{ManualClock, job_store::new_job},
     };
 
@@ -447,6 +354,7 @@ mod tests {
             worker: WorkerId::new("w").unwrap(),
             request: 1,
             nonce: 1,
+            shares: Arc::default(),
         };
         for _ in 0..2 {
             let leased = jobs.lease(&want).await.unwrap().jobs;

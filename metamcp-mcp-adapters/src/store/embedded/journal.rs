@@ -70,16 +70,19 @@ impl Journal {
         catch_unwind(AssertUnwindSafe(|| {
             let database = open(Builder::new().set_cache_size(CACHE_BYTES_MAX)).map_err(|e| cannot_open(place, e))?;
             let journal = Self { database };
-            journal.check_format()?;
+            journal.check_format(place)?;
             Ok(journal)
         }))
         .unwrap_or_else(|_| Err(damaged(place)))
     }
 
-    fn check_format(&self) -> StoreResult<()> {
+    fn check_format(&self, place: &str) -> StoreResult<()> {
         let key = keys::format_key();
         if let Some(view) = self.view_if_any()? {
             return match view.get(&key)? {
+                Some(record) if codec::version_of(&record) > codec::RECORD_VERSION => {
+                    Err(newer(place, codec::version_of(&record)))
+                }
                 Some(record) => codec::decode_mark(&key, &record),
                 None => Err(keys::corrupt(&key, "it is missing; this is not a journal of MetaMCP")),
             };
@@ -176,6 +179,14 @@ impl View {
 /// Makes names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+fn newer(place: &str, version: u8) -> StoreError {
+    let message = format!(
+        "{place} has format {version} and this build of MetaMCP reads up to {}; run the build that wrote it, or a newer one",
+        codec::RECORD_VERSION
+    );
+    StoreError::new(StoreErrorKind::Corrupt, STORE, message)
 }
 
 fn damaged(place: &str) -> StoreError {

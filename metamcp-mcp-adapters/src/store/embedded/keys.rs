@@ -7,6 +7,7 @@ use metamcp_core::{
     id::{JobId, Lane, TenantId},
     pointer::{Digest, ResultPointer},
     queue::JobHead,
+    record::RecordKind,
     time::Timestamp,
 };
 
@@ -18,6 +19,8 @@ use super::STORE;
 pub(super) enum Kind {
     /// Job id → body.
     Body = b'B',
+    /// Record kind, name → record of the record store.
+    Record = b'D',
     /// Cursor → event.
     Event = b'E',
     /// Job id → head of a job that is done or cancelled.
@@ -36,11 +39,14 @@ pub(super) enum Kind {
     JobExpiry = b'X',
     /// Instant, result key: when a result may be removed.
     ResultExpiry = b'Y',
+    /// Instant, record key: when a record may be removed.
+    RecordExpiry = b'Z',
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Body, "body"),
+        (Self::Record, "record"),
         (Self::Event, "event"),
         (Self::Final, "final"),
         (Self::Idempotency, "idempotency"),
@@ -50,6 +56,7 @@ impl Kind {
         (Self::Result, "result"),
         (Self::JobExpiry, "job expiry"),
         (Self::ResultExpiry, "result expiry"),
+        (Self::RecordExpiry, "record expiry"),
     ];
 
     /// The kind of a key, with its name for people.
@@ -144,6 +151,34 @@ pub(super) fn expiry_of(head: &JobHead) -> Vec<u8> {
 /// The key that says when a result may be removed.
 pub(super) fn result_expiry_key(at: Timestamp, pointer: &ResultPointer) -> Vec<u8> {
     key(Kind::ResultExpiry, &[&at.as_millis().to_be_bytes(), &result_key(pointer)[1..]])
+}
+
+/// The key of a record. Names of kinds hold no zero byte, so the parts cannot run into each other.
+pub(super) fn record_key(kind: RecordKind, name: &str) -> Vec<u8> {
+    key(Kind::Record, &[kind.as_str().as_bytes(), &[0], name.as_bytes()])
+}
+
+/// The smallest key behind all records of a kind.
+pub(super) fn records_end(kind: RecordKind) -> Vec<u8> {
+    key(Kind::Record, &[kind.as_str().as_bytes(), &[1]])
+}
+
+/// The name that a key of [`record_key`] holds.
+pub(super) fn record_name(key: &[u8]) -> StoreResult<&str> {
+    let bad = || corrupt(key, "the key names no record");
+    let zero = key.iter().position(|byte| *byte == 0).ok_or_else(bad)?;
+    std::str::from_utf8(&key[zero + 1..]).map_err(|_| bad())
+}
+
+/// The key that says when a record may be removed.
+pub(super) fn record_expiry_key(at: Timestamp, record_key: &[u8]) -> Vec<u8> {
+    key(Kind::RecordExpiry, &[&at.as_millis().to_be_bytes(), &record_key[1..]])
+}
+
+/// The key of the record that a key of [`record_expiry_key`] is of.
+pub(super) fn expired_record_of(expiry: &[u8]) -> StoreResult<Vec<u8>> {
+    let name = expiry.get(9..).ok_or_else(|| corrupt(expiry, "the key names no record"))?;
+    Ok(key(Kind::Record, &[name]))
 }
 
 /// The first key of the kind (an expiry) that is later than `at`.

@@ -1,8 +1,8 @@
-//! The embedded store: durable jobs, results and events in one data directory, for one process, with no service to install.
+//! The embedded store: durable jobs, results, events and records in one data directory, for one process, with no service to install.
 //!
 //! ```text
 //! owner.lock      held for the life of the process; names its owner
-//! journal.redb    jobs, events, result references: one table, one writer thread, group commit, two-phase with fsync
+//! journal.redb    jobs, events, records, result references: one table, one writer thread, group commit, two-phase with fsync
 //! results/        bodies, named by their digest
 //! ```
 //! Live jobs are in memory, in [`metamcp_core::queue::Core`]; the journal holds a record of each, written before anybody is answered.
@@ -12,11 +12,16 @@ mod codec;
 mod events;
 #[cfg(test)]
 mod fixtures;
+mod head;
 mod jobs;
 mod journal;
 mod keys;
+mod list;
 mod lock;
+mod records;
+mod reopen;
 mod results;
+mod shared;
 mod state;
 mod verify;
 mod writer;
@@ -30,7 +35,9 @@ use metamcp_core::{
 };
 
 use self::{blobs::Blobs, journal::Journal, lock::OwnerLock, writer::Writer};
-pub use self::{events::EmbeddedEventBus, jobs::EmbeddedJobStore, results::EmbeddedResultStore};
+pub use self::{
+    events::EmbeddedEventBus, jobs::EmbeddedJobStore, records::EmbeddedRecordStore, results::EmbeddedResultStore,
+};
 
 /// Events that are kept unless the options say otherwise.
 pub const EVENTS_KEPT_MAX: u64 = 100_000;
@@ -62,6 +69,7 @@ impl Default for EmbeddedOptions {
 struct Engine {
     writer: Writer,
     journal: Arc<Journal>,
+    clock: Arc<dyn Clock>,
     place: String,
     events_kept_max: u64,
     lock: Option<OwnerLock>,
@@ -76,8 +84,8 @@ impl Engine {
         options: &EmbeddedOptions,
     ) -> StoreResult<Arc<Self>> {
         let journal = Arc::new(journal);
-        let writer = Writer::start(Arc::clone(&journal), clock, options.limits)?;
-        Ok(Arc::new(Self { writer, journal, place, events_kept_max: options.events_kept_max, lock }))
+        let writer = Writer::start(Arc::clone(&journal), Arc::clone(&clock), options.limits)?;
+        Ok(Arc::new(Self { writer, journal, clock, place, events_kept_max: options.events_kept_max, lock }))
     }
 
     /// Runs what may wait for the disk on a thread that may.
@@ -99,9 +107,31 @@ impl Engine {
 #[derive(Debug, Clone)]
 pub struct EmbeddedStore {
     engine: Arc<Engine>,
-    jobs: Arc<EmbeddedJobStore>,
+    views: Views,
     results: Arc<EmbeddedResultStore>,
-    events: Arc<EmbeddedEventBus>,
+}
+
+/// The views of a data directory that need nothing but its journal.
+#[derive(Debug, Clone)]
+#[doc(hidden)]
+#[non_exhaustive]
+pub struct Views {
+    /// The queue.
+    pub jobs: Arc<EmbeddedJobStore>,
+    /// The events.
+    pub events: Arc<EmbeddedEventBus>,
+    /// The records.
+    pub records: Arc<EmbeddedRecordStore>,
+}
+
+impl Views {
+    fn new(engine: &Arc<Engine>) -> Self {
+        Self {
+            jobs: Arc::new(EmbeddedJobStore::new(Arc::clone(engine))),
+            events: Arc::new(EmbeddedEventBus::new(Arc::clone(engine))),
+            records: Arc::new(EmbeddedRecordStore::new(Arc::clone(engine))),
+        }
+    }
 }
 
 /// Makes the folder and those above it that are missing, for its owner alone: results may be anybody's secrets. A folder that is there keeps
@@ -119,7 +149,7 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// `Unavailable` when another process has the directory (its pid is named) or the disk refuses, `Corrupt` when what is stored there
-    /// cannot be read; nothing is overwritten then.
+    /// cannot be read, or was written by a newer build; nothing is overwritten then.
     pub fn open(dir: &Path, clock: Arc<dyn Clock>, options: &EmbeddedOptions) -> StoreResult<Self> {
         let failed = |e: std::io::Error| {
             let message = format!("cannot use {} as data directory; check its rights and space", dir.display());
@@ -130,12 +160,11 @@ impl EmbeddedStore {
         let journal = Journal::open(dir)?;
         let blobs = Arc::new(Blobs::open(dir.join(RESULTS_DIR)).map_err(failed)?);
         let engine = Engine::start(journal, Some(lock), dir.display().to_string(), clock, options)?;
-        let (jobs, events) = views(&engine);
         let results = Arc::new(EmbeddedResultStore::new(Arc::clone(&engine), blobs));
-        Ok(Self { engine, jobs, results, events })
+        Ok(Self { views: Views::new(&engine), engine, results })
     }
 
-    /// Jobs and events on a storage of the caller's, without results and without a lock: for tests that cut its power.
+    /// Jobs, events and records on a storage of the caller's, without results and without a lock: for tests that cut its power.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -144,15 +173,15 @@ impl EmbeddedStore {
         backend: impl redb::StorageBackend,
         clock: Arc<dyn Clock>,
         options: &EmbeddedOptions,
-    ) -> StoreResult<(Arc<EmbeddedJobStore>, Arc<EmbeddedEventBus>)> {
+    ) -> StoreResult<Views> {
         let journal = Journal::with_backend(backend)?;
-        Ok(views(&Engine::start(journal, None, "the given storage".to_owned(), clock, options)?))
+        Ok(Views::new(&Engine::start(journal, None, "the given storage".to_owned(), clock, options)?))
     }
 
     /// The queue.
     #[must_use]
     pub fn jobs(&self) -> Arc<EmbeddedJobStore> {
-        Arc::clone(&self.jobs)
+        Arc::clone(&self.views.jobs)
     }
 
     /// The results.
@@ -164,7 +193,13 @@ impl EmbeddedStore {
     /// The events.
     #[must_use]
     pub fn events(&self) -> Arc<EmbeddedEventBus> {
-        Arc::clone(&self.events)
+        Arc::clone(&self.views.events)
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn records(&self) -> Arc<EmbeddedRecordStore> {
+        Arc::clone(&self.views.records)
     }
 
     /// Changes what a second process is told of this one, once more is known than at its start.
@@ -174,8 +209,4 @@ impl EmbeddedStore {
     pub fn describe_owner(&self, about: &str) -> StoreResult<()> {
         self.engine.lock.as_ref().map_or(Ok(()), |lock| lock.describe(about))
     }
-}
-
-fn views(engine: &Arc<Engine>) -> (Arc<EmbeddedJobStore>, Arc<EmbeddedEventBus>) {
-    (Arc::new(EmbeddedJobStore::new(Arc::clone(engine))), Arc::new(EmbeddedEventBus::new(Arc::clone(engine))))
 }

@@ -170,15 +170,7 @@ fn remove_record(state: &mut State, pointer: &ResultPointer) -> StoreResult<()> 
 
 fn remove_expired(state: &mut State, before: Timestamp, max: u16) -> StoreResult<Vec<ResultPointer>> {
     let Some(last) = before.as_millis().checked_sub(1) else { return Ok(Vec::new()) };
-    let range = Kind::ResultExpiry.first()..keys::expiry_end(Kind::ResultExpiry, Timestamp::from_millis(last));
-    let mut expired = Vec::new();
-    state.view()?.scan(&range, |key, record| {
-        codec::decode_mark(key, record)?;
-        expired.push(key.to_vec());
-        Ok(if expired.len() < usize::from(max) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-    })?;
-    // A call before in the same commit may have removed or renewed some.
-    expired.retain(|key| !state.removes(key));
+    let expired = state.expired(Kind::ResultExpiry, Timestamp::from_millis(last), usize::from(max))?;
     let expired = expired.iter().map(|key| keys::expired_result_of(key)).collect::<StoreResult<Vec<_>>>()?;
     expired.iter().try_for_each(|pointer| remove_record(state, pointer))?;
     Ok(expired)

@@ -1,73 +1,23 @@
 //! What the writer's thread owns: the queue, and the records that its next commit changes; and what readers see of it after the commit.
 //!
-//! Changes of the queue become records here and nowhere else. Jobs that are done or cancelled are in memory only between a call that names
-//! them and the next commit.
+//! Changes of the queue become records here and nowhere else. Jobs that are done or cancelled are in memory as long as live jobs use them;
+//! others only between a call that names them and the next commit.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt, mem,
-    ops::ControlFlow,
-    sync::{Arc, OnceLock, RwLock},
-};
+use std::{collections::HashSet, fmt, mem, ops::ControlFlow, sync::Arc};
 
 use metamcp_core::{
-    error::{StoreError, StoreErrorKind, StoreResult},
+    error::{StoreError, StoreResult},
     id::JobId,
-    queue::{Change, Core, CoreLimits, JobHead, JobState},
+    queue::{Change, Core, JobHead, JobState},
     time::{Clock, Timestamp},
 };
-use tokio::sync::{Notify, watch};
 
 use super::{
-    STORE, codec,
+    codec, head,
     journal::{Batch, Journal, View},
     keys::{self, Kind},
+    shared::{EventSpan, Shared, closed},
 };
-
-/// The cursors of the oldest and the newest kept event; `oldest` is one more than `newest` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EventSpan {
-    pub(super) oldest: u64,
-    pub(super) newest: u64,
-}
-
-/// What callers read beside the journal, as of the last commit.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// Heads that a heartbeat has moved past what is stored: a heartbeat is not worth a commit.
-    beaten: RwLock<HashMap<JobId, JobHead>>,
-    /// Told when a job may have become ready.
-    pub(super) ready: Notify,
-    /// Which events are kept.
-    pub(super) events: watch::Sender<EventSpan>,
-    failed: OnceLock<String>,
-}
-
-impl Shared {
-    /// The head of a job as a heartbeat left it, if that is news to the journal.
-    pub(super) fn beaten(&self, id: JobId) -> Option<JobHead> {
-        self.beaten.read().expect("nothing panics while it holds the heads").get(&id).cloned()
-    }
-
-    /// Closes the store for good; the first reason stays.
-    pub(super) fn fail(&self, why: impl Into<String>) {
-        let _ = self.failed.set(why.into());
-        self.ready.notify_waiters();
-    }
-
-    /// Nothing, once the store has failed, may be read or written.
-    pub(super) fn check_open(&self) -> StoreResult<()> {
-        match self.failed.get() {
-            None => Ok(()),
-            Some(why) => Err(closed(why)),
-        }
-    }
-}
-
-/// What a caller of a store that is not open any more is told.
-pub(super) fn closed(why: &str) -> StoreError {
-    StoreError::new(StoreErrorKind::Closed, STORE, why)
-}
 
 /// The writer's state: the queue, and what the next commit changes.
 pub(super) struct State {
@@ -99,40 +49,14 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    /// Reads the journal. Every lease of before is reclaimed: the lock proves that its holder is gone with its process.
-    pub(super) fn load(journal: Arc<Journal>, clock: Arc<dyn Clock>, limits: CoreLimits) -> StoreResult<Self> {
-        let mut core = Core::new(limits);
-        let view = journal.view()?;
-        view.scan(&(Kind::Live.first()..Kind::Live.end()), |key, record| {
-            core.load(codec::decode_head(key, record)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        view.scan(&(Kind::Paused.first()..Kind::Paused.end()), |key, record| {
-            codec::decode_mark(key, record)?;
-            core.load_paused(&keys::lane_of(key)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        let kept = Kind::Event.first()..Kind::Event.end();
-        let newest = view.backwards(&kept)?.next().transpose()?.map(|(key, _)| keys::cursor_of(&key)).transpose()?;
-        let newest = newest.unwrap_or_default();
-        let mut oldest = newest + 1;
-        view.scan(&kept, |key, _| {
-            oldest = keys::cursor_of(key)?;
-            Ok(ControlFlow::Break(()))
-        })?;
-        let events = EventSpan { oldest, newest };
-        let shared = Arc::new(Shared {
-            beaten: RwLock::default(),
-            ready: Notify::new(),
-            events: watch::Sender::new(events),
-            failed: OnceLock::new(),
-        });
-        let mut state = Self {
+    /// The state over a queue as it was read from the journal, without any change.
+    pub(super) fn new(journal: Arc<Journal>, clock: Arc<dyn Clock>, core: Core, events: EventSpan) -> Self {
+        Self {
             core,
             events,
             clock,
             journal,
-            shared,
+            shared: Arc::new(Shared::new(events)),
             batch: Batch::new(),
             view: None,
             ended: Vec::new(),
@@ -141,12 +65,7 @@ impl State {
             wakes: false,
             untold: Vec::new(),
             broken: None,
-        };
-        let now = state.now();
-        state.untold = state.core.reclaim_all(now);
-        state.absorb();
-        state.commit()?;
-        Ok(state)
+        }
     }
 
     /// How many records the next commit changes.
@@ -177,17 +96,31 @@ impl State {
         }
     }
 
-    /// Whether the next commit removes the record.
-    pub(super) fn removes(&self, key: &[u8]) -> bool {
-        self.batch.get(key).is_some_and(Option::is_none)
-    }
-
     /// The state of the last commit.
     pub(super) fn view(&mut self) -> StoreResult<&View> {
         match &mut self.view {
             Some(view) => Ok(view),
             view => Ok(view.insert(self.journal.view()?)),
         }
+    }
+
+    /// The entries of a kind of expiry that are not later than `at`, the earliest first, at most `max`. Those that a call before in the same
+    /// commit has removed or renewed are left out.
+    pub(super) fn expired(&mut self, kind: Kind, at: Timestamp, max: usize) -> StoreResult<Vec<Vec<u8>>> {
+        let mut expired = Vec::new();
+        if max == 0 {
+            return Ok(expired);
+        }
+        self.view()?;
+        let Some(view) = &self.view else { return Ok(expired) };
+        view.scan(&(kind.first()..keys::expiry_end(kind, at)), |key, mark| {
+            codec::decode_mark(key, mark)?;
+            if !self.batch.contains_key(key) {
+                expired.push(key.to_vec());
+            }
+            Ok(if expired.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(expired)
     }
 
     /// Brings a job that has left memory back for the rest of this commit.
@@ -197,9 +130,35 @@ impl State {
         }
         let key = keys::job_key(Kind::Final, id);
         if let Some(record) = self.get(&key)? {
-            self.core.load(codec::decode_head(&key, &record)?);
+            self.core.load(head::decode_head(&key, &record)?);
             self.ended.push(id);
         }
+        Ok(())
+    }
+
+    /// Brings all of these back.
+    pub(super) fn page_in_all(&mut self, ids: &[JobId]) -> StoreResult<()> {
+        ids.iter().try_for_each(|id| self.page_in(*id))
+    }
+
+    /// Brings back what a job that is to be taken in may meet: one with its id, the one that has its idempotency key, and those it waits for.
+    pub(super) fn page_in_around(&mut self, id: JobId, word: Option<&[u8]>, after: &[JobId]) -> StoreResult<()> {
+        self.page_in(id)?;
+        if let Some(word) = word
+            && let Some(record) = self.get(word)?
+        {
+            self.page_in(codec::decode_job_id(word, &record)?)?;
+        }
+        self.page_in_all(after)
+    }
+
+    /// Stores what never changes of a job that was taken in: its body, and the idempotency key under which it is found.
+    pub(super) fn put_job(&mut self, id: JobId, word: Option<Vec<u8>>, body: Vec<u8>) -> StoreResult<()> {
+        if let Some(word) = word {
+            let record = codec::encode_job_id(&word, id)?;
+            self.put(word, record);
+        }
+        self.put(keys::job_key(Kind::Body, id), body);
         Ok(())
     }
 
@@ -258,18 +217,23 @@ impl State {
         match head.state {
             JobState::Done | JobState::Cancelled => {
                 let ended = keys::job_key(Kind::Final, head.id);
-                let record = codec::encode_head(&ended, head)?;
+                let record = head::encode_head(&ended, head)?;
                 let expiry = keys::expiry_of(head);
-                let mark = codec::encode_mark(&expiry)?;
                 self.remove(live);
                 self.put(ended, record);
-                self.put(expiry, mark);
+                // What others still use is kept.
+                if head.users == 0 {
+                    let mark = codec::encode_mark(&expiry)?;
+                    self.put(expiry, mark);
+                } else {
+                    self.remove(expiry);
+                }
                 self.ended.push(head.id);
             }
             state => {
-                let record = codec::encode_head(&live, head)?;
+                let record = head::encode_head(&live, head)?;
                 self.put(live, record);
-                self.wakes |= matches!(state, JobState::Ready | JobState::Delayed);
+                self.wakes |= matches!(state, JobState::Ready | JobState::Delayed) && !head.blocked;
             }
         }
         Ok(())
@@ -282,7 +246,7 @@ impl State {
         for kind in [Kind::Live, Kind::Final] {
             let key = keys::job_key(kind, id);
             let Some(record) = self.get(&key)? else { continue };
-            let head = codec::decode_head(&key, &record)?;
+            let head = head::decode_head(&key, &record)?;
             self.remove(key);
             if kind == Kind::Final {
                 self.remove(keys::expiry_of(&head));
@@ -315,7 +279,7 @@ impl State {
             self.batch.clear();
         }
         for id in mem::take(&mut self.ended) {
-            // A dead job stays: it is counted, and may be redriven.
+            // A dead job stays: it is counted, and may be redriven. So does one that live jobs use; it comes by here again with its last user.
             if self.core.head(id).is_some_and(|head| matches!(head.state, JobState::Done | JobState::Cancelled)) {
                 self.core.evict(id);
             }
@@ -332,15 +296,8 @@ impl State {
         if self.stored.is_empty() && self.beats.is_empty() {
             return;
         }
-        let mut beaten = self.shared.beaten.write().expect("nothing panics while it holds the heads");
-        for id in self.stored.drain() {
-            beaten.remove(&id);
-        }
-        for id in self.beats.drain() {
-            if let Some(head) = self.core.head(id) {
-                beaten.insert(id, head.clone());
-            }
-        }
+        let beaten = self.beats.drain().filter_map(|id| self.core.head(id).cloned());
+        self.shared.show_beaten(beaten, self.stored.drain());
     }
 }
 

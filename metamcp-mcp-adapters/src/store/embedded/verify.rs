@@ -9,12 +9,13 @@ use metamcp_core::{
     error::{StoreError, StoreErrorKind, StoreResult},
     event::Event,
     id::JobId,
-    queue::{JobHead, JobState},
+    queue::{JobHead, JobState, moves},
 };
 
 use super::{
     STORE,
     codec::{self, ResultRecord},
+    head,
     keys::{self, Kind},
     state::State,
 };
@@ -26,7 +27,8 @@ struct Found {
     bodies: BTreeSet<JobId>,
     keys: BTreeMap<Vec<u8>, JobId>,
     expiries: BTreeSet<Vec<u8>>,
-    result_expiries: BTreeSet<Vec<u8>>,
+    /// The expiries that results and records call for.
+    due_expiries: BTreeSet<Vec<u8>>,
     events: Vec<u64>,
 }
 
@@ -41,6 +43,8 @@ pub(super) fn verify(state: &mut State) -> StoreResult<()> {
         Ok(ControlFlow::Continue(()))
     })?;
     found.check_jobs()?;
+    found.check_users()?;
+    found.check_expiries()?;
     found.check_rest(state)?;
     found.check_memory(state)
 }
@@ -49,11 +53,11 @@ impl Found {
     fn take(&mut self, key: &[u8], record: &[u8]) -> StoreResult<()> {
         match Kind::of(key).map(|(kind, _)| kind) {
             Some(kind @ (Kind::Live | Kind::Final)) => {
-                let head = codec::decode_head(key, record)?;
-                let ended = matches!(head.state, JobState::Done | JobState::Cancelled);
-                if ended != (kind == Kind::Final) || head.id != keys::job_of(key)? {
+                let head = head::decode_head(key, record)?;
+                if is_kept_apart(&head) != (kind == Kind::Final) || head.id != keys::job_of(key)? {
                     return Err(keys::corrupt(key, &format!("it holds job {} in state {:?}", head.id, head.state)));
                 }
+                moves::check(&head).map_err(|what| keys::corrupt(key, what))?;
                 if self.heads.insert(head.id, head).is_some() {
                     return Err(keys::corrupt(key, "the job is live and final at once"));
                 }
@@ -77,10 +81,15 @@ impl Found {
                 if let Some(at) = stored.expires_at {
                     let expiry =
                         [&[Kind::ResultExpiry as u8], at.as_millis().to_be_bytes().as_slice(), &key[1..]].concat();
-                    self.result_expiries.insert(expiry);
+                    self.due_expiries.insert(expiry);
                 }
             }
-            Some(Kind::JobExpiry | Kind::ResultExpiry) => {
+            Some(Kind::Record) => {
+                let stored = codec::decode_record(key, record)?;
+                keys::record_name(key)?;
+                self.due_expiries.extend(stored.until.map(|until| keys::record_expiry_key(until, key)));
+            }
+            Some(Kind::JobExpiry | Kind::ResultExpiry | Kind::RecordExpiry) => {
                 codec::decode_mark(key, record)?;
                 self.expiries.insert(key.to_vec());
             }
@@ -105,11 +114,39 @@ impl Found {
         if keys != self.keys {
             return Err(differs("idempotency records do not match the jobs"));
         }
-        let ended = self.heads.values().filter(|head| matches!(head.state, JobState::Done | JobState::Cancelled));
+        Ok(())
+    }
+
+    /// Each job counts the live ones that name it, and those find it.
+    fn check_users(&self) -> StoreResult<()> {
+        let mut users: BTreeMap<JobId, u32> = BTreeMap::new();
+        for head in self.heads.values().filter(|head| !head.state.is_final()) {
+            for parent in &head.after {
+                *users.entry(*parent).or_default() += 1;
+            }
+        }
+        if let Some(id) = users.keys().find(|id| !self.heads.contains_key(id)) {
+            return Err(differs(format!("job {id} is gone, and live jobs wait for it or take its result")));
+        }
+        for head in self.heads.values() {
+            let users = users.get(&head.id).copied().unwrap_or_default();
+            if head.users != users {
+                return Err(differs(format!(
+                    "job {} is used by {users} live jobs, and counts {}",
+                    head.id, head.users
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What may be removed has its entry in the order of expiry, and nothing else has one.
+    fn check_expiries(&self) -> StoreResult<()> {
+        let removable = self.heads.values().filter(|head| is_kept_apart(head) && head.users == 0);
         let expiries: BTreeSet<Vec<u8>> =
-            ended.map(keys::expiry_of).chain(self.result_expiries.iter().cloned()).collect();
+            removable.map(keys::expiry_of).chain(self.due_expiries.iter().cloned()).collect();
         if expiries != self.expiries {
-            return Err(differs("expiry records do not match jobs and results"));
+            return Err(differs("expiry records do not match jobs, results and records"));
         }
         Ok(())
     }
@@ -123,8 +160,8 @@ impl Found {
     }
 
     fn check_memory(&self, state: &State) -> StoreResult<()> {
-        let live = |head: &&JobHead| !matches!(head.state, JobState::Done | JobState::Cancelled);
-        if !state.core.heads().map(|head| head.id).eq(self.heads.values().rev().filter(live).map(|head| head.id)) {
+        let held = |head: &&JobHead| !is_kept_apart(head) || head.users > 0;
+        if !state.core.heads().map(|head| head.id).eq(self.heads.values().rev().filter(held).map(|head| head.id)) {
             return Err(differs("other jobs are in memory than in the journal"));
         }
         for head in state.core.heads() {
@@ -141,6 +178,11 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Whether the job is stored as a final one, which is in memory only while others use it.
+const fn is_kept_apart(head: &JobHead) -> bool {
+    matches!(head.state, JobState::Done | JobState::Cancelled)
 }
 
 fn differs(what: impl std::fmt::Display) -> StoreError {

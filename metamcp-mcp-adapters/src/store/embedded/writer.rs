@@ -21,7 +21,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     STORE,
     journal::Journal,
-    state::{Shared, State, closed, describe},
+    reopen,
+    shared::{Shared, closed},
+    state::{State, describe},
 };
 
 /// Most calls that share a commit.
@@ -85,7 +87,7 @@ impl fmt::Debug for Writer {
 impl Writer {
     /// Reads the journal and starts the thread.
     pub(super) fn start(journal: Arc<Journal>, clock: Arc<dyn Clock>, limits: CoreLimits) -> StoreResult<Self> {
-        let state = State::load(journal, clock, limits)?;
+        let state = reopen::load(journal, clock, limits)?;
         let shared = Arc::clone(&state.shared);
         let (queue, calls) = mpsc::channel(QUEUE_CALLS_MAX);
         let told = Arc::clone(&shared);

@@ -1,6 +1,8 @@
-//! The one file that names concrete adapters: configuration goes in, an engine with its stores, servers and API comes out.
+//! The one room that names concrete adapters: configuration goes in, an engine with its stores, servers and API comes out.
 //!
 //! Nothing here connects to a server: connectors are made, and used when a task first needs them.
+
+mod stores;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,20 +17,22 @@ use metamcp_core::{
     engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
     id::ServerName,
     matching::ServerTerms,
+    queue::Shares,
     task::Resources,
     time::{Clock, SystemClock},
 };
 use metamcp_mcp_adapters::{
     discover::ServerSpec,
     servers::code::{CodeConfig, CodeServer, in_process, serve_stdio},
-    store::embedded::{EmbeddedOptions, EmbeddedStore},
     upstream::launch,
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::stores::{Stores, is_down, open as open_stores};
+
 use crate::{
     api::{self, ApiOptions, ApiState},
-    config::{BUILTIN_CODE, Config, StoreKind},
+    config::{BUILTIN_CODE, Config},
 };
 
 /// The word by which this program runs itself between it and a child process, so that no child outlives it.
@@ -41,7 +45,7 @@ const HEARTBEATS_PER_LEASE: u32 = 3;
 #[derive(Debug)]
 pub struct App {
     engine: Orchestrator,
-    store: Option<EmbeddedStore>,
+    stores: Stores,
     worker: WorkerOptions,
     api: ApiOptions,
 }
@@ -49,21 +53,18 @@ pub struct App {
 /// Builds everything that `config` asks for.
 ///
 /// # Errors
-/// When the store cannot be opened, as when another process owns its folder, or our own server cannot be set up.
-pub fn build(config: &Config) -> Result<App> {
+/// When the store cannot be opened, as when another process owns its folder, or our own server cannot be set up. [`is_down`] tells whether
+/// the store may be there later.
+pub async fn build(config: &Config) -> Result<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let mut builder = Orchestrator::builder().clock(Arc::clone(&clock)).policy(policy(config));
-    let store = match config.store {
-        StoreKind::Memory => None,
-        StoreKind::Embedded => {
-            let mut options = EmbeddedOptions::default();
-            options.about = "a metamcp command".to_owned();
-            Some(EmbeddedStore::open(&config.server.data_dir, clock, &options)?)
-        }
-    };
-    if let Some(store) = &store {
-        builder = builder.jobs(store.jobs()).results(store.results()).events(store.events());
-    }
+    let stores = open_stores(config).await?;
+    let mut builder = Orchestrator::builder()
+        .clock(clock)
+        .policy(policy(config))
+        .jobs(Arc::clone(&stores.jobs))
+        .results(Arc::clone(&stores.results))
+        .events(Arc::clone(&stores.events))
+        .records(Arc::clone(&stores.records));
     if let Some(roots) = &config.code_roots {
         builder = builder.servers([code(roots)?]);
     }
@@ -79,9 +80,7 @@ pub fn build(config: &Config) -> Result<App> {
         allowed_hosts: config.server.allowed_hosts.clone(),
         ..ApiOptions::default()
     };
-    let worker =
-        WorkerOptions::default().with_lanes(config.worker.lanes.clone()).with_concurrency(config.worker.concurrency);
-    Ok(App { engine: builder.build(), store, worker, api })
+    Ok(App { engine: builder.build(), stores, worker: worker(config), api })
 }
 
 impl App {
@@ -107,9 +106,14 @@ impl App {
         self.engine.worker(options.with_concurrency(jobs))
     }
 
+    /// Where jobs are kept, for people.
+    pub fn place(&self) -> &str {
+        &self.stores.place
+    }
+
     /// Changes what another process is told when it wants the same data folder.
     pub fn describe(&self, about: &str) {
-        if let Some(store) = &self.store
+        if let Some(store) = &self.stores.directory
             && let Err(error) = store.describe_owner(about)
         {
             tracing::warn!(%error, "the owner of the data folder is not described");
@@ -119,12 +123,9 @@ impl App {
     /// Ends connections and children, then lets go of the store. Drain the worker first.
     pub async fn close(self) {
         self.engine.close().await;
-        let Self { engine, store, .. } = self;
+        let Self { engine, stores, .. } = self;
         drop(engine);
-        // The last view waits for the writer.
-        if let Err(error) = tokio::task::spawn_blocking(move || drop(store)).await {
-            tracing::error!(%error, "the store did not close well");
-        }
+        stores.close().await;
     }
 }
 
@@ -142,10 +143,20 @@ pub async fn serve_code_over_stdio(roots: Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+fn worker(config: &Config) -> WorkerOptions {
+    let section = &config.worker;
+    let mut options = WorkerOptions::default().with_lanes(section.lanes.clone()).with_concurrency(section.concurrency);
+    options.lane_concurrency.clone_from(&section.lane_concurrency);
+    options.server_concurrency = section.server_concurrency;
+    options
+}
+
 fn policy(config: &Config) -> Policy {
     let jobs = &config.jobs;
     let mut policy = Policy::default();
     policy.lanes.clone_from(&config.worker.lanes);
+    let (weights, leased_max) = (config.worker.weights.clone(), config.worker.leased_max.clone());
+    policy.shares = Arc::new(Shares { weights, leased_max });
     policy.attempts_max = jobs.attempts_max;
     policy.lost_max = jobs.lost_max;
     policy.backoff_base = jobs.backoff_base;

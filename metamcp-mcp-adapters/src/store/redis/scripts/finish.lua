@@ -1,0 +1,40 @@
+-- Ends leased jobs. ARGV: now, then for each job these words: job, epoch, nonce, how it ends (D done, X dead, C cancelled), `-` or the job
+-- whose result it is, and with what it ends (the result's pointer, the error, the reason). Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
+local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+) ()'
+
+local function ended_so(h, how, from, what)
+  if h.le ~= 'F' or h.st ~= how then return false end
+  if how == 'D' then return h.rs == what and h.cf == from end
+  return part(h, how == 'X' and 'e' or 'k') == what
+end
+
+local function finish(h, how, from, what)
+  h.le = 'F'
+  clear_flag(h, 'm')
+  drop_part(h, 'c')
+  drop_part(h, 'k')
+  if how == 'D' then
+    h.rs, h.cf = what, from
+    drop_part(h, 'e')
+  else
+    put_part(h, how == 'X' and 'e' or 'k', what)
+  end
+  finale(h, how)
+end
+
+local answers, ids = {}, {}
+for i = 2, #ARGV do ids[i - 1] = match(ARGV[i], '^%S+') end
+fetch(ids)
+for i = 2, #ARGV do
+  local id, epoch, nonce, how, from, what = match(ARGV[i], WORDS)
+  what = sub(ARGV[i], what)
+  local h = head(id)
+  local answer = fence(h, epoch, nonce, ended_so, how, from, what)
+  if not answer then
+    change(h, finish, how, from, what)
+    answer = 'ok ' .. h.st
+  end
+  answers[i - 1] = answer
+end
+flush()
+return answers

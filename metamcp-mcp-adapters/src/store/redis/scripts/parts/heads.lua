@@ -1,0 +1,112 @@
+-- Heads of jobs. Their fields are text, numbers too.
+--
+--   j:<id>  the head: fields apart by spaces, `-` for none. The hot ones first, in the order of HOT; those that few moves need behind them
+--   b:<id>  the body, JSON; it comes and goes beside the scripts when it is large, as Lua looks at every byte of what it is given
+--   x:<id>  what few jobs have, a hash: c checkpoint, q questions, n answer, p progress, e error, k why it is to be cancelled,
+--           a the jobs it names as parents, w those of them that it waits for
+--
+-- st state: w waiting, d delayed, r ready, b ready and blocked, l leased, i input, D done, X dead, C cancelled
+-- ln lane · tn tenant · pr priority · du due · ep epoch · no nonce, never a Lua number: it has 64 bits · wk worker
+-- un until when it is leased or waits for input · le end of the last lease: F finished, f failed, r released, p parked, l lost
+-- fl flags: m maybe called, d admitted, L has a concurrency key, R has a rate key, B has a large body, and one for each field of x:<id>
+-- us users · sa started · up updated · fi finished · da deadline · rt retain · cr created · rs result · cf cached from
+-- ow owner's subject · dl deadline as a span · at, am attempts and their bound · lo, lm lost leases and theirs · ca candidate
+-- cc concurrency `max:key` · rk rate `every:burst:key` · ik idempotency key · dg digest of the request
+local HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
+local COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local match, find, sub, gsub, gmatch, concat = string.match, string.find, string.sub, string.gsub, string.gmatch, table.concat
+
+local heads = {} -- by id; false: there is none
+local touched, touched_n = {}, 0 -- those that are to be written
+
+local function parse(id, text)
+  local st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, cold = match(text, HOT)
+  -- One that cannot be read is as good as none: it must not hold up the others.
+  if not st then return false end
+  return {
+    id = id, st = st, ln = ln, tn = tn, pr = pr, du = du, ep = ep, no = no, wk = wk, un = un, le = le, fl = fl, us = us, sa = sa,
+    up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = sub(text, cold), text = text,
+  }
+end
+
+-- Makes the cold fields be there.
+local function warm(h)
+  if h.cold then
+    h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg = match(h.cold, COLD)
+    h.cold = nil
+  end
+  return h
+end
+
+-- Writes the fields as one text.
+local function compose(h)
+  local cold = h.cold or concat({ h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg }, ' ')
+  h.text = concat({
+    h.st, h.ln, h.tn, h.pr, h.du, h.ep, h.no, h.wk, h.un, h.le, h.fl, h.us, h.sa, h.up, h.fi, h.da, h.rt, h.cr, h.rs, h.cf, cold,
+  }, ' ')
+  return h.text
+end
+
+-- Reads the heads of many ids at once.
+local function fetch(ids)
+  local keys, wanted, n = {}, {}, 0
+  for _, id in ipairs(ids) do
+    if heads[id] == nil then
+      n = n + 1
+      keys[n], wanted[n] = T .. ':j:' .. id, id
+      heads[id] = false
+    end
+  end
+  for m, told in ipairs(in_chunks('MGET', keys)) do
+    heads[wanted[m]] = told and parse(wanted[m], told)
+  end
+end
+
+local function head(id)
+  if heads[id] == nil then fetch({ id }) end
+  return heads[id]
+end
+
+local function touch(h)
+  if not h.touched then
+    h.touched, touched_n = true, touched_n + 1
+    touched[touched_n] = h
+  end
+end
+
+local function has(h, flag) return h.fl ~= '-' and find(h.fl, flag, 1, true) end
+
+local function set_flag(h, flag)
+  if not has(h, flag) then h.fl = (h.fl == '-' and '' or h.fl) .. flag end
+end
+
+local function clear_flag(h, flag)
+  if has(h, flag) then
+    h.fl = gsub(h.fl, flag, '')
+    if h.fl == '' then h.fl = '-' end
+  end
+end
+
+-- A field of x:<id>; nil when it has none.
+local function part(h, name) return has(h, name) and R('HGET', T .. ':x:' .. h.id, name) or nil end
+
+local function put_part(h, name, value)
+  R('HSET', T .. ':x:' .. h.id, name, value)
+  set_flag(h, name)
+end
+
+local function drop_part(h, name)
+  if has(h, name) then
+    R('HDEL', T .. ':x:' .. h.id, name)
+    clear_flag(h, name)
+  end
+end
+
+local FINAL = { D = true, X = true, C = true } -- states in which a job has ended
+local IN_PLAY = { l = true, r = true } -- in which it holds its concurrency key, or is about to ask for it
+
+-- Its place in its tenant's queue.
+local function place(h) return print_number(h.du + (9 - h.pr) * 60000) end
+
+-- Whether this is the newest lease of the job, and still held.
+local function holds(h, epoch, nonce) return h and h.st == 'l' and h.no == nonce and h.ep == epoch end
