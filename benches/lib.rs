@@ -3,6 +3,8 @@
 //! Words are drawn as in real text: a few very often, most of them seldom (Zipf). They are no English words, so stemming and
 //! synonyms neither help nor cheat.
 
+pub mod store;
+
 use std::sync::Arc;
 
 use metamcp_core::{

@@ -1,6 +1,8 @@
 //! Result stores made of others: the cache and the two tiers pass the behaviour suite, ask the stores behind them no more than they must, and
 //! tell what those say.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 use std::{
     num::NonZeroU16,
     sync::{

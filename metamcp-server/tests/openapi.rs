@@ -60,6 +60,17 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
         "/api/tasks/{id}/retry",
         "/api/tasks/{id}/answer",
         "/api/tasks/{id}/explain",
+        "/api/batches/create",
+        "/api/batches/{id}",
+        "/api/batches/{id}/cancel",
+        "/api/schedules",
+        "/api/schedules/{name}",
+        "/api/schedules/{name}/pause",
+        "/api/schedules/{name}/resume",
+        "/api/schedules/{name}/fire",
+        "/api/queues",
+        "/api/queues/{lane}/pause",
+        "/api/queues/{lane}/resume",
         "/api/results/{pointer}",
         "/api/servers",
         "/api/tools",
@@ -69,5 +80,5 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
     ] {
         assert!(paths.contains_key(path), "{path}");
     }
-    assert_eq!(paths.len(), 16);
+    assert_eq!(paths.len(), 27);
 }

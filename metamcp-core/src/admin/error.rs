@@ -15,7 +15,7 @@ pub enum AdminError {
     #[error("result {pointer} is not taken in")]
     Result {
         /// The result.
-        pointer: ResultPointer,
+        pointer: Box<ResultPointer>,
         /// Why.
         #[source]
         source: StoreError,

@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
+use tokio::io::AsyncWrite;
 
 use super::{
     AdminError, Findings, Place, Step, Tally, Watch,
@@ -16,7 +17,6 @@ use crate::{
     result::ResultStore,
     time::Timestamp,
 };
-use tokio::io::AsyncWrite;
 
 /// Jobs between two words of progress.
 const WATCH_EVERY: u64 = 100;
@@ -26,7 +26,9 @@ const WATCH_EVERY: u64 = 100;
 pub struct Exported {
     /// How much.
     pub written: Tally,
-    /// Results that jobs point to and that could not be read: those jobs were written without.
+    /// Jobs that point to a result which the store no longer has.
+    pub without_result: u64,
+    /// Results that are damaged: their jobs were written without.
     pub findings: Findings,
 }
 
@@ -55,9 +57,9 @@ pub async fn export(
     }
     let mut jobs = Jobs::all(from.jobs);
     while let Some(job) = jobs.next().await? {
-        if let Some(body) = result_of(from.results, &job, &mut exported.findings).await?
-            && let Some(pointer) = &job.head.result
-        {
+        let body = result_of(from.results, &job, &mut exported.findings).await?;
+        exported.without_result += u64::from(job.head.result.is_some() && body.is_none());
+        if let (Some(body), Some(pointer)) = (body, &job.head.result) {
             write_result(&mut out, pointer, &body).await?;
             written.results += 1;
             written.result_bytes += body.bytes.len() as u64;
@@ -65,7 +67,7 @@ pub async fn export(
         let Job { head, body } = job;
         out.line(&Line::Job(Box::new(JobLine { head, body }))).await?;
         written.jobs += 1;
-        if written.jobs % WATCH_EVERY == 0 {
+        if written.jobs.is_multiple_of(WATCH_EVERY) {
             watch(Step::Copy, written);
         }
     }
@@ -94,7 +96,7 @@ async fn write_result(out: &mut Writer<'_>, pointer: &ResultPointer, body: &Body
     Ok(())
 }
 
-/// The result of a job, if it has one and it can be read; why not is told in the findings.
+/// The result of a job, if it has one that is still kept; a damaged one is left out and told in the findings.
 pub(super) async fn result_of(
     results: &dyn ResultStore,
     job: &Job,
@@ -110,7 +112,8 @@ pub(super) async fn result_of(
             findings.add(|| format!("job {}: its result does not match its digest; it is left out", job.head.id));
             Ok(None)
         }
-        Err(error) if matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Corrupt) => {
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => {
             findings.add(|| format!("job {}: its result is left out: {error}", job.head.id));
             Ok(None)
         }

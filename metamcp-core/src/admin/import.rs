@@ -10,14 +10,15 @@ use super::{
     intake::{Body, Intake, Moved},
 };
 use crate::{
+    id::Lane,
     pointer::{Digest, ResultPointer},
     queue::Job,
-    record::Record,
+    record::{Record, RecordKind},
     result::RESULT_BYTES_MAX,
     time::Timestamp,
 };
 
-/// Lines between two words of progress.
+/// Jobs between two words of progress.
 const WATCH_EVERY: u64 = 100;
 
 /// A result whose parts are being read.
@@ -31,9 +32,9 @@ struct Partial {
 
 /// What a line brings, once its parts are together.
 enum Item {
-    Paused(crate::id::Lane),
-    Job(Job, Option<Body>),
-    Record(crate::record::RecordKind, Record),
+    Paused(Lane),
+    Job(Box<Job>, Option<Body>),
+    Record(RecordKind, Record),
     End(Tally),
 }
 
@@ -64,7 +65,7 @@ impl<'a> Items<'a> {
                     let job = Job { head: job.head, body: job.body };
                     let body = self.body_of(&job)?;
                     self.read.jobs += 1;
-                    Item::Job(job, body)
+                    Item::Job(Box::new(job), body)
                 }
                 Line::Paused(lane) => {
                     self.read.paused += 1;
@@ -131,7 +132,7 @@ pub async fn check(input: &mut (dyn AsyncBufRead + Unpin + Send), watch: &mut Wa
         if let Item::End(tally) = items.next().await? {
             return Ok(tally);
         }
-        if items.read.jobs % WATCH_EVERY == 0 {
+        if items.read.jobs.is_multiple_of(WATCH_EVERY) {
             watch(Step::Verify, &items.read);
         }
     }
@@ -154,7 +155,7 @@ pub async fn import(
     loop {
         match items.next().await {
             Ok(Item::Paused(lane)) => intake.pause(&lane).await?,
-            Ok(Item::Job(job, body)) => intake.job(job, body, watch).await?,
+            Ok(Item::Job(job, body)) => intake.job(*job, body, watch).await?,
             Ok(Item::Record(kind, record)) => {
                 intake.flush(watch).await?;
                 intake.record(kind, record).await?;

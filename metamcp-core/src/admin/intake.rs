@@ -39,7 +39,7 @@ pub struct Moved {
     pub taken: Tally,
     /// Jobs and records that stood there already, just as they should.
     pub same: u64,
-    /// Jobs that point to a result which the source no longer has.
+    /// Jobs that point to a result that did not come with them.
     pub without_result: u64,
     /// What could not be taken in, or stands there already and differs: it was left as it is.
     pub findings: Findings,
@@ -92,7 +92,7 @@ impl<'a> Intake<'a> {
         key.job = pointer.job;
         let bytes = body.bytes.len() as u64;
         let put = self.to.results.put(key, body.bytes, meta).await;
-        let put = put.map_err(|source| AdminError::Result { pointer: pointer.clone(), source })?;
+        let put = put.map_err(|source| AdminError::Result { pointer: Box::new(pointer.clone()), source })?;
         self.moved.taken.results += 1;
         self.moved.taken.result_bytes += bytes;
         if put != *pointer {

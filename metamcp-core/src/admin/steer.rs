@@ -137,13 +137,13 @@ pub async fn redrive(
     let (ids, more) = Jobs::of(jobs, filter.query()).ids(REDRIVE_MAX, |job| filter.matches(job)).await?;
     let mut report = RedriveReport { found: ids.len() as u64, more, ..RedriveReport::default() };
     watch(&report);
-    for (n, id) in (1..).zip(ids.into_iter().rev()) {
+    for (n, id) in (1_u64..).zip(ids.into_iter().rev()) {
         match jobs.redrive(id).await? {
             Redriven::Ok => report.redriven += 1,
             Redriven::Missing { .. } => report.missing += 1,
             Redriven::NotDead(_) | Redriven::Gone => report.changed += 1,
         }
-        if n % WATCH_EVERY == 0 || n == report.found {
+        if n.is_multiple_of(WATCH_EVERY) || n == report.found {
             watch(&report);
         }
     }
@@ -178,7 +178,7 @@ pub async fn drain(jobs: &dyn JobStore, lane: &Lane, watch: &mut (dyn FnMut(&Dra
             Cancelled::Already(_) | Cancelled::Gone => report.changed += 1,
         }
         seen += 1;
-        if seen % WATCH_EVERY == 0 {
+        if seen.is_multiple_of(WATCH_EVERY) {
             watch(&report);
         }
     }

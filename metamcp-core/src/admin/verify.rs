@@ -13,7 +13,8 @@ use crate::{
     id::Lane,
     pointer::Digest,
     queue::{Job, LaneCounts},
-    record::{Record, RecordKind},
+    record::RecordKind,
+    result::ByteRange,
 };
 
 /// Jobs between two words of progress.
@@ -48,28 +49,28 @@ pub async fn verify(from: Place<'_>, to: Place<'_>, watch: &mut Watch<'_>) -> Re
 /// Both sides come newest first: the one that is ahead waits for the other.
 async fn jobs(from: &Place<'_>, to: &Place<'_>, found: &mut Verified, watch: &mut Watch<'_>) -> Result<(), AdminError> {
     let (mut here, mut there) = (Jobs::all(from.jobs), Jobs::all(to.jobs));
-    let (mut a, mut b) = (here.next().await?, there.next().await?);
-    loop {
-        match (&a, &b) {
-            (None, None) => return Ok(()),
-            (Some(job), Some(copy)) if job.head.id == copy.head.id => {
-                one_job(from, to, job, copy, found).await?;
-                if found.same.jobs % WATCH_EVERY == 0 {
+    let (mut ours, mut theirs) = (here.next().await?, there.next().await?);
+    while let Some(id) = [&ours, &theirs].into_iter().flatten().map(|job| job.head.id).max() {
+        let job = ours.take_if(|job| job.head.id == id);
+        let copy = theirs.take_if(|copy| copy.head.id == id);
+        if job.is_some() {
+            ours = here.next().await?;
+        }
+        if copy.is_some() {
+            theirs = there.next().await?;
+        }
+        match (job, copy) {
+            (Some(job), Some(copy)) => {
+                one_job(from, to, &job, &copy, found).await?;
+                if found.same.jobs.is_multiple_of(WATCH_EVERY) {
                     watch(Step::Verify, &found.same);
                 }
-                (a, b) = (here.next().await?, there.next().await?);
             }
-            (Some(job), copy) if copy.as_ref().is_none_or(|copy| copy.head.id < job.head.id) => {
-                found.findings.add(|| format!("job {}: is not there", job.head.id));
-                a = here.next().await?;
-            }
-            (_, Some(copy)) => {
-                found.findings.add(|| format!("job {}: is there and not in the source", copy.head.id));
-                b = there.next().await?;
-            }
-            (Some(_), None) => unreachable!("the arm before takes a job that nothing stands beside"),
+            (Some(_), None) => found.findings.add(|| format!("job {id}: is not there")),
+            (None, _) => found.findings.add(|| format!("job {id}: is there and not in the source")),
         }
     }
+    Ok(())
 }
 
 async fn one_job(
@@ -105,12 +106,13 @@ async fn one_job(
     Ok(())
 }
 
-/// The first field of the heads that differs, for people.
+/// The fields of the heads that differ, for people.
 fn difference(job: &Job, copy: &Job) -> String {
     let fields = |job: &Job| serde_json::to_value(&job.head).ok().and_then(|head| head.as_object().cloned());
     let (Some(left), Some(right)) = (fields(job), fields(copy)) else { return String::new() };
-    let differs = left.iter().find(|(name, value)| right.get(*name) != Some(*value));
-    differs.map_or_else(String::new, |(name, _)| format!(" in `{name}`"))
+    let differs = left.iter().filter(|(name, value)| right.get(*name) != Some(*value));
+    let names: Vec<String> = differs.map(|(name, _)| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) }
 }
 
 async fn is_keyed(to: &Place<'_>, job: &Job) -> StoreResult<bool> {
@@ -121,7 +123,7 @@ async fn is_keyed(to: &Place<'_>, job: &Job) -> StoreResult<bool> {
 /// Whether the source has no such result either.
 async fn is_gone(from: &Place<'_>, job: &Job) -> StoreResult<bool> {
     let Some(pointer) = &job.head.result else { return Ok(true) };
-    match from.results.get(pointer, Some(crate::result::ByteRange { start: 0, len: 1 })).await {
+    match from.results.get(pointer, Some(ByteRange { start: 0, len: 1 })).await {
         Err(error) if error.is_not_found() => Ok(true),
         Err(error) if error.kind() != StoreErrorKind::Corrupt => Err(error),
         _ => Ok(false),
@@ -131,33 +133,30 @@ async fn is_gone(from: &Place<'_>, job: &Job) -> StoreResult<bool> {
 /// Both sides come in order of name.
 async fn records(from: &Place<'_>, to: &Place<'_>, kind: RecordKind, found: &mut Verified) -> StoreResult<()> {
     let (mut here, mut there) = (Records::all(from.records, kind), Records::all(to.records, kind));
-    let (mut a, mut b) = (here.next().await?, there.next().await?);
+    let (mut ours, mut theirs) = (here.next().await?, there.next().await?);
     let word = kind.as_str();
-    loop {
-        match (&a, &b) {
-            (None, None) => return Ok(()),
-            (Some(record), Some(copy)) if record.name == copy.name => {
-                if record.value == copy.value {
-                    found.same.records += 1;
-                } else {
-                    found.findings.add(|| format!("{word} record {:?}: differs", record.name));
-                }
-                (a, b) = (here.next().await?, there.next().await?);
-            }
-            (record, Some(copy)) if record.as_ref().is_none_or(|record: &Record| record.name > copy.name) => {
-                found.findings.add(|| format!("{word} record {:?}: is there and not in the source", copy.name));
-                b = there.next().await?;
-            }
-            (Some(record), _) => {
+    while let Some(name) = [&ours, &theirs].into_iter().flatten().map(|record| record.name.clone()).min() {
+        let record = ours.take_if(|record| record.name == name);
+        let copy = theirs.take_if(|copy| copy.name == name);
+        if record.is_some() {
+            ours = here.next().await?;
+        }
+        if copy.is_some() {
+            theirs = there.next().await?;
+        }
+        match (record, copy) {
+            (Some(record), Some(copy)) if record.value == copy.value => found.same.records += 1,
+            (Some(_), Some(_)) => found.findings.add(|| format!("{word} record {name:?}: differs")),
+            (Some(_), None) => {
                 // It may have run out since it was listed.
-                if from.records.get(kind, &record.name).await?.is_some() {
-                    found.findings.add(|| format!("{word} record {:?}: is not there", record.name));
+                if from.records.get(kind, &name).await?.is_some() {
+                    found.findings.add(|| format!("{word} record {name:?}: is not there"));
                 }
-                a = here.next().await?;
             }
-            (None, Some(_)) => unreachable!("the arm before takes a record that nothing stands beside"),
+            (None, _) => found.findings.add(|| format!("{word} record {name:?}: is there and not in the source")),
         }
     }
+    Ok(())
 }
 
 async fn lanes(from: &Place<'_>, to: &Place<'_>, found: &mut Verified) -> Result<(), AdminError> {

@@ -1,6 +1,6 @@
 //! What every face calls: one method per thing a caller may want, each authorised here, so that a policy holds on every path.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     auth::Principal,
+    error::StoreErrorKind,
     event::{EVENT_PAGE_MAX, EventKind, EventPage},
-    id::JobId,
+    id::{JobId, Lane},
     matching::{Catalog, Route},
     pointer::ResultPointer,
     queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
@@ -65,6 +66,10 @@ impl Orchestrator {
         tasks: Vec<Task>,
         idempotency_key: Option<&str>,
     ) -> Result<Batch, EngineError> {
+        let key_bytes_max = self.ports.limits.idempotency_key_bytes_max;
+        if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > key_bytes_max) {
+            return Err(InvalidTask::new("idempotency_key", format!("must be 1 to {key_bytes_max} bytes")).into());
+        }
         batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
     }
 
@@ -118,7 +123,13 @@ impl Orchestrator {
     /// # Errors
     /// When the name, the timetable or the task is out of bounds, or the schedule is changed by another at the same moment.
     pub async fn put_schedule(&self, who: &Principal, schedule: NewSchedule) -> Result<Schedule, EngineError> {
-        schedule::put(&self.ports, who, schedule).await
+        schedule::put(&self.ports, who, schedule).await.map_err(|error| match error {
+            // A schedule is one record, and a record has a bound below that of a task.
+            EngineError::Store(store) if store.kind() == StoreErrorKind::Invalid => {
+                InvalidTask::new("task", format!("{store}; give it less input")).into()
+            }
+            other => other,
+        })
     }
 
     /// A recurring task of the caller.
@@ -313,8 +324,8 @@ impl Orchestrator {
             return Err(missing());
         }
         self.ports.results.get(pointer, range).await.map_err(|error| match error.kind() {
-            crate::error::StoreErrorKind::NotFound => missing(),
-            crate::error::StoreErrorKind::Invalid => InvalidTask::new("range", error.to_string()).into(),
+            StoreErrorKind::NotFound => missing(),
+            StoreErrorKind::Invalid => InvalidTask::new("range", error.to_string()).into(),
             _ => error.into(),
         })
     }
@@ -365,8 +376,39 @@ impl Orchestrator {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn counts(&self, lane: &crate::id::Lane) -> Result<LaneCounts, EngineError> {
+    pub async fn counts(&self, lane: &Lane) -> Result<LaneCounts, EngineError> {
         Ok(self.ports.jobs.counts(lane).await?)
+    }
+
+    /// The lanes that workers serve and those that hold jobs or are paused, A to Z, with how many jobs stand where.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn lanes(&self, _who: &Principal) -> Result<Vec<(Lane, LaneCounts)>, EngineError> {
+        let mut told = Vec::new();
+        for lane in self.known_lanes().await? {
+            let counts = self.ports.jobs.counts(&lane).await?;
+            told.push((lane, counts));
+        }
+        Ok(told)
+    }
+
+    /// Stops or resumes leasing from a lane, for all workers of the store; held jobs go on. Answers how many jobs then stand where.
+    ///
+    /// # Errors
+    /// `NotFound` for a lane that no worker serves and that holds no jobs.
+    pub async fn pause_lane(&self, _who: &Principal, lane: &Lane, paused: bool) -> Result<LaneCounts, EngineError> {
+        if !self.known_lanes().await?.contains(lane) {
+            return Err(EngineError::NotFound { what: "lane" });
+        }
+        persist("pause", || self.ports.jobs.pause(lane, paused)).await?;
+        self.counts(lane).await
+    }
+
+    async fn known_lanes(&self) -> Result<BTreeSet<Lane>, EngineError> {
+        let mut known: BTreeSet<Lane> = self.ports.jobs.lanes().await?.into_iter().collect();
+        known.extend(self.ports.policy.lanes.iter().cloned());
+        Ok(known)
     }
 
     /// What the job store really gives.

@@ -15,7 +15,10 @@ use crate::{
 #[macro_export]
 macro_rules! event_bus_suite {
     ($make:path) => {
-        $crate::behaviours!(@flat event_bus, $make;
+        $crate::event_bus_suite!($make, behaviours);
+    };
+    ($make:path, $as:ident) => {
+        $crate::$as!(@flat event_bus, $make;
             an_empty_bus_has_nothing_to_tell
             events_get_consecutive_cursors_from_one
             an_event_reads_as_it_was_published

@@ -17,7 +17,10 @@ use crate::{
 #[macro_export]
 macro_rules! record_store_suite {
     ($make:path) => {
-        $crate::behaviours!(@flat record_store, $make;
+        $crate::record_store_suite!($make, behaviours);
+    };
+    ($make:path, $as:ident) => {
+        $crate::$as!(@flat record_store, $make;
             a_record_reads_as_it_was_written
             an_unknown_record_is_none
             any_bytes_are_a_value

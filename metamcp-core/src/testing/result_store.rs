@@ -18,7 +18,10 @@ use crate::{
 #[macro_export]
 macro_rules! result_store_suite {
     ($make:path) => {
-        $crate::behaviours!(@flat result_store, $make;
+        $crate::result_store_suite!($make, behaviours);
+    };
+    ($make:path, $as:ident) => {
+        $crate::$as!(@flat result_store, $make;
             a_body_reads_as_it_was_put
             an_empty_body_is_a_body
             a_large_body_reads_as_it_was_put

@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Seeds of a plain run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 400;
 const BODY: Bytes = Bytes::from_static(b"fought over");
 const PUTTERS: u64 = 3;
 const PUTS_EACH: u64 = 4;
@@ -54,9 +54,11 @@ impl Run {
     async fn put(&self, actor: u64, seed: u64) {
         let mut random = StdRng::seed_from_u64(seed);
         for round in 0..PUTS_EACH {
-            // Some jobs come twice.
-            let job = key(1_000 * actor + random.random_range(0..=round));
+            // Some jobs come twice; one comes from all, as after a lost lease, and is never deleted.
+            let shared = random.random_bool(0.25);
+            let job = if shared { key(0) } else { key(1_000 * (actor + 1) + random.random_range(0..=round)) };
             let expires_at = match random.random_range(0..3) {
+                _ if shared => Some(self.late + 24 * HOUR),
                 0 => None,
                 1 => Some(self.late + 24 * HOUR),
                 _ => Some(self.now),
@@ -74,7 +76,7 @@ impl Run {
                 assert_eq!(read(&self.store, &pointer).await.unwrap(), BODY, "seed {seed}");
             }
             self.living.lock().unwrap().retain(|other| *other != pointer);
-            if lives && random.random_bool(0.5) {
+            if shared || lives && random.random_bool(0.5) {
                 self.living.lock().unwrap().push(pointer);
             } else {
                 self.store.delete(&pointer).await.unwrap();

@@ -1,14 +1,19 @@
 //! Whatever is called, the store answers and stands as the model does.
 
+use std::sync::Arc;
+
 use metamcp_core::testing::{
     ManualClock,
     model::{Op, compare_with_model, ops},
 };
-use metamcp_mcp_adapters::store::postgres::PostgresTerms;
+use metamcp_mcp_adapters::store::postgres::{PostgresStore, PostgresTerms};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::runtime::Builder;
 
-use crate::fixture::{fresh_schema, open_on, shared_server};
+use crate::{
+    check::check,
+    fixture::{at, fresh_schema, shared_server},
+};
 
 /// Runs of the comparison.
 const RUNS: u32 = 24;
@@ -21,9 +26,12 @@ fn whatever_is_called_the_store_answers_and_stands_as_the_model_does() {
     let server = runtime.block_on(shared_server());
     let run = |calls: Vec<Op>| {
         runtime.block_on(async {
-            let clock = ManualClock::new();
-            let store = open_on(&fresh_schema(&server.url()), PostgresTerms::default(), clock.clone()).await;
-            compare_with_model(&*store.jobs(), &clock, &calls).await.map_err(TestCaseError::fail)
+            let (clock, schema) = (ManualClock::new(), fresh_schema());
+            let options = at(&server.url(), &schema);
+            let store = PostgresStore::open_on_clock(&options, PostgresTerms::default(), Arc::clone(&clock) as _);
+            let store = store.await.map_err(|e| TestCaseError::fail(e.to_string()))?;
+            compare_with_model(&*store.jobs(), &clock, &calls).await.map_err(TestCaseError::fail)?;
+            check(&server, &schema).await.map_err(TestCaseError::fail)
         })
     };
     let runs = std::env::var("METAMCP_MODEL_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS);

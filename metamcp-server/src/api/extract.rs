@@ -1,4 +1,6 @@
-//! From a request to typed parts, or to a problem that says which part is wrong: JSON bodies, ids in paths.
+//! From a request to typed parts, or to a problem that says which part is wrong: JSON bodies, names in paths, the idempotency key.
+
+use std::str::FromStr;
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request},
@@ -7,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use metamcp_core::id::JobId;
+use metamcp_core::{id::InvalidName, task::InvalidTask};
 use serde::{
     Serialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -18,6 +20,7 @@ use super::{doc::ProblemKind, problem::Problem, state::ApiState};
 
 /// Nearness from which on a known name is offered for an unknown one, 0 to 1.
 const NEAR_MIN: f64 = 0.7;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A JSON body.
 #[derive(Debug)]
@@ -154,18 +157,33 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, known)| known)
 }
 
-/// The task a path names.
+/// What a path names: an id or a name of the required form.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TaskId(pub(super) JobId);
+pub(super) struct Named<T>(pub(super) T);
 
-impl FromRequestParts<ApiState> for TaskId {
+impl<T: FromStr<Err = InvalidName>> FromRequestParts<ApiState> for Named<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Problem> {
         match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(id)) => Ok(Self(id.parse()?)),
+            Ok(Path(name)) => Ok(Self(name.parse()?)),
             Err(error) => Err(Problem::new(ProblemKind::InvalidName, error.body_text())),
         }
+    }
+}
+
+/// The one key that was given; in the header it may be quoted, as structured fields are.
+pub(super) fn idempotency_key(headers: &HeaderMap, in_body: Option<String>) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(in_body) };
+    let text = value.to_str().map_err(|_| InvalidTask::new("idempotency_key", "the header must be visible ASCII"))?;
+    let text = text.trim();
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    match in_body {
+        Some(other) if other != key => {
+            let mend = "the header Idempotency-Key says another key; give one of them, or both alike";
+            Err(InvalidTask::new("idempotency_key", mend).into())
+        }
+        _ => Ok(Some(key.to_owned())),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every handler is a thin way into the engine: a document in, one call, a document or a problem out. Rights, bounds of tasks and all
 //! decisions are the engine's; here are the bounds of HTTP itself.
 
+mod batches;
 pub mod doc;
 mod events;
 mod extract;
@@ -13,8 +14,10 @@ mod openapi;
 mod options;
 mod params;
 pub mod problem;
+mod queues;
 mod range;
 mod results;
+mod schedules;
 mod servers;
 mod state;
 mod tasks;
@@ -80,11 +83,22 @@ fn described(quick: Duration, waiting: Duration) -> OpenApiRouter<ApiState> {
         .routes(routes!(results::read))
         .routes(routes!(servers::servers))
         .routes(routes!(servers::tools))
+        .routes(routes!(batches::create))
+        .routes(routes!(batches::cancel))
+        .routes(routes!(schedules::put, schedules::show, schedules::delete))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
+        .routes(routes!(schedules::fire))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
         .layer(limited(quick));
     let waiting_routes = OpenApiRouter::new()
         .routes(routes!(tasks::create))
         .routes(routes!(tasks::submit, tasks::list))
         .routes(routes!(tasks::show))
+        .routes(routes!(batches::show))
         .layer(limited(waiting));
     let streams = OpenApiRouter::new().routes(routes!(events::follow)).routes(routes!(events::follow_ws));
     OpenApiRouter::with_openapi(openapi::base()).merge(quick_routes).merge(waiting_routes).merge(streams)

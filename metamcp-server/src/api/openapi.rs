@@ -14,6 +14,9 @@ use utoipa::{OpenApi, openapi};
     components(schemas(super::doc::MissedDocument)),
     tags(
         (name = "tasks", description = "a need, as a durable job"),
+        (name = "batches", description = "many tasks in one call, followed as one"),
+        (name = "schedules", description = "tasks that recur"),
+        (name = "queues", description = "the lanes that tasks wait in"),
         (name = "results", description = "what tools answered, behind pointers"),
         (name = "tools", description = "what can be called, and what would be"),
         (name = "events", description = "news of tasks"),

@@ -10,6 +10,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use metamcp_core::{
     auth::Principal,
+    id::JobId,
     queue::{Answer, Job, JobQuery},
     task::InvalidTask,
 };
@@ -19,7 +20,7 @@ use super::{
         AnswerDocument, CancelDocument, ExplainDocument, JobDocument, NeedDocument, ProblemDocument, ProblemKind,
         RouteDocument, TaskDocument, TaskPage, TaskState,
     },
-    extract::{Document, OptionalDocument, TaskId},
+    extract::{Document, Named, OptionalDocument, idempotency_key},
     params::Params,
     problem::Problem,
     state::ApiState,
@@ -27,9 +28,8 @@ use super::{
 
 /// Tasks on a page, unless asked otherwise.
 const PAGE_DEFAULT: u16 = 50;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Reason of a cancel that names none.
-const CANCELLED_BY_OWNER: &str = "cancelled by its owner";
+pub(super) const CANCELLED_BY_OWNER: &str = "cancelled by its owner";
 
 type Who = Extension<Principal>;
 type Answered<T> = Result<Document<T>, Problem>;
@@ -99,21 +99,6 @@ async fn accept(
     let status = if job.head.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let document = JobDocument { duplicate: submitted.duplicate, ..JobDocument::from(&job) };
     Ok((status, [(header::LOCATION, format!("/api/tasks/{id}"))], Document(document)).into_response())
-}
-
-/// The one key that was given; in the header it may be quoted, as structured fields are.
-fn idempotency_key(headers: &HeaderMap, in_body: Option<String>) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(in_body) };
-    let text = value.to_str().map_err(|_| InvalidTask::new("idempotency_key", "the header must be visible ASCII"))?;
-    let text = text.trim();
-    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    match in_body {
-        Some(other) if other != key => {
-            let mend = "the header Idempotency-Key says another key; give one of them, or both alike";
-            Err(InvalidTask::new("idempotency_key", mend).into())
-        }
-        _ => Ok(Some(key.to_owned())),
-    }
 }
 
 /// The job after the wait, or as it stood before when the process drains.
@@ -194,7 +179,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(state): State<ApiState>,
     Extension(who): Who,
-    TaskId(id): TaskId,
+    Named(id): Named<JobId>,
     RawQuery(query): RawQuery,
 ) -> Answered<JobDocument> {
     let wait_ms = Params::parse(query.as_deref(), &["wait_ms"])?.value("wait_ms")?;
@@ -219,7 +204,7 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     Extension(who): Who,
-    TaskId(id): TaskId,
+    Named(id): Named<JobId>,
     OptionalDocument(wish): OptionalDocument<CancelDocument>,
 ) -> Answered<JobDocument> {
     let reason = if wish.reason.is_empty() { CANCELLED_BY_OWNER } else { &wish.reason };
@@ -239,7 +224,7 @@ pub(super) async fn cancel(
 pub(super) async fn retry(
     State(state): State<ApiState>,
     Extension(who): Who,
-    TaskId(id): TaskId,
+    Named(id): Named<JobId>,
 ) -> Answered<JobDocument> {
     let job = state.engine().retry(&who, id).await?;
     Ok(Document((&job).into()))
@@ -257,7 +242,7 @@ pub(super) async fn retry(
 pub(super) async fn answer(
     State(state): State<ApiState>,
     Extension(who): Who,
-    TaskId(id): TaskId,
+    Named(id): Named<JobId>,
     Document(answers): Document<AnswerDocument>,
 ) -> Answered<JobDocument> {
     let answer = Answer { responses: answers.responses.get().to_owned() };
@@ -277,7 +262,7 @@ pub(super) async fn answer(
 pub(super) async fn explain(
     State(state): State<ApiState>,
     Extension(who): Who,
-    TaskId(id): TaskId,
+    Named(id): Named<JobId>,
 ) -> Answered<ExplainDocument> {
     let job = state.engine().get(&who, id).await?;
     Ok(Document((&job).into()))

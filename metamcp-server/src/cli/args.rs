@@ -3,9 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use metamcp_core::id::{CapabilityId, Lane};
+use metamcp_core::id::{CapabilityId, JobId, Lane};
 
-use crate::config::{Environment, Flag, Sources};
+use super::admin::AdminArgs;
+use crate::{
+    api::doc::{ConcurrencyDocument, RateDocument},
+    config::{Environment, Flag, Sources},
+};
 
 /// State a need in words; MetaMCP finds the MCP tool that serves it, runs it as a durable job and hands you the result.
 #[derive(Debug, Parser)]
@@ -37,12 +41,20 @@ pub(super) enum Command {
     Run(RunArgs),
     /// List, show, cancel, retry and answer tasks
     Tasks(TasksArgs),
+    /// Submit many tasks in one call
+    Batch(BatchArgs),
+    /// Show the queues, pause and resume them
+    Queues(QueuesArgs),
+    /// Tasks that recur: list, show, put, pause, resume, fire, delete
+    Schedules(SchedulesArgs),
     /// Show which tools could serve a need, and why, without running any
     Route(RouteArgs),
     /// List the configured MCP servers and how they are
     Servers(ServersArgs),
     /// Be one of MetaMCP's own MCP servers, over standard input and output
     Mcp(McpArgs),
+    /// Look at, steer, back up and move a whole store
+    Admin(AdminArgs),
     /// Check or print the configuration
     Config(ConfigCommandArgs),
 }
@@ -209,19 +221,9 @@ pub(super) struct InputArgs {
     pub(super) fields: Vec<String>,
 }
 
-/// `metamcp run`.
+/// A task, as `run` and `schedules put` say it.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  metamcp run \"list the functions of this file\" --arg path=src/main.rs
-  metamcp run \"find unsafe blocks\" --input '{\"query\": \"(unsafe_block) @b\", \"language\": \"rust\"}'
-  metamcp run --tool code/outline --arg path=src --arg max_results:=20
-  metamcp run \"index this\" --no-wait --label team=docs --json
-
-Without a running server the task runs in this process and is kept in the data folder; Ctrl-C cancels it. Tasks that wait there
-may run beside it; they have server.drain_s seconds to end when it has ended.
-The result goes to standard output; everything else goes to standard error.")]
-pub(super) struct RunArgs {
+pub(super) struct TermsArgs {
     /// What is needed, in words
     #[arg(value_name = "NEED", required_unless_present = "tool")]
     pub(super) need: Option<String>,
@@ -239,12 +241,43 @@ pub(super) struct RunArgs {
     /// Give up after this long, such as 30s or 5m
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) deadline: Option<Duration>,
-    /// A second run with the same key and need answers with the first one's task
-    #[arg(long, value_name = "KEY")]
-    pub(super) idempotency_key: Option<String>,
     /// Label of the task; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) labels: Vec<(String, String)>,
+    /// Not before this task has completed; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub(super) after: Vec<JobId>,
+    /// At most MAX tasks with this key at a time
+    #[arg(long, value_name = "KEY=MAX", value_parser = concurrency)]
+    pub(super) concurrency: Option<ConcurrencyDocument>,
+    /// Of the tasks with this key one in so long, such as api=500ms, or api=1s/5 after the first five
+    #[arg(long, value_name = "KEY=EVERY[/BURST]", value_parser = rate)]
+    pub(super) rate: Option<RateDocument>,
+    /// The result of an identical call will do if it is no older than this, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) cache: Option<Duration>,
+}
+
+/// `metamcp run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  metamcp run \"list the functions of this file\" --arg path=src/main.rs
+  metamcp run \"find unsafe blocks\" --input '{\"query\": \"(unsafe_block) @b\", \"language\": \"rust\"}'
+  metamcp run --tool code/outline --arg path=src --arg max_results:=20
+  metamcp run \"index this\" --no-wait --label team=docs --json
+  metamcp run \"sum this up\" --input '{\"text\": {\"$ref\": \"task://ID#/content/0/text\"}}'
+
+A $ref stands for the result of another task, or a part of it; the task waits until that one has completed.
+Without a running server the task runs in this process and is kept in the data folder; Ctrl-C cancels it. Tasks that wait there
+may run beside it; they have server.drain_s seconds to end when it has ended.
+The result goes to standard output; everything else goes to standard error.")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) terms: TermsArgs,
+    /// A second run with the same key and need answers with the first one's task
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
     /// Print the task's document in place of its result
     #[arg(long)]
     pub(super) json: bool,
@@ -253,6 +286,153 @@ pub(super) struct RunArgs {
     pub(super) no_wait: bool,
     #[command(flatten)]
     pub(super) backend: BackendArgs,
+}
+
+/// `metamcp batch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example of a line, with the fields of POST /api/tasks/create:
+  {\"need\": \"list the functions of this file\", \"input\": {\"path\": \"src/main.rs\"}, \"labels\": {\"team\": \"docs\"}}
+
+A batch has 1 to 1000 tasks; each is accepted or refused by itself. The batch's id goes to standard output. With --wait Ctrl-C
+cancels what has not ended. Exit code 0: all were accepted and, with --wait, have completed; 2: some were refused.")]
+pub(super) struct BatchArgs {
+    /// Tasks, one JSON object a line; - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: String,
+    /// Wait until all tasks have ended
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// A second call with the same key and tasks answers with the first one's batch
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+    /// Print the batch's document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// `metamcp queues`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct QueuesArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<QueuesCommand>,
+    /// Print the documents
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// What to do with a queue.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueuesCommand {
+    /// Take nothing more from a queue; what runs goes on
+    Pause(QueueArgs),
+    /// Go on with a queue
+    Resume(QueueArgs),
+}
+
+/// One queue.
+#[derive(Debug, Args)]
+pub(super) struct QueueArgs {
+    /// The queue's name
+    pub(super) lane: Lane,
+    /// Print the queue's document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// `metamcp schedules`.
+#[derive(Debug, Args)]
+pub(super) struct SchedulesArgs {
+    #[command(subcommand)]
+    pub(super) command: SchedulesCommand,
+}
+
+/// What to do with schedules.
+#[derive(Debug, Subcommand)]
+pub(super) enum SchedulesCommand {
+    /// List schedules by name
+    List(ScheduleListArgs),
+    /// Show one schedule
+    Show(ScheduleArgs),
+    /// Make a schedule, or change the one of this name
+    Put(Box<SchedulePutArgs>),
+    /// Stop a schedule from firing
+    Pause(ScheduleArgs),
+    /// Let a paused schedule fire again
+    Resume(ScheduleArgs),
+    /// Submit a schedule's task now
+    Fire(ScheduleArgs),
+    /// Delete a schedule; its tasks stay
+    Delete(ScheduleArgs),
+}
+
+/// `metamcp schedules list`.
+#[derive(Debug, Args)]
+pub(super) struct ScheduleListArgs {
+    /// Print the documents, one JSON list
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// One schedule.
+#[derive(Debug, Args)]
+pub(super) struct ScheduleArgs {
+    /// The schedule's name
+    pub(super) name: String,
+    /// Print the document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// `metamcp schedules put`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  metamcp schedules put nightly --cron \"30 2 * * *\" --zone Europe/Berlin \"show what changed in the last commits\"
+
+A schedule fires while a `metamcp serve` or a `metamcp worker` runs on its store.")]
+pub(super) struct SchedulePutArgs {
+    #[command(flatten)]
+    pub(super) schedule: ScheduleArgs,
+    /// When: minute hour day month weekday, with seconds before them if six
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) cron: String,
+    /// Time zone it is read in
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(super) zone: String,
+    /// What happens to times at which nobody worked
+    #[arg(long, value_enum, default_value_t = MissedArg::Last)]
+    pub(super) missed: MissedArg,
+    /// Leave a time out while the task of the one before has not ended
+    #[arg(long)]
+    pub(super) no_overlap: bool,
+    /// Make it without letting it fire
+    #[arg(long)]
+    pub(super) paused: bool,
+    #[command(flatten)]
+    pub(super) terms: TermsArgs,
+}
+
+/// What happens to missed times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum MissedArg {
+    /// Nothing
+    Skip,
+    /// The last one is made up for
+    Last,
+    /// All are, at most the last 100
+    All,
 }
 
 /// `metamcp tasks`.
@@ -397,7 +577,7 @@ pub(super) enum ConfigCommand {
 }
 
 /// A length of time such as `30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     let wish = "write a time such as 500ms, 30s or 1h 30m";
     parsed
@@ -408,11 +588,33 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `NAME=VALUE`.
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),
     }
+}
+
+/// `KEY=MAX`.
+fn concurrency(text: &str) -> Result<ConcurrencyDocument, String> {
+    let limit = text.rsplit_once('=').filter(|(key, _)| !key.is_empty());
+    let limit = limit.and_then(|(key, max)| Some(ConcurrencyDocument { key: key.to_owned(), max: max.parse().ok()? }));
+    limit.ok_or_else(|| "write KEY=MAX, such as api=2".to_owned())
+}
+
+/// `KEY=EVERY` or `KEY=EVERY/BURST`.
+fn rate(text: &str) -> Result<RateDocument, String> {
+    let wish = || "write KEY=EVERY or KEY=EVERY/BURST, such as api=500ms or api=1s/5".to_owned();
+    let (key, terms) = text.rsplit_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(wish)?;
+    let (every, burst) = terms.split_once('/').unwrap_or((terms, "1"));
+    let every = duration(every).map_err(|_| wish())?;
+    let burst = burst.parse().map_err(|_| wish())?;
+    Ok(RateDocument { key: key.to_owned(), every_ms: millis(every), burst })
+}
+
+/// A length of time as documents say it.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -433,5 +635,19 @@ mod tests {
         assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("soon").is_err());
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(pair("=b").is_err());
+    }
+
+    #[test]
+    fn limits_are_read() {
+        assert_eq!(concurrency("a=b=2"), Ok(ConcurrencyDocument { key: "a=b".to_owned(), max: 2 }));
+        for wrong in ["a", "=1", "a=", "a=-1", "a=x"] {
+            assert!(concurrency(wrong).is_err(), "{wrong}");
+        }
+        let document = |every_ms, burst| Ok(RateDocument { key: "a".to_owned(), every_ms, burst });
+        assert_eq!(rate("a=500ms"), document(500, 1));
+        assert_eq!(rate("a=1m/5"), document(60_000, 5));
+        for wrong in ["a", "=1s", "a=", "a=5", "a=1s/", "a=1s/x", "a=0s"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
     }
 }

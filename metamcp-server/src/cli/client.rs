@@ -13,7 +13,8 @@ use sse_stream::SseStream;
 use tower::ServiceExt as _;
 
 use crate::api::doc::{
-    AnswerDocument, CancelDocument, EventDocument, JobDocument, NeedDocument, ProblemDocument, RouteDocument,
+    AnswerDocument, BatchDocument, CancelDocument, EventDocument, JobDocument, NeedDocument, NewBatchDocument,
+    ProblemDocument, QueueDocument, QueueList, RouteDocument, ScheduleDocument, SchedulePage, ScheduleTerms,
     ServerList, TaskDocument, TaskPage, ToolDocument, ToolPage,
 };
 
@@ -184,6 +185,69 @@ impl Client {
         self.ask(Method::POST, self.url(&["api", "tasks", id, "answer"]), Some(answer)).await
     }
 
+    pub(super) async fn submit_batch(&self, batch: &NewBatchDocument) -> Result<BatchDocument> {
+        self.ask(Method::POST, self.url(&["api", "batches", "create"]), Some(batch)).await
+    }
+
+    pub(super) async fn batch(&self, id: &str) -> Result<BatchDocument> {
+        self.ask(Method::GET, self.url(&["api", "batches", id]), None::<&()>).await
+    }
+
+    pub(super) async fn cancel_batch(&self, id: &str, reason: &str) -> Result<BatchDocument> {
+        let body = CancelDocument { reason: reason.to_owned() };
+        self.ask(Method::POST, self.url(&["api", "batches", id, "cancel"]), Some(&body)).await
+    }
+
+    pub(super) async fn queues(&self) -> Result<QueueList> {
+        self.ask(Method::GET, self.url(&["api", "queues"]), None::<&()>).await
+    }
+
+    pub(super) async fn pause_queue(&self, lane: &str, paused: bool) -> Result<QueueDocument> {
+        self.ask(Method::POST, self.url(&["api", "queues", lane, pause_word(paused)]), None::<&()>).await
+    }
+
+    /// Every schedule, by name.
+    pub(super) async fn schedules(&self) -> Result<Vec<ScheduleDocument>> {
+        let mut schedules = Vec::new();
+        let mut cursor = None::<String>;
+        for _ in 0..PAGES_MAX {
+            let mut url = self.url(&["api", "schedules"]);
+            if let Some(cursor) = &cursor {
+                url.query_pairs_mut().append_pair("cursor", cursor);
+            }
+            let page: SchedulePage = self.ask(Method::GET, url, None::<&()>).await?;
+            schedules.extend(page.schedules);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(schedules)
+    }
+
+    pub(super) async fn schedule(&self, name: &str) -> Result<ScheduleDocument> {
+        self.ask(Method::GET, self.url(&["api", "schedules", name]), None::<&()>).await
+    }
+
+    pub(super) async fn put_schedule(&self, name: &str, terms: &ScheduleTerms) -> Result<ScheduleDocument> {
+        self.ask(Method::PUT, self.url(&["api", "schedules", name]), Some(terms)).await
+    }
+
+    pub(super) async fn pause_schedule(&self, name: &str, paused: bool) -> Result<ScheduleDocument> {
+        self.ask(Method::POST, self.url(&["api", "schedules", name, pause_word(paused)]), None::<&()>).await
+    }
+
+    pub(super) async fn fire_schedule(&self, name: &str) -> Result<JobDocument> {
+        self.ask(Method::POST, self.url(&["api", "schedules", name, "fire"]), None::<&()>).await
+    }
+
+    pub(super) async fn delete_schedule(&self, name: &str) -> Result<()> {
+        let answer = self.send(Method::DELETE, self.url(&["api", "schedules", name]), None).await?;
+        let status = answer.status;
+        let body = self.read(answer).await?;
+        if status.is_success() { Ok(()) } else { Err(refusal(status, &body)) }
+    }
+
     pub(super) async fn route(&self, need: &NeedDocument) -> Result<RouteDocument> {
         self.ask(Method::POST, self.url(&["api", "route"]), Some(need)).await
     }
@@ -308,6 +372,11 @@ impl Client {
         }
         ClientError::Unreachable(format!("no answer from {}: {why}; is `metamcp serve` running there?", self.base))
     }
+}
+
+/// The last part of a path that pauses, or resumes.
+const fn pause_word(paused: bool) -> &'static str {
+    if paused { "pause" } else { "resume" }
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {

@@ -34,6 +34,12 @@ impl InputArgs {
     }
 }
 
+/// The text of a file, or of standard input for `-`.
+pub(super) fn text(file: &str) -> Result<String, Failure> {
+    let read = if file == "-" { limited(io::stdin()) } else { fs::File::open(file).and_then(limited) };
+    read.map_err(|error| Failure::refused(format!("{file}: {error}")))
+}
+
 /// JSON given as text, as `@FILE`, or as `-` for standard input.
 pub(super) fn json(flag: &str, given: &str) -> Result<RawJson, Failure> {
     let text = match given.strip_prefix('@') {

@@ -2,8 +2,10 @@
 //!
 //! Commands that need an engine speak to it through one client of the REST API, be it a server's or one in this process.
 
+mod admin;
 mod args;
 mod backend;
+mod batches;
 mod client;
 mod config;
 mod demo;
@@ -13,9 +15,11 @@ mod log;
 mod mcp;
 mod out;
 mod presence;
+mod queues;
 mod route;
 mod run;
 mod running;
+mod schedules;
 mod serve;
 mod servers;
 mod show;
@@ -74,9 +78,13 @@ fn run(command: Command) -> Outcome {
             Command::Worker(args) => worker::run(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Tasks(args) => tasks::run(args.command).await,
+            Command::Batch(args) => batches::run(args).await,
+            Command::Queues(args) => queues::run(args).await,
+            Command::Schedules(args) => schedules::run(args.command).await,
             Command::Route(args) => route::run(args).await,
             Command::Servers(args) => servers::run(args).await,
             Command::Mcp(args) => mcp::run(args).await,
+            Command::Admin(args) => admin::run(args).await,
             Command::Config(args) => config::run(&args.command),
         }
     });

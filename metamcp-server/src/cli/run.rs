@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    args::RunArgs,
+    args::{RunArgs, TermsArgs, millis},
     backend::Backend,
     client::{Client, ClientError},
     exit::{Exit, Failure, Outcome},
@@ -17,7 +17,7 @@ use crate::api::doc::{JobDocument, TaskDocument, TaskState};
 const CANCEL_S_MAX: u64 = 15;
 
 pub(super) async fn run(args: RunArgs) -> Outcome {
-    let task = task(&args)?;
+    let task = TaskDocument { idempotency_key: args.idempotency_key.clone(), ..args.terms.task()? };
     let mut backend = Backend::find(&args.backend).await?;
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
     let outcome = submit(&mut backend, &task, &args, &stop).await;
@@ -25,18 +25,27 @@ pub(super) async fn run(args: RunArgs) -> Outcome {
     outcome
 }
 
-fn task(args: &RunArgs) -> Result<TaskDocument, Failure> {
-    Ok(TaskDocument {
-        need: args.need.clone().unwrap_or_default(),
-        input: args.input.read()?,
-        tool: args.tool.clone(),
-        lane: args.lane.clone(),
-        priority: args.priority.unwrap_or_default(),
-        deadline_ms: args.deadline.map(|deadline| u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX)),
-        idempotency_key: args.idempotency_key.clone(),
-        labels: args.labels.iter().cloned().collect(),
-        ..TaskDocument::default()
-    })
+impl TermsArgs {
+    /// The task they say.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    pub(super) fn task(&self) -> Result<TaskDocument, Failure> {
+        Ok(TaskDocument {
+            need: self.need.clone().unwrap_or_default(),
+            input: self.input.read()?,
+            tool: self.tool.clone(),
+            lane: self.lane.clone(),
+            priority: self.priority.unwrap_or_default(),
+            deadline_ms: self.deadline.map(millis),
+            labels: self.labels.iter().cloned().collect(),
+            after: self.after.clone(),
+            concurrency: self.concurrency.clone(),
+            rate: self.rate.clone(),
+            cache_ms: self.cache.map(millis),
+            ..TaskDocument::default()
+        })
+    }
 }
 
 async fn submit(backend: &mut Backend, task: &TaskDocument, args: &RunArgs, stop: &CancellationToken) -> Outcome {
@@ -47,6 +56,9 @@ async fn submit(backend: &mut Backend, task: &TaskDocument, args: &RunArgs, stop
     let job = accepted?;
     let word = if job.duplicate { "known" } else { "task" };
     eprintln!("{word:<7} {}\n{}", job.id, show::matched(&job.route));
+    if let Some(waits) = show::waits(&job) {
+        eprintln!("{waits}");
+    }
     if args.no_wait {
         if !job.state.is_final()
             && let Some(note) = backend.waits_for_a_server()

@@ -27,6 +27,15 @@ pub(super) fn matched(route: &RouteDocument) -> String {
     lines.join("\n")
 }
 
+/// What a task waits for beside its time and a worker, in a line; `None`: nothing.
+pub(super) fn waits(job: &JobDocument) -> Option<String> {
+    if !job.waits_on.is_empty() {
+        let tasks: Vec<String> = job.waits_on.iter().map(ToString::to_string).collect();
+        return Some(format!("waits   for {}", tasks.join(", ")));
+    }
+    job.blocked.then(|| "waits   for a task with the same concurrency key to end".to_owned())
+}
+
 /// The weightiest reasons of a candidate.
 pub(super) fn reasons(candidate: &CandidateDocument) -> String {
     let texts: Vec<&str> = candidate.reasons.iter().take(REASONS_MAX).map(|reason| reason.text.as_str()).collect();
@@ -39,7 +48,10 @@ pub(super) fn ended(job: &JobDocument) -> String {
     let took = took.map_or_else(String::new, |took| format!(" in {}", length(took)));
     let attempts = if job.attempts > 0 { format!(" after {} failed attempts", job.attempts) } else { String::new() };
     match (&job.error, job.state) {
-        (_, TaskState::Completed) => format!("{}{took}{attempts}", job.state.as_str()),
+        (_, TaskState::Completed) => {
+            let cached = job.cached_from.map_or_else(String::new, |from| format!(", with the result of {from}"));
+            format!("{}{took}{attempts}{cached}", job.state.as_str())
+        }
         (Some(error), _) => format!("{}{took}{attempts}: {}", job.state.as_str(), error.message),
         _ => format!("{}{took}{attempts}", job.state.as_str()),
     }

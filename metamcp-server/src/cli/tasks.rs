@@ -68,6 +68,9 @@ async fn show(client: &Client, args: &TaskArgs) -> Outcome {
         return Ok(Exit::Done);
     }
     eprintln!("task    {}\nneed    {}\n{}", job.id, job.need, show::matched(&job.route));
+    if let Some(waits) = show::waits(&job) {
+        eprintln!("{waits}");
+    }
     if let Some(pointer) = &job.result {
         eprintln!("result  {pointer}");
     }

@@ -111,6 +111,16 @@ impl House {
         self.http.head(self.url(path))
     }
 
+    pub(crate) fn delete(&self, path: &str) -> RequestBuilder {
+        self.http.delete(self.url(path))
+    }
+
+    /// A PUT with this JSON text as it is.
+    #[expect(clippy::needless_pass_by_value, reason = "a body made in place reads better")]
+    pub(crate) fn put(&self, path: &str, body: impl ToString) -> RequestBuilder {
+        self.http.put(self.url(path)).header("content-type", "application/json").body(body.to_string())
+    }
+
     /// A POST with this JSON text as it is.
     #[expect(clippy::needless_pass_by_value, reason = "a body made in place reads better")]
     pub(crate) fn post(&self, path: &str, body: impl ToString) -> RequestBuilder {

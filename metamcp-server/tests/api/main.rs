@@ -5,12 +5,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod batches;
 mod errors;
 mod events;
+mod flows;
 mod house;
 mod limits;
 mod moody;
+mod queues;
 mod results;
+mod schedules;
 mod serve;
 mod tasks;
 mod tools;

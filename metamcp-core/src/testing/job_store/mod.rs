@@ -61,7 +61,10 @@ pub use fixture::{DurableJobStoreFixture, JobStoreFixture, Reopen, SUITE_LANE_JO
 #[macro_export]
 macro_rules! job_store_suite {
     ($make:path) => {
-        $crate::behaviours!(job_store, $make;
+        $crate::job_store_suite!($make, behaviours);
+    };
+    ($make:path, $as:ident) => {
+        $crate::$as!(job_store, $make;
             enqueue {
                 a_new_job_is_ready_and_reads_as_it_was_given
                 an_accepted_job_is_as_safe_as_health_says

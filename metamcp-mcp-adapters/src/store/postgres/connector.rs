@@ -20,6 +20,13 @@ const LOCK_TIMEOUT_MS: u32 = 5_000;
 /// How long a transaction may do nothing before the server ends it, in milliseconds: it would hold locks and the vacuum back.
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 30_000;
 
+/// Statements are planned once for each connection, while tables may still be empty: for tables that are not.
+const PLANNER: &str = "set plan_cache_mode to force_generic_plan;\
+                       set enable_seqscan to off;\
+                       set enable_hashjoin to off;\
+                       set enable_mergejoin to off;\
+                       set enable_material to off;";
+
 /// The driver's half of a connection: whoever holds it must poll it.
 pub(super) type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
@@ -169,6 +176,7 @@ fn settings(options: &PostgresOptions) -> String {
          set idle_in_transaction_session_timeout to {IDLE_IN_TRANSACTION_TIMEOUT_MS};\
          set default_transaction_isolation to 'read committed';\
          set jit to off;\
+         {PLANNER}\
          {commit}\
          select current_setting('server_version_num') as version, current_setting('server_encoding') as encoding,\
          pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') as read_only",

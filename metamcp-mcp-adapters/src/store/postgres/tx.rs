@@ -12,13 +12,9 @@ use tokio_postgres::{Error, Row, Statement, Transaction, types::ToSql};
 
 use super::pool::{Parameters, Session, Work};
 
-/// Statements are planned once, while tables may still be empty: the planner is told that they will not stay so.
-const BEGIN: &str = "begin; set local plan_cache_mode to force_generic_plan; set local enable_seqscan to off; \
-                     set local enable_hashjoin to off; set local enable_mergejoin to off; set local enable_material to off";
-/// As [`BEGIN`], for what may be lost in a crash.
-const BEGIN_UNSYNCED: &str = "begin; set local synchronous_commit to off; set local plan_cache_mode to force_generic_plan; \
-     set local enable_seqscan to off; set local enable_hashjoin to off; set local enable_mergejoin to off; \
-     set local enable_material to off";
+const BEGIN: &str = "begin";
+/// For what may be lost in a crash.
+const BEGIN_UNSYNCED: &str = "begin; set local synchronous_commit to off";
 const COMMIT: &str = "commit";
 const ROLLBACK: &str = "rollback";
 

@@ -97,7 +97,10 @@ impl Namespace {
 
     /// Looks at the server anew.
     pub(super) async fn look(&self) -> StoreResult<ServerReport> {
-        let report = self.pool.check().await?;
+        let mut report = self.pool.check().await?;
+        if self.options.redis.wait_replicas > 0 && report.durability != Durability::Memory {
+            report.durability = Durability::Replicated;
+        }
         *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = report.durability;
         Ok(report)
     }

@@ -73,6 +73,21 @@ pub struct JobDocument {
     pub deadline_at: Option<Moment>,
     /// It runs, and its owner asked it to stop.
     pub cancel_requested: bool,
+    /// The tasks it was to be served after, those its input refers to among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub after: Vec<JobId>,
+    /// Those of `after` that it still waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub waits_on: Vec<JobId>,
+    /// It could be served, and waits for a task with the same concurrency key to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blocked: bool,
+    /// No call was made: the result is that of the identical call of this task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub cached_from: Option<JobId>,
     /// In the answer to a submission: it was accepted before, with the same idempotency key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
@@ -106,6 +121,10 @@ impl From<&Job> for JobDocument {
             finished_at: head.finished_at.map(Into::into),
             deadline_at: head.deadline_at.map(Into::into),
             cancel_requested: head.cancel_reason.is_some() && !head.state.is_final(),
+            after: head.after.clone(),
+            waits_on: head.waits_on.clone(),
+            blocked: head.blocked,
+            cached_from: head.cached_from,
             duplicate: false,
         }
     }

@@ -2,22 +2,30 @@
 //!
 //! They are the API's own shapes, converted by hand from and to the core's types: renaming something inside changes nothing outside.
 
+mod batch;
 mod event;
 mod job;
 mod moment;
 mod problem;
+mod queue;
 mod route;
+mod schedule;
 mod server;
 mod state;
 mod task;
 
+pub use batch::{BatchDocument, BatchStandingDocument, BatchTaskDocument, NewBatchDocument};
 pub use event::{EventDocument, EventKindDocument, MissedDocument};
 pub use job::{InputRequestDocument, JobDocument, ProgressDocument, TaskPage};
 pub use moment::{Moment, NotAMoment};
 pub use problem::{ProblemDocument, ProblemKind};
+pub use queue::{QueueDocument, QueueList};
 pub use route::{CandidateDocument, ExplainDocument, ReasonDocument, RejectionDocument, RouteDocument};
+pub use schedule::{MissedInstants, OverlapDocument, ScheduleDocument, SchedulePage, ScheduleTerms};
 pub use server::{
     AnnotationsDocument, Health, Index, ServerDocument, ServerList, ServerStateDocument, ToolDocument, ToolPage,
 };
 pub use state::{ErrorDocument, TaskState};
-pub use task::{AnswerDocument, CancelDocument, NeedDocument, ResourcesDocument, TaskDocument};
+pub use task::{
+    AnswerDocument, CancelDocument, ConcurrencyDocument, NeedDocument, RateDocument, ResourcesDocument, TaskDocument,
+};

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Where a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// Waits for its time or for a worker.
+    /// Waits for other tasks, for its time or for a worker.
     Queued,
     /// A worker serves it.
     Working,
@@ -59,7 +59,7 @@ impl TaskState {
     #[must_use]
     pub const fn of_queue(self) -> &'static [JobState] {
         match self {
-            Self::Queued => &[JobState::Delayed, JobState::Ready],
+            Self::Queued => &[JobState::Waiting, JobState::Delayed, JobState::Ready],
             Self::Working => &[JobState::Leased, JobState::Delayed, JobState::Ready],
             Self::InputRequired => &[JobState::Input],
             Self::Completed => &[JobState::Done],
@@ -72,7 +72,7 @@ impl TaskState {
 impl From<JobState> for TaskState {
     fn from(state: JobState) -> Self {
         match state {
-            JobState::Delayed | JobState::Ready => Self::Queued,
+            JobState::Waiting | JobState::Delayed | JobState::Ready => Self::Queued,
             JobState::Input => Self::InputRequired,
             JobState::Done => Self::Completed,
             JobState::Dead => Self::Failed,

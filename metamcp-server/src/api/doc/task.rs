@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use metamcp_core::{
-    id::{CapabilityId, Lane},
+    id::{CapabilityId, JobId, Lane},
     json::RawJson,
-    task::{Labels, Need, Resources, Task},
+    task::{ConcurrencyKey, Labels, Need, RateKey, Resources, Task},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,7 +21,8 @@ pub struct TaskDocument {
     /// What is needed, in words. May be left out only when `tool` is given.
     #[schema(example = "list the functions of this file")]
     pub need: String,
-    /// The tool's arguments. Kept as they are written: key order and number spelling reach the tool unchanged.
+    /// The tool's arguments. Kept as they are written: key order and number spelling reach the tool unchanged. `{"$ref": "task://ID#/content/0/text"}`
+    /// stands for a part of another task's result and is filled in once that task has completed.
     #[schema(value_type = Object, example = json!({ "path": "src/lib.rs" }))]
     pub input: RawJson,
     /// Exactly this tool, `server/name`.
@@ -56,6 +57,20 @@ pub struct TaskDocument {
     #[serde(skip_serializing_if = "Labels::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
+    /// Not before these tasks have completed; those that `input` refers to need not be named. When one fails, so does this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, max_items = 32)]
+    pub after: Vec<JobId>,
+    /// At most so many tasks with the same key run at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<ConcurrencyDocument>,
+    /// Tasks with the same key start no more often than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateDocument>,
+    /// The result of an identical call of the caller's that is no older than this many milliseconds will do, if the tool only reads or may be
+    /// repeated; none older than a day does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_ms: Option<u64>,
 }
 
 impl TaskDocument {
@@ -72,7 +87,92 @@ impl TaskDocument {
         task.deadline = self.deadline_ms.map(Duration::from_millis);
         task.idempotency_key = self.idempotency_key;
         task.labels = self.labels;
+        task.after = self.after;
+        task.concurrency = self.concurrency.map(Into::into);
+        task.rate = self.rate.map(Into::into);
+        task.cache = self.cache_ms.map(Duration::from_millis);
         task
+    }
+}
+
+/// As a caller would send it; a delay has no instant of its own and is left out.
+impl From<&Task> for TaskDocument {
+    fn from(task: &Task) -> Self {
+        Self {
+            need: task.need.text.clone(),
+            input: task.need.input.clone(),
+            tool: task.need.tool.clone(),
+            lane: task.need.lane.clone(),
+            resources: (&task.need.resources).into(),
+            priority: task.priority,
+            not_before: None,
+            deadline_ms: task.deadline.map(millis),
+            idempotency_key: task.idempotency_key.clone(),
+            wait_ms: None,
+            labels: task.labels.clone(),
+            after: task.after.clone(),
+            concurrency: task.concurrency.as_ref().map(Into::into),
+            rate: task.rate.as_ref().map(Into::into),
+            cache_ms: task.cache.map(millis),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How many tasks of a kind may run at a time, over all lanes and workers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConcurrencyDocument {
+    /// Names the kind among the caller's tenant's; 1 to 128 bytes.
+    pub key: String,
+    /// How many.
+    #[schema(minimum = 1)]
+    pub max: u32,
+}
+
+impl From<ConcurrencyDocument> for ConcurrencyKey {
+    fn from(document: ConcurrencyDocument) -> Self {
+        Self { key: document.key, max: document.max }
+    }
+}
+
+impl From<&ConcurrencyKey> for ConcurrencyDocument {
+    fn from(limit: &ConcurrencyKey) -> Self {
+        Self { key: limit.key.clone(), max: limit.max }
+    }
+}
+
+/// How often tasks of a kind may start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateDocument {
+    /// Names the kind among the caller's tenant's; 1 to 128 bytes.
+    pub key: String,
+    /// One in so many milliseconds.
+    #[schema(minimum = 1)]
+    pub every_ms: u64,
+    /// How many may go at once after a quiet time; 1 unless given.
+    #[serde(default = "one")]
+    #[schema(minimum = 1, default = 1)]
+    pub burst: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl From<RateDocument> for RateKey {
+    fn from(document: RateDocument) -> Self {
+        Self { key: document.key, every: Duration::from_millis(document.every_ms), burst: document.burst }
+    }
+}
+
+impl From<&RateKey> for RateDocument {
+    fn from(rate: &RateKey) -> Self {
+        Self { key: rate.key.clone(), every_ms: millis(rate.every), burst: rate.burst }
     }
 }
 
@@ -135,7 +235,13 @@ impl From<ResourcesDocument> for Resources {
     }
 }
 
-/// Why a task is cancelled. The body may be left out.
+impl From<&Resources> for ResourcesDocument {
+    fn from(resources: &Resources) -> Self {
+        Self { gpu: resources.gpu, memory_mib: resources.memory_mib, local: resources.local }
+    }
+}
+
+/// Why a task or a batch is cancelled. The body may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CancelDocument {

@@ -16,7 +16,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::{
-    super::{Engine, STORE},
+    super::{Engine, Parameters, STORE},
     codec::{self, HEAD_COLUMNS, head_columns, job_id, state_numbers, uuid},
     columns::label_digest,
     hold::bigint,
@@ -92,6 +92,12 @@ fn scan(query: &JobQuery) -> &'static str {
     }
 }
 
+/// Whether every job that is looked at is wanted.
+fn fits_all(query: &JobQuery) -> bool {
+    let by_state = scan(query) == LIST_DEAD && query.owner.is_none();
+    (query.states.is_empty() || by_state) && query.lane.is_none() && query.label.is_none()
+}
+
 pub(super) async fn list(engine: &Engine, query: &JobQuery) -> StoreResult<JobPage> {
     let size = query.page_size();
     let before = uuid(query.before.unwrap_or(JobId::MAX));
@@ -102,12 +108,11 @@ pub(super) async fn list(engine: &Engine, query: &JobQuery) -> StoreResult<JobPa
     let lane = query.lane.as_ref().map(Lane::as_str);
     let label = query.label.as_ref().map(|(key, value)| label_digest(key, value));
     let label = label.as_ref().map(|digest| &digest.as_bytes()[..]);
-    let (scan_max, hits_max) = (bigint(LIST_SCAN_MAX), bigint(size + 1));
-    let rows = engine
-        .pools
-        .read()
-        .query(scan(query), &[&before, &scan_max, &tenant, &subject, &states, &lane, &label, &hits_max])
-        .await?;
+    // One more than a page tells whether there is another.
+    let hits_max = bigint(size + 1);
+    let scan_max = if fits_all(query) { hits_max } else { bigint(LIST_SCAN_MAX) };
+    let parameters: Parameters<'_> = &[&before, &scan_max, &tenant, &subject, &states, &lane, &label, &hits_max];
+    let rows = engine.pools.read().query(scan(query), parameters).await?;
     let mut page = JobPage::default();
     for row in rows.iter().take(size) {
         // There is one row without a job when none fits.
