@@ -4,11 +4,7 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use metamcp_core::{
     id::{JobId, Lane, WorkerId},
@@ -101,7 +97,7 @@ async fn assert_holds(dir: &Path, jobs: &[Job]) {
     assert!(store.jobs().keyed(&tenant, "k").await.unwrap().is_some());
 }
 
-fn text(path: PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
@@ -112,7 +108,7 @@ fn admin(home: &Home, args: &[&str]) -> Done {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_is_looked_at_and_steered() {
     let home = Home::new();
-    let dir = text(home.data_dir());
+    let dir = text(&home.data_dir());
     let jobs = fill(&home.data_dir()).await;
     let queues = admin(&home, &["queues", "--json", "--store", &dir]).exits(0).json();
     let lane = |name: &str| queues.as_array().unwrap().iter().find(|lane| lane["lane"] == name).unwrap().clone();
@@ -148,7 +144,7 @@ async fn a_folder_is_looked_at_and_steered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_comes_back_and_a_damaged_one_changes_nothing() {
     let home = Home::new();
-    let (dir, file) = (text(home.data_dir()), text(home.path().join("backup.jsonl")));
+    let (dir, file) = (text(&home.data_dir()), text(&home.path().join("backup.jsonl")));
     let jobs = fill(&home.data_dir()).await;
     let done = admin(&home, &["export", &file, "--store", &dir]).exits(0);
     assert!(done.stdout.contains("wrote 123 jobs, 1 results of 6 bytes, 1 records, 1 paused lanes"), "{done:?}");
@@ -156,13 +152,13 @@ async fn a_backup_comes_back_and_a_damaged_one_changes_nothing() {
 
     let new = home.path().join("new");
     let backup = fs::read_to_string(&file).unwrap();
-    let cut = text(home.file("cut.jsonl", &backup[..backup.len() / 2]));
-    let done = admin(&home, &["import", &cut, "--store", &text(new.clone())]).exits(2);
+    let cut = text(&home.file("cut.jsonl", &backup[..backup.len() / 2]));
+    let done = admin(&home, &["import", &cut, "--store", &text(&new)]).exits(2);
     assert!(done.stderr.contains("the file ends here") && !new.exists(), "{done:?}");
 
-    let taken = admin(&home, &["import", &file, "--json", "--store", &text(new.clone())]).exits(0).json();
+    let taken = admin(&home, &["import", &file, "--json", "--store", &text(&new)]).exits(0).json();
     assert_eq!(taken["taken"]["jobs"], 123);
-    let again = admin(&home, &["import", &file, "--json", "--store", &text(new.clone())]).exits(0).json();
+    let again = admin(&home, &["import", &file, "--json", "--store", &text(&new)]).exits(0).json();
     assert_eq!((&again["taken"]["jobs"], &again["same"]), (&0.into(), &124.into()));
     assert_holds(&new, &jobs).await;
 }
@@ -171,7 +167,7 @@ async fn a_backup_comes_back_and_a_damaged_one_changes_nothing() {
 async fn a_folder_moves_to_redis_and_back_without_loss() {
     let redis = RedisServer::start(RedisSetup::default()).await.unwrap();
     let home = Home::new();
-    let (dir, url) = (text(home.data_dir()), redis.url());
+    let (dir, url) = (text(&home.data_dir()), redis.url());
     let jobs = fill(&home.data_dir()).await;
     let there = admin(&home, &["migrate", &dir, &url, "--json"]).exits(0).json();
     assert_eq!((&there["moved"]["taken"]["jobs"], &there["verified"]["same"]["jobs"]), (&123.into(), &123.into()));
@@ -183,14 +179,14 @@ async fn a_folder_moves_to_redis_and_back_without_loss() {
     let again = admin(&home, &["migrate", &dir, &url]).exits(0);
     assert!(again.stdout.contains("124 jobs and records stood there already"), "{again:?}");
     let back = home.path().join("back");
-    let done = admin(&home, &["migrate", &url, &text(back.clone())]).exits(0);
+    let done = admin(&home, &["migrate", &url, &text(&back)]).exits(0);
     assert!(done.stdout.contains("checked, the same on both sides: 123 jobs, 1 results of 6 bytes"), "{done:?}");
     assert_holds(&back, &jobs).await;
 
     // What differs is told, and is no success.
     let other = &jobs[0].head.id.to_string();
     open(&back).jobs().cancel(jobs[0].head.id, "tampered").await.unwrap();
-    let done = admin(&home, &["migrate", &url, &text(back)]).exits(1);
+    let done = admin(&home, &["migrate", &url, &text(&back)]).exits(1);
     assert!(
         done.stderr.contains(other) && done.stderr.contains("its head differs in") && done.stderr.contains("`state`"),
         "{done:?}"
@@ -201,7 +197,7 @@ async fn a_folder_moves_to_redis_and_back_without_loss() {
 async fn what_cannot_be_meant_is_refused_with_a_mend() {
     let home = Home::new();
     let nowhere = home.path().join("nowhere");
-    let (dir, missing) = (text(home.data_dir()), text(nowhere.clone()));
+    let (dir, missing) = (text(&home.data_dir()), text(&nowhere));
     for (args, word) in [
         (vec!["queues", "--store", &missing], "there is no store in"),
         (vec!["migrate", &missing, &dir], "there is no store in"),

@@ -7,7 +7,7 @@ use support::{Done, Home, Serve, eventually, finish, signal, spawn};
 /// A server with the MCP server `notes`, and the way commands reach it.
 fn serve(home: &Home) -> Serve {
     let config = home.notes_config("");
-    Serve::start(home, &["--config", config.to_str().unwrap()])
+    Serve::start(home, &["--config", config.to_str().expect("a path of ours is text")])
 }
 
 fn to(serve: &Serve, home: &Home, args: &[&str]) -> Done {

@@ -1,4 +1,4 @@
-//! The few forms of arguments the commands take: switches, numbers, and a tail for another tool.
+//! The few forms of arguments the commands take: switches, numbers, words, and a tail for another tool.
 //! An argument nobody asked for is an error that names what would have been understood. It knows no command.
 
 use anyhow::{Context as _, Result, bail};
@@ -25,20 +25,34 @@ impl Args {
 
     /// The number after `name`, as `--cycles 20` or `--cycles=20`.
     pub(crate) fn number(&mut self, name: &'static str) -> Result<Option<u64>> {
+        let Some(text) = self.value(name, "a number")? else { return Ok(None) };
+        let number =
+            text.replace('_', "").parse().with_context(|| format!("{name} takes a whole number, not `{text}`"))?;
+        Ok(Some(number))
+    }
+
+    /// The word after `name`, one of `words`.
+    pub(crate) fn word(&mut self, name: &'static str, words: &[&'static str]) -> Result<Option<&'static str>> {
+        let Some(text) = self.value(name, "a word")? else { return Ok(None) };
+        match words.iter().find(|word| **word == text) {
+            Some(word) => Ok(Some(word)),
+            None => bail!("{name} takes {}, not `{text}`", words.join(" or ")),
+        }
+    }
+
+    /// The text after `name`, which is `what`.
+    fn value(&mut self, name: &'static str, what: &str) -> Result<Option<String>> {
         self.known.push(name);
         let prefix = format!("{name}=");
         let Some(at) = self.rest.iter().position(|arg| arg == name || arg.starts_with(&prefix)) else {
             return Ok(None);
         };
         let arg = self.rest.remove(at);
-        let text = match arg.strip_prefix(&prefix) {
-            Some(text) => text.to_owned(),
-            None if at < self.rest.len() => self.rest.remove(at),
-            None => bail!("{name} needs a number after it"),
-        };
-        let number =
-            text.replace('_', "").parse().with_context(|| format!("{name} takes a whole number, not `{text}`"))?;
-        Ok(Some(number))
+        match arg.strip_prefix(&prefix) {
+            Some(text) => Ok(Some(text.to_owned())),
+            None if at < self.rest.len() => Ok(Some(self.rest.remove(at))),
+            None => bail!("{name} needs {what} after it"),
+        }
     }
 
     /// Refuses whatever was not taken.
@@ -97,6 +111,15 @@ mod tests {
         assert_eq!(args.number("--seed").unwrap(), Some(1000));
         assert_eq!(args.number("--cuts").unwrap(), None);
         args.finish().unwrap();
+    }
+
+    #[test]
+    fn a_word_is_one_of_those_that_are_known() {
+        let mut right = Args::new(&args(&["--store=postgres"]));
+        assert_eq!(right.word("--store", &["redis", "postgres"]).unwrap(), Some("postgres"));
+        let mut wrong = Args::new(&args(&["--store", "mysql"]));
+        let error = wrong.word("--store", &["redis", "postgres"]).unwrap_err().to_string();
+        assert_eq!(error, "--store takes redis or postgres, not `mysql`");
     }
 
     #[test]

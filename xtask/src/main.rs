@@ -65,6 +65,12 @@ const COMMANDS: &[Command] = &[
         about: "run the engine under chaos for N seeds (2000), invariants checked at each step",
         run: proofs::simulate,
     },
+    Command {
+        name: "chaos",
+        takes: "[--minutes N] [--seed S] [--store redis|sentinel|postgres|all]",
+        about: "torment a fleet of workers and replicas on real stores for N minutes (10), every promise must hold",
+        run: proofs::chaos,
+    },
     Command { name: "bench", takes: "[NAME]", about: "the criterion benches, or those NAME names", run: test::bench },
     Command { name: "openapi", takes: "", about: "write metamcp-server/openapi.json anew", run: test::openapi },
 ];

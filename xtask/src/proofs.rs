@@ -1,4 +1,4 @@
-//! The long proofs as commands of their own: kill -9 under load, power cuts under the embedded store, chaos over the engine.
+//! The long proofs as commands of their own: kill -9 under load, power cuts under the embedded store, chaos over the engine and over a fleet.
 //! Each runs an ordinary test, told by environment variables to go on for longer than in `cargo xtask test`. A run without a seed
 //! picks one and prints the command that replays it.
 
@@ -13,6 +13,10 @@ use crate::test::nextest;
 const KILL9_CYCLES: u64 = 200;
 const POWER_CUTS: u64 = 50_000;
 const SIMULATION_SEEDS: u64 = 2_000;
+const CHAOS_MINUTES: u64 = 10;
+/// The stores a fleet is tormented on, and the word for one after the other.
+const CHAOS_STORES: [&str; 3] = ["redis", "sentinel", "postgres"];
+const CHAOS_ALL: &str = "all";
 
 /// `cargo xtask kill9 [--cycles N] [--seed S]`.
 pub(crate) fn kill9(place: &Place, args: &[String]) -> Result<()> {
@@ -45,12 +49,39 @@ pub(crate) fn simulate(place: &Place, args: &[String]) -> Result<()> {
     prove(place, "simulation", &what, &[("METAMCP_SIM_SEEDS", seeds)])
 }
 
-fn prove(place: &Place, name: &'static str, what: &[&str], numbers: &[(&str, u64)]) -> Result<()> {
-    let envs: Vec<(&str, String)> = numbers.iter().map(|(name, number)| (*name, number.to_string())).collect();
-    let told: Vec<String> = numbers.iter().map(|(name, number)| format!("{name}={number}")).collect();
+/// `cargo xtask chaos [--minutes N] [--seed S] [--store NAME]`. The minutes are shared by the stores.
+pub(crate) fn chaos(place: &Place, args: &[String]) -> Result<()> {
+    let mut args = Args::new(args);
+    let minutes = args.number("--minutes")?.unwrap_or(CHAOS_MINUTES);
+    let seed = args.number("--seed")?.unwrap_or_else(any_seed);
+    let [first, second, third] = CHAOS_STORES;
+    let store = args.word("--store", &[first, second, third, CHAOS_ALL])?.unwrap_or(CHAOS_ALL);
+    args.finish()?;
+    println!("replay: cargo xtask chaos --minutes {minutes} --seed {seed} --store {store}\n");
+    let stores: Vec<_> = CHAOS_STORES.into_iter().filter(|name| store == CHAOS_ALL || store == *name).collect();
+    let seconds = (minutes * 60).div_ceil(stores.len() as u64).to_string();
+    let what = ["-p", "metamcp-server", "--test", "chaos", "the_fleet"];
+    let step = |name| {
+        let envs = [
+            ("METAMCP_CHAOS_STORE", String::from(name)),
+            ("METAMCP_CHAOS_SECONDS", seconds.clone()),
+            ("METAMCP_SEED", seed.to_string()),
+        ];
+        proof(place, name, &what, envs.into())
+    };
+    take(stores.into_iter().map(step).collect())
+}
+
+fn prove(place: &Place, name: &'static str, what: &[&str], numbers: &[(&'static str, u64)]) -> Result<()> {
+    let envs = numbers.iter().map(|(name, number)| (*name, number.to_string())).collect();
+    take(vec![proof(place, name, what, envs)])
+}
+
+/// One test, told by `envs` how long to go on.
+fn proof<'a>(place: &'a Place, name: &'static str, what: &'a [&str], envs: Vec<(&'static str, String)>) -> Step<'a> {
+    let told: Vec<String> = envs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let about = format!("{} cargo nextest run {} --no-capture", told.join(" "), what.join(" "));
-    let work = || nextest(place, what, &["--no-capture".to_owned()], &envs).map(Ended::Done);
-    take(vec![Step::work(name, about, work)])
+    Step::work(name, about, move || nextest(place, what, &["--no-capture".to_owned()], &envs).map(Ended::Done))
 }
 
 /// A seed nobody chose; small enough to type again.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    args::BatchArgs,
+    args::BackendArgs,
     backend::Backend,
     client::{Client, ClientError},
     exit::{Exit, Failure, Outcome},
@@ -18,6 +19,31 @@ use crate::api::doc::{BatchDocument, BatchStandingDocument, NewBatchDocument, Ta
 const LOOK_MS: (u64, u64) = (50, 1_000);
 /// Longest time a server may be away while its batch is followed, in seconds: enough for a restart.
 const AWAY_S_MAX: u64 = 30;
+
+/// `metamcp batch`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example of a line, with the fields of POST /api/tasks/create:
+  {\"need\": \"list the functions of this file\", \"input\": {\"path\": \"src/main.rs\"}, \"labels\": {\"team\": \"docs\"}}
+
+A batch has 1 to 1000 tasks; each is accepted or refused by itself. The batch's id goes to standard output. With --wait Ctrl-C
+cancels what has not ended. Exit code 0: all were accepted and, with --wait, have completed; 2: some were refused.")]
+pub(super) struct BatchArgs {
+    /// Tasks, one JSON object a line; - for standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: String,
+    /// Wait until all tasks have ended
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// A second call with the same key and tasks answers with the first one's batch
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+    /// Print the batch's document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
 
 pub(super) async fn run(args: BatchArgs) -> Outcome {
     let tasks = tasks(&args.file, &input::text(&args.file)?)?;

@@ -1,12 +1,49 @@
 //! `metamcp queues`: how many tasks stand where in each lane; pauses and resumes one.
 
+use clap::{Args, Subcommand};
+use metamcp_core::id::Lane;
+
 use super::{
-    args::{QueuesArgs, QueuesCommand},
+    args::BackendArgs,
     backend::Backend,
     exit::{Exit, Outcome},
     out,
 };
 use crate::api::doc::QueueDocument;
+
+/// `metamcp queues`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct QueuesArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<QueuesCommand>,
+    /// Print the documents
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// What to do with a queue.
+#[derive(Debug, Subcommand)]
+pub(super) enum QueuesCommand {
+    /// Take nothing more from a queue; what runs goes on
+    Pause(QueueArgs),
+    /// Go on with a queue
+    Resume(QueueArgs),
+}
+
+/// One queue.
+#[derive(Debug, Args)]
+pub(super) struct QueueArgs {
+    /// The queue's name
+    pub(super) lane: Lane,
+    /// Print the queue's document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
 
 pub(super) async fn run(args: QueuesArgs) -> Outcome {
     let (backend, json, wish) = match &args.command {

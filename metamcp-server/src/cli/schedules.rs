@@ -1,7 +1,9 @@
 //! `metamcp schedules`: tasks that recur.
 
+use clap::{Args, Subcommand, ValueEnum};
+
 use super::{
-    args::{MissedArg, ScheduleArgs, SchedulePutArgs, SchedulesCommand},
+    args::{BackendArgs, TermsArgs},
     backend::Backend,
     exit::{Exit, Outcome},
     out,
@@ -10,6 +12,94 @@ use crate::api::doc::{MissedInstants, OverlapDocument, ScheduleDocument, Schedul
 
 /// Widest need in a list, in characters.
 const NEED_CHARS_MAX: usize = 60;
+
+/// `metamcp schedules`.
+#[derive(Debug, Args)]
+pub(super) struct SchedulesArgs {
+    #[command(subcommand)]
+    pub(super) command: SchedulesCommand,
+}
+
+/// What to do with schedules.
+#[derive(Debug, Subcommand)]
+pub(super) enum SchedulesCommand {
+    /// List schedules by name
+    List(ScheduleListArgs),
+    /// Show one schedule
+    Show(ScheduleArgs),
+    /// Make a schedule, or change the one of this name
+    Put(Box<SchedulePutArgs>),
+    /// Stop a schedule from firing
+    Pause(ScheduleArgs),
+    /// Let a paused schedule fire again
+    Resume(ScheduleArgs),
+    /// Submit a schedule's task now
+    Fire(ScheduleArgs),
+    /// Delete a schedule; its tasks stay
+    Delete(ScheduleArgs),
+}
+
+/// `metamcp schedules list`.
+#[derive(Debug, Args)]
+pub(super) struct ScheduleListArgs {
+    /// Print the documents, one JSON list
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// One schedule.
+#[derive(Debug, Args)]
+pub(super) struct ScheduleArgs {
+    /// The schedule's name
+    pub(super) name: String,
+    /// Print the document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
+
+/// `metamcp schedules put`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  metamcp schedules put nightly --cron \"30 2 * * *\" --zone Europe/Berlin \"show what changed in the last commits\"
+
+A schedule fires while a `metamcp serve` or a `metamcp worker` runs on its store.")]
+pub(super) struct SchedulePutArgs {
+    #[command(flatten)]
+    pub(super) schedule: ScheduleArgs,
+    /// When: minute hour day month weekday, with seconds before them if six
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) cron: String,
+    /// Time zone it is read in
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub(super) zone: String,
+    /// What happens to times at which nobody worked
+    #[arg(long, value_enum, default_value_t = MissedArg::Last)]
+    pub(super) missed: MissedArg,
+    /// Leave a time out while the task of the one before has not ended
+    #[arg(long)]
+    pub(super) no_overlap: bool,
+    /// Make it without letting it fire
+    #[arg(long)]
+    pub(super) paused: bool,
+    #[command(flatten)]
+    pub(super) terms: TermsArgs,
+}
+
+/// What happens to missed times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum MissedArg {
+    /// Nothing
+    Skip,
+    /// The last one is made up for
+    Last,
+    /// All are, at most the last 100
+    All,
+}
 
 pub(super) async fn run(command: SchedulesCommand) -> Outcome {
     let args = match &command {

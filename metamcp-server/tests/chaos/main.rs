@@ -87,7 +87,12 @@ async fn the_fleet_keeps_its_promises() {
     let kind = Kind::named(&env("METAMCP_CHAOS_STORE").unwrap_or_else(|| "redis".to_owned()));
     let seconds = number("METAMCP_CHAOS_SECONDS").unwrap_or(SECONDS);
     let seed = number("METAMCP_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
-    println!("METAMCP_CHAOS_STORE={} METAMCP_CHAOS_SECONDS={seconds} METAMCP_SEED={seed}", kind.name());
+    let replay = format!(
+        "METAMCP_CHAOS_STORE={} METAMCP_CHAOS_SECONDS={seconds} METAMCP_SEED={seed} \
+         cargo nextest run -p metamcp-server --test chaos the_fleet --no-capture",
+        kind.name()
+    );
+    println!("{replay}");
     let mut rng = StdRng::seed_from_u64(seed);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut engine = Engine::start(kind, &mut rng).await.expect("the store starts");
@@ -120,11 +125,6 @@ async fn the_fleet_keeps_its_promises() {
         let kept = dir.keep();
         fs::write(kept.join("history.txt"), history.text()).expect("the folder is writable");
         let shown = broken.iter().take(SHOWN_MAX).cloned().collect::<Vec<_>>().join("\n");
-        panic!(
-            "{} violations; logs and history are in {}\nreplay: cargo xtask chaos --store {} --seed {seed}\n{shown}",
-            broken.len(),
-            kept.display(),
-            kind.name()
-        );
+        panic!("{} violations; logs and history are in {}\nreplay: {replay}\n{shown}", broken.len(), kept.display());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU16,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -41,14 +41,17 @@ use crate::{
 const LEASE_MS: u64 = 400;
 /// Pause between two rounds of a loop, in milliseconds.
 const ROUND_MS: u64 = 20;
-/// How long a plain call takes, in milliseconds: long enough for another one to overlap.
-const CALL_MS: u64 = 150;
+/// How long a plain call takes, in milliseconds.
+const CALL_MS: u64 = 100;
+/// When a job is due that is cancelled before, in milliseconds.
+const LATER_MS: u64 = 1_500;
 /// How long the fleet may take until all has ended, in seconds.
 const SETTLE_S_MAX: u64 = 30;
 /// The same for a fleet of which it is known that something never ends.
 const STUCK_S_MAX: u64 = 3;
-/// Lost leases after which a job is dead.
+/// Lost leases after which poison is dead, and any other job: a machine that stands still for a moment must not change what is found.
 const LOST_MAX: u32 = 2;
+const LOST_MAX_OTHERS: u32 = 20;
 /// Most moves of one maintenance round.
 const MAINTAIN_MAX: NonZeroU16 = NonZeroU16::new(100).expect("not zero");
 
@@ -62,7 +65,7 @@ struct Small {
     requests: AtomicU64,
     since: Instant,
     /// The stopped worker has woken, and has tried to write what it had.
-    woken: CancellationToken,
+    woken: AtomicBool,
 }
 
 /// Runs a fleet whose store has this bug, and answers its history.
@@ -78,7 +81,7 @@ pub(super) async fn run(bug: Bug) -> History {
         history: Mutex::new(History::new(LOST_MAX)),
         requests: AtomicU64::new(0),
         since: Instant::now(),
-        woken: CancellationToken::new(),
+        woken: AtomicBool::new(false),
     });
     let stop = CancellationToken::new();
     let workers = ["one", "two"].map(|name| tokio::spawn(work(Arc::clone(&small), name, stop.clone())));
@@ -120,7 +123,7 @@ impl Small {
         self.submit(&twice).await;
         let parent = self.submit(&Plan::new("mark_parent", Tool::Mark)).await;
         self.submit(&Plan { parent: Some((parent, "mark_parent".to_owned())), ..Plan::new("child", Tool::Join) }).await;
-        let changed_mind = self.enqueue(&Plan::new("changed_mind", Tool::Look), Duration::from_millis(LEASE_MS)).await;
+        let changed_mind = self.enqueue(&Plan::new("changed_mind", Tool::Look), Duration::from_millis(LATER_MS)).await;
         self.cancel(changed_mind).await;
         self.settle().await;
         self.submit(&Plan::new("last", Tool::Look)).await;
@@ -137,7 +140,7 @@ impl Small {
         let task = TaskRecord { labels: [(LABEL.to_owned(), plan.key.clone())].into(), ..fresh.body.task.clone() };
         let job = NewJob {
             delay,
-            lost_max: LOST_MAX,
+            lost_max: if plan.tool == Tool::Poison { LOST_MAX } else { LOST_MAX_OTHERS },
             idempotency_key: Some(plan.key.clone()),
             request_digest: Digest::of(plan.key.as_bytes()),
             after: plan.parent.iter().map(|(parent, _)| *parent).collect(),
@@ -189,22 +192,23 @@ impl Small {
         }
     }
 
-    /// Keeps a lease until something has happened.
-    async fn beat_until(&self, leased: &Leased, happened: &CancellationToken) {
+    /// Keeps a lease until something has happened, or the lease is gone.
+    async fn beat_until(&self, leased: &Leased, happened: impl Fn(&History) -> bool) {
         let beat = Heartbeat { lease: leased.key, progress: None };
-        let every = Duration::from_millis(LEASE_MS / 4);
-        while tokio::time::timeout(every, happened.cancelled()).await.is_err() {
+        while !happened(&self.told()) {
             let beats = self.jobs.heartbeat(std::slice::from_ref(&beat), Duration::from_millis(LEASE_MS)).await;
             if beats.expect("the store is well") == [Beat::Lost] {
                 return;
             }
+            tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
         }
     }
 
     /// Serves one job, or dies of it.
     async fn serve(&self, leased: Leased) {
         let (job, epoch) = (leased.key.job, leased.key.epoch);
-        let plan = self.told().plan_of(job).cloned().expect("what is leased was planned");
+        let label = leased.job.body.task.labels.get(LABEL).expect("every job has one");
+        let plan = self.told().plans.get(label).cloned().expect("what is leased was planned");
         if leased.job.head.maybe_called && !plan.tool.is_repeatable() {
             let unknown = JobError::new(JobErrorCode::OutcomeUnknown, "it may have happened");
             return self.finish(&leased, Final::Dead(unknown)).await;
@@ -216,12 +220,22 @@ impl Small {
             told.executions.push(Execution { tool, key, job, epoch, began, ended: None });
             told.executions.len() - 1
         };
+        let begun = |history: &History, wanted: &dyn Fn(&Execution) -> bool| {
+            history.executions.iter().filter(|call| wanted(call)).count()
+        };
         match (plan.tool, epoch) {
             // The worker dies with it.
             (Tool::Poison, _) => return,
             // Stopped longer than its lease, until another worker is at it.
             (Tool::Slow, 1) if self.jobs.bug != Bug::NeverReclaims => self.other_call(job, epoch).await,
-            (Tool::Slow, 2) => self.beat_until(&leased, &self.woken).await,
+            (Tool::Slow, 2..) => self.beat_until(&leased, |_| self.woken.load(Ordering::SeqCst)).await,
+            // What the bug lets happen, and only then: calls that overlap, a child before its parent's end.
+            _ if self.jobs.bug == Bug::IgnoresConcurrency && plan.bound.is_some() => {
+                self.beat_until(&leased, |told| begun(told, &|call| call.key.starts_with("look_")) > 1).await;
+            }
+            (Tool::Mark, _) if self.jobs.bug == Bug::IgnoresAfter => {
+                self.beat_until(&leased, |told| begun(told, &|call| call.tool == Tool::Join) > 0).await;
+            }
             _ => tokio::time::sleep(Duration::from_millis(CALL_MS)).await,
         }
         let ended = self.now();
@@ -237,7 +251,7 @@ impl Small {
         let pointer = self.results.put(leased.key, body, meta).await.expect("the store is well");
         self.finish(&leased, Final::Done(pointer)).await;
         if (plan.tool, epoch) == (Tool::Slow, 1) {
-            self.woken.cancel();
+            self.woken.store(true, Ordering::SeqCst);
         }
     }
 
