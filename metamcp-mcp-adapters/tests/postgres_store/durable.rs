@@ -15,7 +15,7 @@ use metamcp_mcp_adapters::{
     testing::{PostgresServer, PostgresSetup},
 };
 
-use crate::fixture::{at, terms};
+use crate::fixture::{at, restart, terms};
 
 struct SameServer {
     server: PostgresServer,
@@ -36,7 +36,7 @@ impl SameServer {
 impl Reopen for SameServer {
     async fn reopen(&mut self) -> Arc<dyn JobStore> {
         self.server.kill().await.expect("a server can be killed");
-        self.server.restart().await.expect("and started again");
+        restart(&mut self.server).await;
         self.open().await
     }
 }

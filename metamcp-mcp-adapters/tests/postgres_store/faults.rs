@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     check::check,
-    fixture::{at, bounded, done, fresh_schema, open, persist, shared_server, want},
+    fixture::{at, bounded, done, fresh_schema, open, persist, restart, shared_server, want},
 };
 
 /// How long the proxy holds back each answer, in milliseconds: a call of several round trips then takes some time to be cut in.
@@ -169,7 +169,7 @@ async fn a_server_that_is_killed_and_started_again_has_all_that_was_acknowledged
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         server.kill().await.unwrap();
-        server.restart().await.unwrap();
+        restart(&mut server).await;
     }
     survive(&server, "metamcp", &run, workers).await;
 }

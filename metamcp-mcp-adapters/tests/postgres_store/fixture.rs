@@ -110,6 +110,17 @@ pub(crate) async fn persist<T, F: Future<Output = StoreResult<T>>>(mut call: imp
     .await
 }
 
+/// Starts a killed server again. The system may need a moment to see that nobody uses the memory of the old one.
+pub(crate) async fn restart(server: &mut PostgresServer) {
+    bounded("the restart", async {
+        while let Err(error) = server.restart().await {
+            assert!(error.to_string().contains("shared memory block"), "{error}");
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    })
+    .await;
+}
+
 pub(crate) async fn bounded<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(WAIT_S_MAX), work).await.unwrap_or_else(|_| panic!("{what} does not end"))
 }

@@ -65,7 +65,7 @@ impl<A: Act> Work for InTx<A> {
 
 enum Line<'s> {
     Session(&'s mut Session),
-    Caller(&'s Transaction<'s>, &'s str),
+    Caller(&'s Transaction<'s>),
 }
 
 /// A transaction. Left without a commit it is rolled back.
@@ -80,9 +80,15 @@ impl<'s> Tx<'s> {
         Self { line: Line::Session(session), open: false }
     }
 
-    /// Inside the caller's transaction: what is begun is a savepoint, in which the search path leads to `schema`.
-    pub(super) const fn within(transaction: &'s Transaction<'s>, schema: &'s str) -> Self {
-        Self { line: Line::Caller(transaction, schema), open: false }
+    /// Inside the caller's transaction: in a savepoint in which the search path leads to `schema`.
+    pub(super) async fn within(transaction: &'s Transaction<'s>, schema: &str) -> Result<Self, Error> {
+        // The name of a schema is checked to need no quotes.
+        let begin = format!(
+            "savepoint metamcp; select set_config('metamcp.path', current_setting('search_path'), true); \
+             set local search_path to {schema}"
+        );
+        transaction.batch_execute(&begin).await?;
+        Ok(Self { line: Line::Caller(transaction), open: false })
     }
 
     /// The statements, prepared.
@@ -91,7 +97,7 @@ impl<'s> Tx<'s> {
         for sql in sql {
             statements.push(match &mut self.line {
                 Line::Session(session) => session.prepared(sql).await?,
-                Line::Caller(transaction, _) => transaction.prepare(sql).await?,
+                Line::Caller(transaction) => transaction.prepare(sql).await?,
             });
         }
         Ok(statements.try_into().unwrap_or_else(|_| unreachable!("one for each")))
@@ -102,18 +108,11 @@ impl<'s> Tx<'s> {
         self.open = true;
     }
 
-    /// Begins.
+    /// Begins; within a transaction of the caller that has happened.
     pub(super) async fn begin(&self) -> Result<(), Error> {
         match &self.line {
             Line::Session(session) => session.wire().batch_execute(BEGIN).await,
-            Line::Caller(transaction, schema) => {
-                // The name of a schema is checked to need no quotes.
-                let begin = format!(
-                    "savepoint metamcp; select set_config('metamcp.path', current_setting('search_path'), true); \
-                     set local search_path to {schema}"
-                );
-                transaction.batch_execute(&begin).await
-            }
+            Line::Caller(_) => Ok(()),
         }
     }
 
@@ -121,7 +120,7 @@ impl<'s> Tx<'s> {
     pub(super) async fn begin_unsynced(&self) -> Result<(), Error> {
         match &self.line {
             Line::Session(session) => session.wire().batch_execute(BEGIN_UNSYNCED).await,
-            Line::Caller(..) => self.begin().await,
+            Line::Caller(_) => Ok(()),
         }
     }
 
@@ -129,7 +128,7 @@ impl<'s> Tx<'s> {
     pub(super) async fn commit(&self) -> Result<(), Error> {
         match &self.line {
             Line::Session(session) => session.wire().batch_execute(COMMIT).await,
-            Line::Caller(transaction, _) => {
+            Line::Caller(transaction) => {
                 let restore = "select set_config('search_path', current_setting('metamcp.path'), true); release savepoint metamcp";
                 transaction.batch_execute(restore).await
             }
@@ -146,7 +145,7 @@ impl<'s> Tx<'s> {
         self.open = false;
         match &self.line {
             Line::Session(session) => session.wire().batch_execute(ROLLBACK).await,
-            Line::Caller(transaction, _) => {
+            Line::Caller(transaction) => {
                 transaction.batch_execute("rollback to savepoint metamcp; release savepoint metamcp").await
             }
         }
@@ -179,7 +178,7 @@ impl<'s> Tx<'s> {
     async fn query_with(&self, statement: &Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {
         match &self.line {
             Line::Session(session) => session.wire().query(statement, parameters).await,
-            Line::Caller(transaction, _) => transaction.query(statement, parameters).await,
+            Line::Caller(transaction) => transaction.query(statement, parameters).await,
         }
     }
 }

@@ -213,7 +213,7 @@ pub(super) async fn enqueue_in(
     jobs: &[NewJob],
 ) -> StoreResult<Vec<Enqueued>> {
     for _ in 0..RACES_MAX {
-        let mut tx = Tx::within(transaction, engine.schema());
+        let mut tx = Tx::within(transaction, engine.schema()).await.map_err(|e| engine.failed(e))?;
         let answers = Enqueue { engine, jobs }.act(&mut tx).await;
         match answers {
             Ok(Some((answers, _))) => return Ok(answers),
