@@ -17,7 +17,7 @@ use crate::{
     id::{JobId, Lane},
     matching::{Candidate, MatchError, Route},
     pointer::Digest,
-    queue::{Answer, Enqueued, InputRequest, Job, JobBody, NewJob},
+    queue::{Answer, Enqueued, InputRequest, Job, JobBody, NewJob, moves},
     task::{ConcurrencyKey, InvalidTask, Need, RateKey, Task, TaskRecord},
 };
 
@@ -56,11 +56,17 @@ pub(super) async fn submit(
         ports.tell(new.id, who, EventKind::Queued).await;
     }
     let (id, duplicate) = accepted(&new, answer.as_ref())?;
-    let job = ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })?;
+    // What was accepted is known without asking again, unless it waits for others.
+    let job = match answer {
+        Some(Enqueued::Ok { at, .. }) if new.after.is_empty() => {
+            Job { head: moves::accept(&new, at, Vec::new()), body: Arc::clone(&new.body) }
+        }
+        _ => ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" })?,
+    };
     Ok(Submitted { job, duplicate })
 }
 
-/// Checks a task, finds what it stands for, and matches it.
+/// Checks a task and matches it. One that cannot be served as things are may have been accepted before, under its idempotency key.
 pub(super) async fn prepare(
     ports: &Ports,
     servers: &Arc<Servers>,
@@ -68,10 +74,19 @@ pub(super) async fn prepare(
     task: Task,
 ) -> Result<Prepared, EngineError> {
     ports.limits.check(&task)?;
-    check_lane(ports, task.need.lane.as_ref())?;
-    if let Some(standing) = standing(ports, who, &task).await? {
-        return Ok(Prepared::Standing(Box::new(standing)));
+    let again = task.idempotency_key.is_some().then(|| task.clone());
+    match (draft(ports, servers, who, task).await, again) {
+        (Ok(new), _) => Ok(Prepared::New(Box::new(new))),
+        (Err(error @ (EngineError::Store(_) | EngineError::Stopping)), _) | (Err(error), None) => Err(error),
+        (Err(error), Some(task)) => match standing(ports, who, &task).await? {
+            Some(standing) => Ok(Prepared::Standing(Box::new(standing))),
+            None => Err(error),
+        },
     }
+}
+
+async fn draft(ports: &Ports, servers: &Arc<Servers>, who: &Principal, task: Task) -> Result<NewJob, EngineError> {
+    check_lane(ports, task.need.lane.as_ref())?;
     let after = arguments::parents(ports, who, &task).await?;
     let route = rank(ports, servers, &task.need).await?;
     let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
@@ -81,7 +96,7 @@ pub(super) async fn prepare(
     let concurrency = task.concurrency.as_ref().map(|limit| of_tenant(who, limit)).or_else(|| of_server(servers, best));
     let rate = task.rate.map(|rate| RateKey { key: tenant_key(who, &rate.key), ..rate });
     let record = TaskRecord { need: task.need, labels: task.labels, cache: task.cache };
-    Ok(Prepared::New(Box::new(NewJob {
+    Ok(NewJob {
         id: JobId::drawn(ports.clock.now(), &*ports.entropy),
         owner: who.clone(),
         lane,
@@ -97,7 +112,7 @@ pub(super) async fn prepare(
         after,
         concurrency,
         rate,
-    })))
+    })
 }
 
 /// What the store's answer to a new job means to its caller: the job that stands, and whether it did before.

@@ -9,6 +9,7 @@ use crate::{
     auth::Principal,
     id::{JobId, Lane, TenantId, WorkerId},
     pointer::ResultPointer,
+    time::Timestamp,
 };
 
 /// Most jobs one lease call hands out, and most entries of any batch.
@@ -41,6 +42,8 @@ pub enum Enqueued {
     Ok {
         /// How far it is safe.
         durability: Durability,
+        /// When that was, by the store's clock.
+        at: Timestamp,
     },
     /// The same job, or one with the same idempotency key and the same request, stands already.
     Duplicate {

@@ -18,6 +18,7 @@ use metamcp_core::{
         JobQuery, JobState, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Maintained, MemoryJobStore, Nack,
         NewJob, Redriven, Restored, Shares, StoreHealth,
     },
+    time::Timestamp,
 };
 
 /// What is broken.
@@ -122,7 +123,7 @@ impl JobStore for Twin {
             let third = self.count.fetch_add(1, Ordering::Relaxed) % 3 == 2;
             let known = self.inner.get(job.id).await?.is_some();
             if self.fault == Fault::DropsEveryThird && third && !known && job.idempotency_key.is_none() {
-                answers.push(Enqueued::Ok { durability: Durability::Memory });
+                answers.push(Enqueued::Ok { durability: Durability::Memory, at: Timestamp::from_millis(0) });
             } else {
                 answers.extend(self.inner.enqueue(&[self.taken_in_as(job).await?]).await?);
             }

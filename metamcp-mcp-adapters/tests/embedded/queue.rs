@@ -73,7 +73,7 @@ async fn calls_that_come_together_are_all_answered_and_all_durable() {
         calls.spawn(async move { jobs.enqueue(&[new_job()]).await.unwrap() });
     }
     while let Some(answer) = calls.join_next().await {
-        assert!(matches!(answer.unwrap()[..], [Enqueued::Ok { durability: Durability::LocalFsync }]));
+        assert!(matches!(answer.unwrap()[..], [Enqueued::Ok { durability: Durability::LocalFsync, .. }]));
     }
     drop(store);
     let store = open(dir.path(), &clock).unwrap();

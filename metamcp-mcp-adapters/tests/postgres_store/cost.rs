@@ -40,23 +40,25 @@ async fn round(jobs: &PostgresJobStore) {
     }
 }
 
-/// Rows of jobs that the server looks at for one round, where so many have ended before.
+/// Rows of jobs that the server looks at for two rounds, between which so many jobs have come and ended.
 async fn looked_at(server: &PostgresServer, ended: usize) -> i64 {
     let schema = fresh_schema();
-    let options = at(&server.url(), &schema);
-    drop(open(&options).await);
+    let store = open(&at(&server.url(), &schema)).await;
+    let jobs = store.jobs();
+    // Statements are planned now, while the tables are empty.
+    round(&jobs).await;
     let fill = format!(
         "set search_path to {schema};
+        create function old(n integer) returns uuid language sql as $$ select lpad(to_hex(n), 32, '0')::uuid $$;
         insert into job (id, lane, tenant, subject, priority, state, created_at, updated_at, due_at, place, wake, wake_at, finished_at,
             attempts_max, lost_max, request_digest, terms)
-        select gen_random_uuid(), 'light', 'local', 'local', 0, 6, 1, 1, 1, 1, 4, 9000000000000000, 1, 1, 1, sha256('x'),
-            '{{\"retain\":{{\"secs\":1,\"nanos\":0}}}}' from generate_series(1, {ended});
-        insert into job_body (id, tenant, subject, body) select id, tenant, subject, '{{}}' from job"
+        select old(n), 'light', 'local', 'local', 0, 6, 1, 1, 1, 1, 4, 9000000000000000, 1, 1, 1, sha256('x'),
+            '{{\"retain\":{{\"secs\":1,\"nanos\":0}}}}' from generate_series(1, {ended}) n;
+        insert into job_body (id, tenant, subject, body) select old(n), 'local', 'local', '{{}}' from generate_series(1, {ended}) n"
     );
     server.psql(&fill).await.unwrap();
-    let store = open(&options).await;
-    round(&store.jobs()).await;
-    drop(store);
+    round(&jobs).await;
+    drop((jobs, store));
     // A session tells what it looked at when it ends.
     let sessions = "select count(*) from pg_stat_activity where application_name = 'metamcp'";
     while server.psql(sessions).await.unwrap() != "0" {

@@ -119,10 +119,8 @@ async fn serve(jobs: &PostgresJobStore, run: &Run, worker: &str) -> usize {
     keys.len()
 }
 
-/// Runs the workers while `trouble` goes on, and judges what they leave behind.
-async fn survive(server: &PostgresServer, schema: &str, run: &Arc<Run>, workers: JoinSet<()>) {
-    bounded("the workers", workers.join_all()).await;
-    run.over.store(true, Ordering::SeqCst);
+/// Judges what the workers leave behind.
+async fn judge(server: &PostgresServer, schema: &str, run: &Run) {
     let jobs = open(&at(&server.url(), schema)).await.jobs();
     while serve(&jobs, run, "last").await > 0 {}
     let (accepted, ended) = (run.accepted.lock().unwrap().clone(), run.ended.lock().unwrap().clone());
@@ -152,8 +150,10 @@ async fn sessions_that_are_ended_in_the_middle_lose_nothing_and_do_nothing_twice
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
     });
-    survive(&server, &schema, &run, workers).await;
+    bounded("the workers", workers.join_all()).await;
+    run.over.store(true, Ordering::SeqCst);
     trouble.await.unwrap();
+    judge(&server, &schema, &run).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,5 +171,6 @@ async fn a_server_that_is_killed_and_started_again_has_all_that_was_acknowledged
         server.kill().await.unwrap();
         restart(&mut server).await;
     }
-    survive(&server, "metamcp", &run, workers).await;
+    bounded("the workers", workers.join_all()).await;
+    judge(&server, "metamcp", &run).await;
 }

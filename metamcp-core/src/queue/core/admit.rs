@@ -15,7 +15,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Accepted.
-    Accepted,
+    Accepted {
+        /// When.
+        at: Timestamp,
+    },
     /// The same job, or one with the same idempotency key and the same request, stands already.
     Duplicate {
         /// The job that stands.
@@ -45,7 +48,7 @@ impl Admission {
     #[must_use]
     pub const fn kept(self, durability: Durability) -> Enqueued {
         match self {
-            Self::Accepted => Enqueued::Ok { durability },
+            Self::Accepted { at } => Enqueued::Ok { durability, at },
             Self::Duplicate { job, state } => Enqueued::Duplicate { job, state },
             Self::Conflict { job } => Enqueued::Conflict { job },
             Self::Full { limit } => Enqueued::Full { limit },
@@ -80,6 +83,6 @@ impl Core {
         self.insert(head);
         self.keep_parents(&job.after);
         self.touched.insert(job.id);
-        Admission::Accepted
+        Admission::Accepted { at: now }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     error::StoreErrorKind,
     id::{JobId, Lane},
     pointer::Digest,
-    queue::{Enqueued, Fenced, JobState, LEASE_BATCH_MAX, LaneCounts, NewJob},
+    queue::{Enqueued, Fenced, JobState, LEASE_BATCH_MAX, LaneCounts, NewJob, moves},
     time::Timestamp,
 };
 
@@ -36,7 +36,14 @@ pub async fn a_new_job_is_ready_and_reads_as_it_was_given(fx: JobStoreFixture) {
 
 pub async fn an_accepted_job_is_as_safe_as_health_says(fx: JobStoreFixture) {
     let health = fx.store.health().await.expect("the store answers");
-    assert_eq!(fx.enqueue(&new_job()).await, Enqueued::Ok { durability: health.durability });
+    let new = new_job();
+    let Enqueued::Ok { durability, at } = fx.enqueue(&new).await else { panic!("the job is not accepted") };
+    assert_eq!(durability, health.durability);
+    assert_eq!(
+        fx.head(new.id).await,
+        moves::accept(&new, at, Vec::new()),
+        "the answer says all there is to know of its head"
+    );
     assert!(!health.detail.is_empty());
 }
 

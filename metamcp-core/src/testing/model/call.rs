@@ -76,7 +76,7 @@ pub async fn act(call: &Call, store: &dyn JobStore, clock: &ManualClock) -> Stor
         Call::Enqueue(jobs) => {
             let mut answers = store.enqueue(jobs).await?;
             for answer in &mut answers {
-                if let Enqueued::Ok { durability } = answer {
+                if let Enqueued::Ok { durability, .. } = answer {
                     *durability = Durability::Memory;
                 }
             }

@@ -297,7 +297,7 @@ fn accept(state: &mut State, job: &NewJob, body: Vec<u8>) -> StoreResult<Enqueue
     let word = job.idempotency_key.as_deref().map(|word| keys::idempotency_key(&job.owner.tenant, word));
     state.page_in_around(job.id, word.as_deref(), &job.after)?;
     let admission = state.core.enqueue(state.now(), job);
-    if admission == Admission::Accepted {
+    if matches!(admission, Admission::Accepted { .. }) {
         state.put_job(job.id, word, body)?;
     }
     Ok(admission.kept(Durability::LocalFsync))

@@ -37,12 +37,42 @@ impl fmt::Debug for RedisEventBus {
 /// An entry of the stream: its name, its fields.
 type Entry = (String, Vec<(String, Vec<u8>)>);
 
+/// What entries hold.
+#[derive(Debug, Default)]
+struct Found {
+    events: Vec<Event>,
+    /// Some could not be read.
+    gap: bool,
+    /// The cursor of the last that was looked at.
+    up_to: u64,
+}
+
+impl Found {
+    fn add(&mut self, entry: Entry, after: u64) {
+        let name = entry.0.clone();
+        self.up_to = last_of(&name).unwrap_or(self.up_to);
+        match events_of(entry) {
+            Ok(events) => self.events.extend(events.into_iter().filter(|event| event.cursor > after)),
+            Err(error) => {
+                // Readers must not stand before it for ever: they are told that they missed something.
+                tracing::error!(%error, entry = name, "events are left out");
+                self.gap = true;
+            }
+        }
+    }
+}
+
+/// The cursor of an entry's last event, which is the first part of its name.
+fn last_of(name: &str) -> Option<u64> {
+    name.split('-').next()?.parse().ok()
+}
+
 /// The events of one entry.
 fn events_of(entry: Entry) -> StoreResult<Vec<Event>> {
     let (name, fields) = entry;
-    let unreadable = || corrupt(format!("the events {name} cannot be read; remove them with XDEL"));
+    let unreadable = || corrupt(format!("the events {name} cannot be read"));
     let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
-    let last = name.split('-').next().and_then(|last| last.parse::<u64>().ok()).ok_or_else(unreadable)?;
+    let last = last_of(&name).ok_or_else(unreadable)?;
     let at = field("at").and_then(|at| std::str::from_utf8(at).ok()?.parse().ok()).map(Timestamp::from_millis);
     let (at, json) = at.zip(field("events")).ok_or_else(unreadable)?;
     let events: Vec<NewEvent> = serde_json::from_slice(json).map_err(|e| unreadable().with_source(e))?;
@@ -70,21 +100,19 @@ impl RedisEventBus {
         command
     }
 
-    /// At most `max` kept events after a cursor.
-    async fn events_after(&self, after: u64, max: usize, mut entries: Vec<Entry>) -> StoreResult<Vec<Event>> {
-        let mut events: Vec<Event> = Vec::new();
+    /// At most `max` kept events after a cursor; `entries` are the first that hold any.
+    async fn found_after(&self, after: u64, max: usize, mut entries: Vec<Entry>) -> StoreResult<Found> {
+        let mut found = Found { up_to: after, ..Found::default() };
+        // Each turn but the last brings events, or finds a gap and ends.
         loop {
-            let read = entries.len();
+            let more = entries.len() == ENTRIES_READ_MAX;
             for entry in entries {
-                events.extend(events_of(entry)?.into_iter().filter(|event| event.cursor > after));
+                found.add(entry, after);
             }
-            // Each further turn brings an event at least: `max` bounds them.
-            if events.len() >= max || read < ENTRIES_READ_MAX {
-                events.truncate(max);
-                return Ok(events);
+            if found.events.len() >= max || !more || found.gap {
+                return Ok(found);
             }
-            let read_up_to = events.last().map_or(after, |event| event.cursor);
-            entries = self.namespace.pool.query(&self.range_cmd(read_up_to)).await?;
+            entries = self.namespace.pool.query(&self.range_cmd(found.up_to)).await?;
         }
     }
 
@@ -102,9 +130,14 @@ impl RedisEventBus {
         } else if entries.is_empty() && after == latest {
             return Ok(None);
         }
-        let events = self.events_after(from, max, entries).await?;
-        let missed = ahead || events.first().is_none_or(|first| first.cursor > after + 1);
-        let next = events.last().map_or(latest, |event| event.cursor);
+        let Found { mut events, gap, up_to } = self.found_after(from, max, entries).await?;
+        let missed = ahead || gap || events.first().is_none_or(|first| first.cursor > after + 1);
+        let cut = events.len() > max;
+        events.truncate(max);
+        let next = match events.last() {
+            Some(last) if cut => last.cursor,
+            _ => up_to,
+        };
         Ok(Some(EventPage { events, next, missed }))
     }
 }
@@ -117,9 +150,12 @@ impl EventBus for RedisEventBus {
         }
         if events.len() > usize::from(EVENT_PAGE_MAX) {
             let count = events.len();
-            return Err(invalid(format!("{count} events in one call, split them into calls of at most {EVENT_PAGE_MAX}")));
+            return Err(invalid(format!(
+                "{count} events in one call, split them into calls of at most {EVENT_PAGE_MAX}"
+            )));
         }
-        let json = serde_json::to_string(events).map_err(|e| invalid("this event has no stored form").with_source(e))?;
+        let json =
+            serde_json::to_string(events).map_err(|e| invalid("this event has no stored form").with_source(e))?;
         let kept = self.namespace.options.events_kept_max;
         let call = self.namespace.call(&scripts::EVENTS_PUBLISH).arg(kept).arg(events.len()).arg(json);
         let last = self.namespace.run(&call).await?;

@@ -229,8 +229,37 @@ fn head(id: &str, words: &str, parts: &HashMap<String, String>) -> StoreResult<J
 fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobHead> {
     let words: Vec<&str> = words.split(' ').collect();
     let &[
-        st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, // hot
-        ow, dl, at, am, lo, lm, ca, cc, rk, ik, dg, // cold
+        st,
+        ln,
+        tn,
+        pr,
+        du,
+        ep,
+        no,
+        wk,
+        un,
+        le,
+        fl,
+        us,
+        sa,
+        up,
+        fi,
+        da,
+        rt,
+        cr,
+        rs,
+        cf, // hot
+        ow,
+        dl,
+        at,
+        am,
+        lo,
+        lm,
+        ca,
+        cc,
+        rk,
+        ik,
+        dg, // cold
     ] = words.as_slice()
     else {
         return None;
@@ -268,7 +297,8 @@ fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobH
         requests: all(part("q"), |part| from_json(part))?.unwrap_or_default(),
         answer: part("n").map(|responses| Answer { responses: responses.clone() }),
         input_until: until.filter(|_| state == JobState::Input),
-        progress: all(part("p"), |part| from_json(part))?,
+        // Only news: one that is no number in JSON costs nothing else.
+        progress: part("p").and_then(|part| from_json(part)),
         result: optional(rs, |result| result.parse().ok())?,
         error: all(part("e"), |part| error_of(part))?,
         idempotency_key: optional(ik, unword)?,

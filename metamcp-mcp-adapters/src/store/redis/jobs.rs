@@ -12,6 +12,7 @@ use metamcp_core::{
         LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven, Restored, Shares, StoreHealth, bounds,
         moves::nacked_as,
     },
+    time::Timestamp,
 };
 
 use super::{
@@ -124,9 +125,13 @@ fn nack_args<'s>(call: ScriptCall<'s>, back: &Nack) -> StoreResult<ScriptCall<'s
     })
 }
 
+fn instant(told: &str) -> StoreResult<Timestamp> {
+    told.parse().map(Timestamp::from_millis).or_else(|_| not_understood(told))
+}
+
 fn enqueued(answer: &str, namespace: &Namespace) -> StoreResult<Enqueued> {
     Ok(match split(answer) {
-        ("ok", _) => Enqueued::Ok { durability: namespace.durability() },
+        ("ok", at) => Enqueued::Ok { durability: namespace.durability(), at: instant(at)? },
         ("duplicate", told) => {
             let (job, state) = id_and_state(told)?;
             Enqueued::Duplicate { job, state }

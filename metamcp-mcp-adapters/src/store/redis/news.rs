@@ -48,7 +48,8 @@ impl News {
     pub(super) fn start(pool: &RedisPool, stream: String, cursor: String) -> Self {
         let bell = Arc::new(Bell::default());
         let response = Duration::from_millis(BLOCK_MS) + pool.options().response_timeout;
-        let watcher = Watcher { connector: pool.connector().clone(), bell: Arc::clone(&bell), response, stream, cursor };
+        let watcher =
+            Watcher { connector: pool.connector().clone(), bell: Arc::clone(&bell), response, stream, cursor };
         Self { bell, task: tokio::spawn(watcher.run()) }
     }
 

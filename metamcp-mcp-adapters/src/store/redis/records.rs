@@ -78,8 +78,7 @@ impl RecordStore for RedisRecordStore {
         while records.len() < max {
             let wanted = max - records.len();
             let call = self.namespace.call(&scripts::RECORDS_LIST).arg(kind.as_str()).arg(&from).arg(wanted);
-            let told: (u8, String, Vec<(String, u64, Vec<u8>)>) =
-                self.namespace.run(&call.arg(LIST_BYTES_MAX)).await?;
+            let told: (u8, String, Vec<(String, u64, Vec<u8>)>) = self.namespace.run(&call.arg(LIST_BYTES_MAX)).await?;
             let (more, last, page) = told;
             let record = |(name, version, value): (String, u64, Vec<u8>)| Record { name, version, value: value.into() };
             records.extend(page.into_iter().map(record));

@@ -172,13 +172,8 @@ impl RedisStore {
 
     async fn open(options: RedisStoreOptions, clock: Option<Arc<dyn Clock>>) -> StoreResult<Self> {
         let pool = RedisPool::open(options.redis.clone()).await?;
-        let namespace = Namespace {
-            tag: options.redis.tag(),
-            pool,
-            options,
-            clock,
-            durability: Mutex::new(Durability::Memory),
-        };
+        let namespace =
+            Namespace { tag: options.redis.tag(), pool, options, clock, durability: Mutex::new(Durability::Memory) };
         for warning in namespace.look().await?.warnings {
             tracing::warn!(redis = %namespace.options.redis, "{warning}");
         }

@@ -16,6 +16,7 @@ use metamcp_core::{
         JobQuery, JobStore, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NewJob, Redriven,
         Restored, StoreHealth,
     },
+    time::Timestamp,
 };
 
 use crate::plan::{LABEL, Tool};
@@ -96,7 +97,7 @@ impl JobStore for Broken {
         for job in jobs {
             match self.spoilt(job) {
                 Some(job) => told.extend(self.inner.enqueue(&[job]).await?),
-                None => told.push(Enqueued::Ok { durability: Durability::OsBuffered }),
+                None => told.push(Enqueued::Ok { durability: Durability::OsBuffered, at: Timestamp::from_millis(0) }),
             }
         }
         Ok(told)

@@ -121,7 +121,7 @@ impl Met {
         self.took(&head, key);
         self.heads.add(head, Before::New(job.body.clone()));
         self.heads.keep_parents(&job.after);
-        Enqueued::Ok { durability: engine.durability }
+        Enqueued::Ok { durability: engine.durability, at: self.heads.now() }
     }
 
     /// A job is in: its id and its key are taken for the entries that follow.

@@ -49,12 +49,11 @@ left join fits f on true order by f.id desc"
     };
 }
 const LIST_ALL: &str = list!("select id from job where id < $1 order by id desc limit $2");
-const LIST_LIVE: &str =
-    list!("select id from job where uuid_send(id) < uuid_send($1) and state < 6 order by uuid_send(id) desc limit $2");
-const LIST_DEAD: &str =
-    list!("select id from job where uuid_send(id) < uuid_send($1) and state = 7 order by uuid_send(id) desc limit $2");
-const LIST_OWNED: &str =
-    list!("select id from job_body where tenant = $3 and subject = $4 and id < $1 order by tenant desc, subject desc, id desc limit $2");
+const LIST_LIVE: &str = list!("select id from job where id < $1 and state < 6 order by id desc limit $2");
+const LIST_DEAD: &str = list!("select id from job where id < $1 and state = 7 order by id desc limit $2");
+const LIST_OWNED: &str = list!(
+    "select id from job_body where tenant = $3 and subject = $4 and id < $1 order by tenant desc, subject desc, id desc limit $2"
+);
 
 const COUNTS: &str = "
 select coalesce(sum(ready), 0)::bigint, coalesce(sum(blocked), 0)::bigint, coalesce(sum(waiting), 0)::bigint,

@@ -43,7 +43,7 @@ const FORGET_MAX: i64 = 200;
 const UNSETTLED: &str = concat!(
     "select ",
     head_columns!(),
-    " from job j where j.unsettled order by uuid_send(j.id) limit $1 for no key update skip locked"
+    " from job j where j.unsettled order by j.id limit $1 for no key update skip locked"
 );
 const WAITING: &str = "
 select p.id, a.child from unnest($1::uuid[]) p(id)

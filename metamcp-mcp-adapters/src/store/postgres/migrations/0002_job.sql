@@ -68,11 +68,10 @@ create index job_concurrency on job (concurrency_lock, state, place, id) where c
 -- Maintenance.
 create index job_timer on job (wake_at, wake, id) where wake_at is not null and state < 6;
 create index job_removal on job (wake_at, id) where wake_at is not null and state >= 6;
-create index job_unsettled on job (uuid_send(id)) where unsettled;
--- Lists of live jobs and of dead letters. The bytes of an id are in its order: with the id itself the planner may take the primary key for
--- these, while it knows nothing of the table, and walk over all that has ended.
-create index job_live on job (uuid_send(id)) where state < 6;
-create index job_dead on job (uuid_send(id)) where state = 7;
+create index job_unsettled on job (id) where unsettled;
+-- Lists of live jobs and of dead letters.
+create index job_live on job (id) where state < 6;
+create index job_dead on job (id) where state = 7;
 -- The digest, as a key may be longer than an index takes.
 create unique index job_idempotency on job (tenant, sha256(idempotency_key)) where idempotency_key is not null;
 
