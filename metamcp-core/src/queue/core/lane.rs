@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What one job costs a tenant of weight 1; a tenant of weight `w` pays `TURN / w`.
-const TURN: u64 = 1_000;
+const TURN: u64 = 1_000_000;
 /// The ready jobs of one tenant, and how far ahead it is.
 #[derive(Debug, Default)]
 struct Tenant {

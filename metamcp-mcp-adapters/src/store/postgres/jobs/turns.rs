@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use metamcp_core::id::{JobId, TenantId};
 
 /// What one job costs a tenant of weight 1; a tenant of weight `w` pays `TURN / w`.
-const TURN: u64 = 1_000;
+const TURN: u64 = 1_000_000;
 
 /// A position in a tenant's queue: place, then id.
 pub(super) type Position = (u64, JobId);

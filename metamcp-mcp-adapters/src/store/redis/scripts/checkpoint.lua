@@ -1,12 +1,12 @@
 -- Saves how to go on with a call. ARGV: now, the words job, epoch and nonce, the checkpoint. Answers `ok <state>`, `stale` or `gone`.
-local id, epoch, nonce = match(ARGV[2], '^(%S+) (%S+) (%S+)$')
-local h = head(id)
-local refused = fence(h, epoch, nonce)
+local id, epoch, nonce = ARGV[2]:match('^(%S+) (%S+) (%S+)$')
+local h = Q.head(id)
+local refused = Q.fence(h, epoch, nonce)
 if refused then return refused end
-change(h, function()
-  put_part(h, 'c', ARGV[3])
-  clear_flag(h, 'm')
-  drop_part(h, 'n')
+Q.change(h, function()
+  Q.put_part(h, 'c', ARGV[3])
+  Q.clear_flag(h, 'm')
+  Q.drop_part(h, 'n')
 end)
-flush()
+Q.flush()
 return 'ok ' .. h.st

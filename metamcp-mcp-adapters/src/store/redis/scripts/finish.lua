@@ -5,36 +5,36 @@ local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+) ()'
 local function ended_so(h, how, from, what)
   if h.le ~= 'F' or h.st ~= how then return false end
   if how == 'D' then return h.rs == what and h.cf == from end
-  return part(h, how == 'X' and 'e' or 'k') == what
+  return Q.part(h, how == 'X' and 'e' or 'k') == what
 end
 
 local function finish(h, how, from, what)
   h.le = 'F'
-  clear_flag(h, 'm')
-  drop_part(h, 'c')
-  drop_part(h, 'k')
+  Q.clear_flag(h, 'm')
+  Q.drop_part(h, 'c')
+  Q.drop_part(h, 'k')
   if how == 'D' then
     h.rs, h.cf = what, from
-    drop_part(h, 'e')
+    Q.drop_part(h, 'e')
   else
-    put_part(h, how == 'X' and 'e' or 'k', what)
+    Q.put_part(h, how == 'X' and 'e' or 'k', what)
   end
-  finale(h, how)
+  Q.finale(h, how)
 end
 
 local answers, ids = {}, {}
-for i = 2, #ARGV do ids[i - 1] = match(ARGV[i], '^%S+') end
-fetch(ids)
+for i = 2, #ARGV do ids[i - 1] = ARGV[i]:match('^%S+') end
+Q.fetch(ids)
 for i = 2, #ARGV do
-  local id, epoch, nonce, how, from, what = match(ARGV[i], WORDS)
-  what = sub(ARGV[i], what)
-  local h = head(id)
-  local answer = fence(h, epoch, nonce, ended_so, how, from, what)
+  local id, epoch, nonce, how, from, what = ARGV[i]:match(WORDS)
+  what = ARGV[i]:sub(what)
+  local h = Q.head(id)
+  local answer = Q.fence(h, epoch, nonce, ended_so, how, from, what)
   if not answer then
-    change(h, finish, how, from, what)
+    Q.change(h, finish, how, from, what)
     answer = 'ok ' .. h.st
   end
   answers[i - 1] = answer
 end
-flush()
+Q.flush()
 return answers

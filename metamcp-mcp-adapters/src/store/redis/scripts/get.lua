@@ -1,3 +1,3 @@
 -- Jobs as they stand. ARGV: now, then ids. Answers those that are there.
 local ids = { unpack(ARGV, 2) }
-return jobs_of(ids)
+return Q.jobs_of(ids)

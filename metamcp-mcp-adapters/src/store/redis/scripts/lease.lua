@@ -1,31 +1,37 @@
 -- Takes ready jobs. ARGV: now, worker, request, nonce, most jobs, visibility, weights as ` tenant=weight tenant=weight `, how long a request
 -- is remembered, then for each lane its name and how many of it may be leased at a time, `-` for any number. Answers how long until
 -- something more may be leased, -1 when nothing waits that time alone would bring, then the jobs.
-local SIDE_MOVES_MAX = 512 -- most jobs promoted, passed over or delayed on the way
-local TURNS_READ = 16 -- tenants read at a time
-local DUE_READ = 100 -- delayed jobs read at a time
-local worker, request, nonce, max, visibility = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local weights = ARGV[7]
-local grants_at = T .. ':g:' .. worker
-local side_moves = SIDE_MOVES_MAX
-local lease_until = print_number(now + visibility)
+local W = {
+  worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]), lease_until = Q.print(now + ARGV[6]), weights = ARGV[7],
+  kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2], ids = {}, n = 0,
+  side_moves = 512, -- most jobs promoted, passed over or delayed on the way
+  turns_read = 16, -- tenants read at a time
+  due_read = 100, -- delayed jobs read at a time
+}
 
--- The jobs of the same request made before, as far as they are still held; nil when it was not made. One reply may be lost, and the grants
+-- The jobs of the same request made before, as far as they are still held; `false`: it was not made. One reply may be lost, and the grants
 -- must not be lost with it.
-local function replay()
-  local before, before_nonce, keys = match(R('GET', grants_at) or '', '^(%S+) (%S+) (.+)$')
-  if before ~= request then return nil end
-  local ids, held_ids = {}, {}
-  for id in gmatch(keys, '(%S+) %S+') do ids[#ids + 1] = id end
-  fetch(ids)
-  for id, epoch in gmatch(keys, '(%S+) (%S+)') do
-    if holds(head(id), epoch, before_nonce) then held_ids[#held_ids + 1] = id end
+function W.replay()
+  local request, nonce, keys = (R('GET', W.grants) or ''):match('^(%S+) (%S+) (.+)$')
+  if request ~= W.request then return false end
+  local ids = {}
+  for id in keys:gmatch('(%S+) %S+') do ids[#ids + 1] = id end
+  Q.fetch(ids)
+  for id, epoch in keys:gmatch('(%S+) (%S+)') do
+    if Q.holds(Q.head(id), epoch, nonce) then W.ids[#W.ids + 1] = id end
   end
-  return held_ids
+  return true
+end
+
+-- Remembers what was granted, for the case that the reply is lost.
+function W.remember()
+  local keys = {}
+  for n, id in ipairs(W.ids) do keys[n] = id .. ' ' .. Q.head(id).ep end
+  R('SET', W.grants, W.request .. ' ' .. W.nonce .. ' ' .. table.concat(keys, ' '), 'PX', W.kept_ms)
 end
 
 -- Whether a tenant is earlier at turn. Not by `<` on names: that goes by the locale of the server.
-local function earlier(a, b)
+function W.earlier(a, b)
   if a.pass ~= b.pass then return a.pass < b.pass end
   for n = 1, math.min(#a.name, #b.name) do
     local x, y = a.name:byte(n), b.name:byte(n)
@@ -35,41 +41,43 @@ local function earlier(a, b)
 end
 
 -- The tenant whose turn it is. The first tenants are read once and kept in order here, until one that was not read may be earlier.
-local function at_turn(L)
+function W.at_turn(L)
   local best
   for _, t in ipairs(L.order or {}) do
-    if t.n > 0 and (not best or earlier(t, best)) then best = t end
+    if t.n > 0 and (not best or W.earlier(t, best)) then best = t end
   end
-  if best and not (L.last_read and earlier(L.last_read, best)) then return best end
+  if best and not (L.last_read and W.earlier(L.last_read, best)) then return best end
   if L.r == 0 then return nil end
   L.order = {}
-  for n, name in ipairs(zfirst(L.turns, TURNS_READ)) do L.order[n] = tenant(L, name) end
-  local last = L.order[TURNS_READ]
+  for n, name in ipairs(Q.zfirst(L.turns, W.turns_read)) do L.order[n] = Q.tenant(L, name) end
+  local last = L.order[W.turns_read]
   L.last_read = last and { pass = last.pass, name = last.name }
   return L.order[1]
 end
 
 -- The first ready job of a tenant.
-local function first_ready(L, t, wanted)
-  if not t.queue or not t.queue[t.at] then
-    t.queue, t.at = zfirst(t.key, math.ceil(wanted / #L.order) + 1), 1
-    fetch(t.queue)
+function W.first_ready(L, t)
+  local id = t.queue and t.queue[t.at]
+  if not id then
+    t.queue, t.at = Q.zfirst(t.key, math.ceil((W.max - W.n) / #L.order) + 1), 1
+    Q.fetch(t.queue)
+    id = t.queue[1]
   end
-  return t.queue[t.at]
+  return id
 end
 
 -- The tenant pays for the job that is looked at, also for one that is only looked at: a flood of those holds nobody else up.
-local function pay_turn(L, t)
-  t.weight = t.weight or tonumber(match(weights, ' ' .. gsub(t.name, '%p', '%%%0') .. '=(%d+) ') or 1)
+function W.pay_turn(L, t)
+  t.weight = t.weight or tonumber(W.weights:match(' ' .. t.name:gsub('%p', '%%%0') .. '=(%d+) ') or 1)
   if L.v < t.pass then L.v = t.pass end
-  t.pass = t.pass + math.max(math.floor(TURN / t.weight), 1)
-  zset(L.turns, t.name, print_number(t.pass))
+  t.pass = t.pass + math.max(math.floor(Q.TURN / t.weight), 1)
+  Q.zset(L.turns, t.name, Q.print(t.pass))
   L.paid = true
 end
 
 -- The next free slot of a rate (the generic cell rate algorithm).
-local function take_slot(h)
-  local every, burst, key = match(warm(h).rk, '^(%d+):(%d+):(.+)$')
+function W.take_slot(h)
+  local every, burst, key = Q.warm(h).rk:match('^(%d+):(%d+):(.+)$')
   local at = T .. ':rate:' .. key
   local arrival = math.max(tonumber(R('GET', at) or 0), now)
   local slot = math.max(arrival - every * (burst - 1), now)
@@ -79,94 +87,90 @@ local function take_slot(h)
   return slot
 end
 
+function W.block(h) h.st = 'b' end
+
+function W.admit_later(h, slot)
+  Q.requeue(h, slot - now)
+  Q.set_flag(h, 'd')
+end
+
+function W.hold(h)
+  h.st, h.ep, h.no, h.wk, h.un, h.le = 'l', Q.print(h.ep + 1), W.nonce, W.worker, W.lease_until, '-'
+  if h.sa == '-' then h.sa = NOW end
+  Q.clear_flag(h, 'd')
+end
+
 -- Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
-local function set_aside(h)
-  if has(h, 'L') then
-    local key, most = limit(h)
-    if holders(key) >= most then
-      change(h, block)
+function W.set_aside(h)
+  if Q.has(h, 'L') then
+    local key, most = Q.limit(h)
+    if Q.holders(key) >= most then
+      Q.change(h, W.block)
       return true
     end
   end
-  if not has(h, 'R') or has(h, 'd') then return false end
-  local slot = take_slot(h)
+  if not Q.has(h, 'R') or Q.has(h, 'd') then return false end
+  local slot = W.take_slot(h)
   if slot <= now then return false end
-  change(h, admit_later, slot)
+  Q.change(h, W.admit_later, slot)
   return true
 end
 
-local function hold(h)
-  h.st, h.ep, h.no, h.wk, h.un, h.le = 'l', print_number(h.ep + 1), nonce, worker, lease_until, '-'
-  if h.sa == '-' then h.sa = NOW end
-  clear_flag(h, 'd')
+-- Looks at the first job of the tenant at turn, and grants it unless it is to be set aside.
+function W.look(L, t)
+  local id = W.first_ready(L, t)
+  local h = id and Q.head(id)
+  if not h then
+    -- Its head was removed by other hands: it must not hold up the lane.
+    W.side_moves = W.side_moves - 1
+    return Q.remove_ready(L, { id = id or '', tn = t.name })
+  end
+  W.pay_turn(L, t)
+  if h.fl ~= '-' and W.set_aside(h) then
+    W.side_moves = W.side_moves - 1
+    return
+  end
+  Q.change(h, W.hold)
+  W.n = W.n + 1
+  W.ids[W.n] = id
 end
 
-local function promote_due(L)
-  while side_moves > 0 and L.d > 0 do
-    local due = zdue(L.delayed, now, math.min(side_moves, DUE_READ))
+function W.promote_due(L)
+  while W.side_moves > 0 and L.d > 0 do
+    local due = Q.zdue(L.delayed, now, math.min(W.side_moves, W.due_read))
     if #due == 0 then return end
-    fetch(due)
+    Q.fetch(due)
     for _, id in ipairs(due) do
-      if head(id) then change(head(id), promote) else zset(L.delayed, id, false) end
-      side_moves = side_moves - 1
+      if Q.head(id) then Q.change(Q.head(id), Q.promote) else Q.zset(L.delayed, id, false) end
+      W.side_moves = W.side_moves - 1
     end
   end
 end
 
-local function grant(ids)
+function W.grant(L, leased_max)
+  W.promote_due(L)
+  while W.n < W.max and W.side_moves > 0 and (not leased_max or L.l < leased_max) do
+    local t = W.at_turn(L)
+    if not t then return end
+    W.look(L, t)
+  end
+end
+
+if not W.replay() then
   for n = 9, #ARGV, 2 do
-    local L, leased_max = lane(ARGV[n]), tonumber(ARGV[n + 1])
-    if L.p == 0 and #ids < max then
-      promote_due(L)
-      while #ids < max and side_moves > 0 and (not leased_max or L.l < leased_max) do
-        local t = at_turn(L)
-        if not t then break end
-        local id = first_ready(L, t, max - #ids)
-        local h = id and head(id)
-        if h then
-          pay_turn(L, t)
-          if set_aside(h) then
-            side_moves = side_moves - 1
-          else
-            change(h, hold)
-            ids[#ids + 1] = id
-          end
-        else
-          -- Its head was removed by other hands: it must not hold up the lane.
-          side_moves = side_moves - 1
-          remove_ready(L, { id = id or '', tn = t.name })
-        end
-      end
-    end
+    local L = Q.lane(ARGV[n])
+    if L.p == 0 and W.n < W.max then W.grant(L, tonumber(ARGV[n + 1])) end
   end
+  if W.n > 0 then W.remember() end
 end
-
--- Remembers what was granted, for the case that the reply is lost.
-local function remember(ids)
-  local keys = {}
-  for n, id in ipairs(ids) do keys[n] = id .. ' ' .. head(id).ep end
-  R('SET', grants_at, request .. ' ' .. nonce .. ' ' .. concat(keys, ' '), 'PX', ARGV[8])
-end
-
-local ids = replay()
-if not ids then
-  ids = {}
-  grant(ids)
-  if #ids > 0 then remember(ids) end
-end
-flush()
+Q.flush()
 
 local next_due = -1
 for n = 9, #ARGV, 2 do
-  local L = lane(ARGV[n])
-  if L.p == 0 then
-    local due = L.r > 0 and now or R('ZRANGE', L.delayed, 0, 0, 'WITHSCORES')[2]
-    if due then
-      local wait = math.max(due - now, 0)
-      next_due = next_due < 0 and wait or math.min(next_due, wait)
-    end
-  end
+  local L = Q.lane(ARGV[n])
+  local wait = Q.wait_of(L)
+  if wait and (next_due < 0 or wait < next_due) then next_due = wait end
   -- Tokens that nobody took are for jobs that are gone.
   if L.r == 0 then R('DEL', T .. ':w:' .. L.name) end
 end
-return { next_due, jobs_of(ids) }
+return { next_due, Q.jobs_of(W.ids) }

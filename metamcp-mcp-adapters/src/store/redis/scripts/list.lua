@@ -8,4 +8,4 @@ for n, id in ipairs(ids) do
   looked[n] = id
 end
 local more = #looked < #ids or #ids == tonumber(ARGV[4])
-return { more and 1 or 0, looked[#looked] or '', jobs_of(looked) }
+return { more and 1 or 0, looked[#looked] or '', Q.jobs_of(looked) }

@@ -8,45 +8,66 @@ local told = {}
 -- The next job to be moved because a job that it waits for has ended, with that job.
 local function next_unsettled()
   while looks > 0 do
-    local parent = zfirst(UNSETTLED, 1)[1]
+    local parent = Q.zfirst(Q.UNSETTLED, 1)[1]
     if not parent then return nil end
-    local h = head(parent)
-    local child = h and FINAL[h.st] and zfirst(T .. ':c:' .. parent, 1)[1]
+    local h = Q.head(parent)
+    local child = h and Q.FINAL[h.st] and Q.zfirst(T .. ':c:' .. parent, 1)[1]
     if child then return h, child end
-    zset(UNSETTLED, parent, false)
+    Q.zset(Q.UNSETTLED, parent, false)
     looks = looks - 1
   end
 end
 
-local function tell(...) told[#told + 1] = concat({ ... }, ' ') end
+local function tell(...) told[#told + 1] = table.concat({ ... }, ' ') end
 
 local function settle_one(parent, child)
-  local h = head(child)
-  if not h then return zset(T .. ':c:' .. parent.id, child, false) end
-  change(h, settle, parent)
+  local h = Q.head(child)
+  if not h then return Q.zset(T .. ':c:' .. parent.id, child, false) end
+  Q.change(h, Q.settle, parent)
   tell('settled', child, h.st)
 end
 
+-- Takes a lease back that ran out; the backoff doubles with each one lost before.
+local function reclaim(h)
+  local delay = math.min(backoff * 2 ^ Q.warm(h).lo, backoff_max)
+  h.lo, h.le = Q.print(h.lo + 1), 'l'
+  Q.set_flag(h, 'm')
+  if Q.has(h, 'k') then
+    Q.finale(h, 'C')
+  elseif h.lo + 0 >= h.lm + 0 then
+    Q.die(h, 'lost', h.lo .. ' leases ran out without word of their worker')
+  else
+    Q.requeue(h, delay)
+  end
+end
+
 local function run_timer(id, at)
-  local h = head(id)
-  if not h then return zset(TIMERS, id, false) end
+  local h = Q.head(id)
+  if not h then return Q.zset(Q.TIMERS, id, false) end
   local kind = at % 8
-  if kind == DEADLINE or kind == INPUT then
-    change(h, expire, kind == DEADLINE and 'deadline_exceeded' or 'input_expired')
+  if kind == Q.DEADLINE or kind == Q.INPUT then
+    Q.change(h, Q.expire, kind == Q.DEADLINE and 'deadline_exceeded' or 'input_expired')
     tell('expired', id)
-  elseif kind == LEASE then
-    change(h, reclaim, backoff, backoff_max)
+  elseif kind == Q.LEASE then
+    Q.change(h, reclaim)
     tell('reclaimed', id, h.st)
   else
-    change(h, promote)
+    Q.change(h, Q.promote)
     tell('promoted')
   end
 end
 
 local function remove(id)
-  local h = head(id)
-  if not h then return zset(REMOVALS, id, false) end
-  forget(h)
+  local h = Q.head(id)
+  if not h then return Q.zset(Q.REMOVALS, id, false) end
+  Q.take_out(h)
+  Q.zset(Q.ALL, id, false)
+  Q.zset(Q.owned(h), id, false)
+  if h.st == 'X' then Q.zset(Q.DEAD, id, false) end
+  R('DEL', T .. ':j:' .. id, T .. ':b:' .. id, T .. ':x:' .. id)
+  local key = T .. ':i:' .. h.tn .. ':' .. Q.warm(h).ik
+  if h.ik ~= '-' and R('GET', key) == id then R('DEL', key) end
+  Q.heads[id] = false
   tell('removed', id, h.rs)
 end
 
@@ -58,10 +79,10 @@ for _ = 1, moves_max do
   elseif looks == 0 then
     break
   else
-    zflush(TIMERS)
-    local id, at = unpack(R('ZRANGE', TIMERS, 0, 0, 'WITHSCORES'))
+    Q.zflush(Q.TIMERS)
+    local id, at = unpack(R('ZRANGE', Q.TIMERS, 0, 0, 'WITHSCORES'))
     local is_due = id and tonumber(at) < (now + 1) * 8
-    local ended_id = not is_due and zdue(REMOVALS, now, 1)[1]
+    local ended_id = not is_due and Q.zdue(Q.REMOVALS, now, 1)[1]
     if is_due then
       run_timer(id, at)
     elseif ended_id then
@@ -72,5 +93,5 @@ for _ = 1, moves_max do
     end
   end
 end
-flush()
+Q.flush()
 return { more, told }

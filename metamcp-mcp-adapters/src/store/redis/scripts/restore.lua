@@ -3,23 +3,23 @@
 local answers, bodies = {}, {}
 
 local function restore(id, told, body, parts)
-  if head(id) then return 'exists' end
-  local h = warm(parse(id, told))
+  if Q.head(id) then return 'exists' end
+  local h = Q.warm(Q.parse(id, told))
   local key_at = T .. ':i:' .. h.tn .. ':' .. h.ik
   local other = h.ik ~= '-' and R('GET', key_at)
   if other then return 'taken ' .. other end
-  if has(h, 'B') then
+  if Q.has(h, 'B') then
     if R('PERSIST', T .. ':b:' .. id) == 0 then return 'resend' end
   else
     bodies[#bodies + 1], bodies[#bodies + 2] = T .. ':b:' .. id, body
   end
-  for n = 1, #parts, 2 do put_part(h, parts[n], parts[n + 1]) end
-  if h.st == 'w' then h.wo = part(h, 'w') end
-  insert(h)
+  for n = 1, #parts, 2 do Q.put_part(h, parts[n], parts[n + 1]) end
+  if h.st == 'w' then h.wo = Q.part(h, 'w') end
+  Q.insert(h)
   if h.ik ~= '-' then R('SET', key_at, id) end
   -- Which of parent and child is taken in first does not matter; what nobody waits for is forgotten by the next maintenance.
-  if FINAL[h.st] then zset(UNSETTLED, id, '0') end
-  for parent in gmatch(h.wo or '', '%S+') do zset(UNSETTLED, parent, '0') end
+  if Q.FINAL[h.st] then Q.zset(Q.UNSETTLED, id, '0') end
+  for parent in (h.wo or ''):gmatch('%S+') do Q.zset(Q.UNSETTLED, parent, '0') end
   return 'ok'
 end
 
@@ -30,6 +30,6 @@ while i <= #ARGV do
   answers[#answers + 1] = restore(ARGV[i], ARGV[i + 1], ARGV[i + 2], parts)
   i = i + 4 + count
 end
-in_chunks('MSET', bodies)
-flush()
+Q.in_chunks('MSET', bodies)
+Q.flush()
 return answers

@@ -12,34 +12,35 @@
 -- us users · sa started · up updated · fi finished · da deadline · rt retain · cr created · rs result · cf cached from
 -- ow owner's subject · dl deadline as a span · at, am attempts and their bound · lo, lm lost leases and theirs · ca candidate
 -- cc concurrency `max:key` · rk rate `every:burst:key` · ik idempotency key · dg digest of the request
-local HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
-local COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
-local match, find, sub, gsub, gmatch, concat = string.match, string.find, string.sub, string.gsub, string.gmatch, table.concat
+Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
+Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
+Q.IN_PLAY = { l = true, r = true } -- in which it holds its concurrency key, or is about to ask for it
+Q.heads = {} -- by id; false: there is none
+Q.touched, Q.touched_n = {}, 0 -- those that are to be written
 
-local heads = {} -- by id; false: there is none
-local touched, touched_n = {}, 0 -- those that are to be written
-
-local function parse(id, text)
-  local st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, cold = match(text, HOT)
+function Q.parse(id, text)
+  local st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, cold = text:match(Q.HOT)
   -- One that cannot be read is as good as none: it must not hold up the others.
   if not st then return false end
   return {
     id = id, st = st, ln = ln, tn = tn, pr = pr, du = du, ep = ep, no = no, wk = wk, un = un, le = le, fl = fl, us = us, sa = sa,
-    up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = sub(text, cold), text = text,
+    up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = text:sub(cold), text = text,
   }
 end
 
 -- Makes the cold fields be there.
-local function warm(h)
+function Q.warm(h)
   if h.cold then
-    h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg = match(h.cold, COLD)
+    h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg = h.cold:match(Q.COLD)
     h.cold = nil
   end
   return h
 end
 
 -- Writes the fields as one text.
-local function compose(h)
+function Q.compose(h)
+  local concat = table.concat
   local cold = h.cold or concat({ h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg }, ' ')
   h.text = concat({
     h.st, h.ln, h.tn, h.pr, h.du, h.ep, h.no, h.wk, h.un, h.le, h.fl, h.us, h.sa, h.up, h.fi, h.da, h.rt, h.cr, h.rs, h.cf, cold,
@@ -48,8 +49,8 @@ local function compose(h)
 end
 
 -- Reads the heads of many ids at once.
-local function fetch(ids)
-  local keys, wanted, n = {}, {}, 0
+function Q.fetch(ids)
+  local heads, keys, wanted, n = Q.heads, {}, {}, 0
   for _, id in ipairs(ids) do
     if heads[id] == nil then
       n = n + 1
@@ -57,56 +58,53 @@ local function fetch(ids)
       heads[id] = false
     end
   end
-  for m, told in ipairs(in_chunks('MGET', keys)) do
-    heads[wanted[m]] = told and parse(wanted[m], told)
+  for m, told in ipairs(Q.in_chunks('MGET', keys)) do
+    heads[wanted[m]] = told and Q.parse(wanted[m], told)
   end
 end
 
-local function head(id)
-  if heads[id] == nil then fetch({ id }) end
-  return heads[id]
+function Q.head(id)
+  if Q.heads[id] == nil then Q.fetch({ id }) end
+  return Q.heads[id]
 end
 
-local function touch(h)
+function Q.touch(h)
   if not h.touched then
-    h.touched, touched_n = true, touched_n + 1
-    touched[touched_n] = h
+    h.touched, Q.touched_n = true, Q.touched_n + 1
+    Q.touched[Q.touched_n] = h
   end
 end
 
-local function has(h, flag) return h.fl ~= '-' and find(h.fl, flag, 1, true) end
+function Q.has(h, flag) return h.fl ~= '-' and h.fl:find(flag, 1, true) end
 
-local function set_flag(h, flag)
-  if not has(h, flag) then h.fl = (h.fl == '-' and '' or h.fl) .. flag end
+function Q.set_flag(h, flag)
+  if not Q.has(h, flag) then h.fl = (h.fl == '-' and '' or h.fl) .. flag end
 end
 
-local function clear_flag(h, flag)
-  if has(h, flag) then
-    h.fl = gsub(h.fl, flag, '')
+function Q.clear_flag(h, flag)
+  if Q.has(h, flag) then
+    h.fl = h.fl:gsub(flag, '')
     if h.fl == '' then h.fl = '-' end
   end
 end
 
 -- A field of x:<id>; nil when it has none.
-local function part(h, name) return has(h, name) and R('HGET', T .. ':x:' .. h.id, name) or nil end
+function Q.part(h, name) return Q.has(h, name) and R('HGET', T .. ':x:' .. h.id, name) or nil end
 
-local function put_part(h, name, value)
+function Q.put_part(h, name, value)
   R('HSET', T .. ':x:' .. h.id, name, value)
-  set_flag(h, name)
+  Q.set_flag(h, name)
 end
 
-local function drop_part(h, name)
-  if has(h, name) then
+function Q.drop_part(h, name)
+  if Q.has(h, name) then
     R('HDEL', T .. ':x:' .. h.id, name)
-    clear_flag(h, name)
+    Q.clear_flag(h, name)
   end
 end
 
-local FINAL = { D = true, X = true, C = true } -- states in which a job has ended
-local IN_PLAY = { l = true, r = true } -- in which it holds its concurrency key, or is about to ask for it
-
 -- Its place in its tenant's queue.
-local function place(h) return print_number(h.du + (9 - h.pr) * 60000) end
+function Q.place(h) return Q.print(h.du + (9 - h.pr) * 60000) end
 
 -- Whether this is the newest lease of the job, and still held.
-local function holds(h, epoch, nonce) return h and h.st == 'l' and h.no == nonce and h.ep == epoch end
+function Q.holds(h, epoch, nonce) return h and h.st == 'l' and h.no == nonce and h.ep == epoch end

@@ -6,127 +6,128 @@
 --   c:<id>     the jobs that wait for this one · unsettled  ended jobs that others may still wait for
 --   held       how many leases hold each concurrency key · k:<key> the jobs that are passed over for it, by place
 --   all, live, dead, o:<tenant>:<subject>   ids for lists, in order of the ids
-local DEADLINE, INPUT, LEASE, DUE = 0, 1, 2, 3
-local TIMERS, REMOVALS, UNSETTLED = T .. ':timers', T .. ':removals', T .. ':unsettled'
-local ALL, LIVE, DEAD = T .. ':all', T .. ':live', T .. ':dead'
+Q.DEADLINE, Q.INPUT, Q.LEASE, Q.DUE = 0, 1, 2, 3
+Q.TIMERS, Q.REMOVALS, Q.UNSETTLED = T .. ':timers', T .. ':removals', T .. ':unsettled'
+Q.ALL, Q.LIVE, Q.DEAD = T .. ':all', T .. ':live', T .. ':dead'
+Q.held, Q.held_before = {}, {}
 
-local held, held_before = {}, {}
-
-local function limit(h)
-  local max, key = match(warm(h).cc, '^(%d+):(.+)$')
+-- The concurrency key of a job, and how many leases may hold it.
+function Q.limit(h)
+  local max, key = Q.warm(h).cc:match('^(%d+):(.+)$')
   return key, tonumber(max)
 end
 
-local function holders(key)
-  if not held[key] then
-    held_before[key] = tonumber(R('HGET', T .. ':held', key) or 0)
-    held[key] = held_before[key]
+function Q.holders(key)
+  if not Q.held[key] then
+    Q.held_before[key] = tonumber(R('HGET', T .. ':held', key) or 0)
+    Q.held[key] = Q.held_before[key]
   end
-  return held[key]
+  return Q.held[key]
 end
 
-local function owned(h) return T .. ':o:' .. h.tn .. ':' .. (h.ow or warm(h).ow) end
+function Q.owned(h) return T .. ':o:' .. h.tn .. ':' .. (h.ow or Q.warm(h).ow) end
 
 -- When time moves a live job next, and how, as one number; nil: never by itself.
-local function timer(h)
+function Q.timer(h)
   local st = h.st
-  if st == 'l' then return h.un * 8 + LEASE end
-  local deadline = h.da ~= '-' and h.da * 8 + DEADLINE
-  local other = st == 'd' and h.du * 8 + DUE or st == 'i' and h.un * 8 + INPUT
+  if st == 'l' then return h.un * 8 + Q.LEASE end
+  local deadline = h.da ~= '-' and h.da * 8 + Q.DEADLINE
+  local other = st == 'd' and h.du * 8 + Q.DUE or st == 'i' and h.un * 8 + Q.INPUT
   return deadline and other and math.min(deadline, other) or deadline or other
 end
 
 -- Puts a head in, or with `false` takes it out. `h.wo` is the list of the jobs it waits for, in state waiting.
-local function index(h, on)
-  local st, id, L = h.st, h.id, lane(h.ln)
+function Q.index(h, on)
+  local st, id, L, zset = h.st, h.id, Q.lane(h.ln), Q.zset
   local one = on and 1 or -1
-  if FINAL[h.st] then
+  if Q.FINAL[st] then
     if st == 'X' then L.X = L.X + one end
     -- What others still use is kept.
-    if h.us + 0 == 0 then zset(REMOVALS, id, on and print_number(h.fi + h.rt)) end
-    if on and h.timed then zset(TIMERS, id, false) end
+    if h.us == '0' then zset(Q.REMOVALS, id, on and Q.print(h.fi + h.rt)) end
+    if on and h.timed then zset(Q.TIMERS, id, false) end
     return
   end
   if on then
     -- Its timer takes the place of the one before.
-    local at = timer(h)
-    if at then zset(TIMERS, id, print_number(at)) elseif h.timed then zset(TIMERS, id, false) end
+    local at = Q.timer(h)
+    if at then zset(Q.TIMERS, id, Q.print(at)) elseif h.timed then zset(Q.TIMERS, id, false) end
   else
     h.timed = true
   end
   if st == 'r' then
-    if on then add_ready(L, h) else remove_ready(L, h) end
+    if on then Q.add_ready(L, h) else Q.remove_ready(L, h) end
     return
   end
   L[st] = L[st] + one
   if st == 'l' then
-    if has(h, 'L') then
-      local key = limit(h)
-      held[key] = holders(key) + one
+    if Q.has(h, 'L') then
+      local key = Q.limit(h)
+      Q.held[key] = Q.holders(key) + one
     end
   elseif st == 'd' then
     zset(L.delayed, id, on and h.du)
   elseif st == 'b' then
-    zset(T .. ':k:' .. limit(h), id, on and place(h))
+    zset(T .. ':k:' .. Q.limit(h), id, on and Q.place(h))
   elseif st == 'w' then
-    for parent in gmatch(h.wo, '%S+') do zset(T .. ':c:' .. parent, id, on and '0') end
+    for parent in h.wo:gmatch('%S+') do zset(T .. ':c:' .. parent, id, on and '0') end
   end
 end
 
 -- Puts a head in that was not there before.
-local function insert(h)
-  heads[h.id] = h
-  touch(h)
-  index(h, true)
-  zset(ALL, h.id, '0')
-  zset(owned(h), h.id, '0')
-  if not FINAL[h.st] then zset(LIVE, h.id, '0') end
-  if h.st == 'X' then zset(DEAD, h.id, '0') end
+function Q.insert(h)
+  local zset = Q.zset
+  Q.heads[h.id] = h
+  Q.touch(h)
+  Q.index(h, true)
+  zset(Q.ALL, h.id, '0')
+  zset(Q.owned(h), h.id, '0')
+  if not Q.FINAL[h.st] then zset(Q.LIVE, h.id, '0') end
+  if h.st == 'X' then zset(Q.DEAD, h.id, '0') end
 end
 
--- Changes nothing but what is derived from it.
-local function take_out(h)
-  if h.st == 'w' then h.wo = h.wo or part(h, 'w') end
-  touch(h)
-  index(h, false)
+-- Takes a head out that is to be changed.
+function Q.take_out(h)
+  if h.st == 'w' then h.wo = h.wo or Q.part(h, 'w') end
+  Q.touch(h)
+  Q.index(h, false)
 end
 
 -- Writes everything that was gathered.
-local function flush()
+function Q.flush()
   local written, n = {}, 0
-  for m = 1, touched_n do
-    local h = touched[m]
-    if heads[h.id] == h then
-      written[n + 1], written[n + 2] = T .. ':j:' .. h.id, compose(h)
+  for m = 1, Q.touched_n do
+    local h = Q.touched[m]
+    if Q.heads[h.id] == h then
+      written[n + 1], written[n + 2] = T .. ':j:' .. h.id, Q.compose(h)
       n = n + 2
     end
   end
-  in_chunks('MSET', written)
-  write_lanes()
-  for key in pairs(sets) do zflush(key) end
-  for key, count in pairs(held) do
-    if count ~= held_before[key] then
+  Q.in_chunks('MSET', written)
+  for name, L in pairs(Q.lanes) do Q.write_lane(name, L) end
+  for key in pairs(Q.sets) do Q.zflush(key) end
+  for key, count in pairs(Q.held) do
+    if count ~= Q.held_before[key] then
       if count == 0 then R('HDEL', T .. ':held', key) else R('HSET', T .. ':held', key, count) end
     end
   end
 end
 
 -- Jobs as they stand, for the answer: id, head, body unless it is large, fields of x:<id>. Those that are gone are left out.
-local function jobs_of(ids)
-  fetch(ids)
+function Q.jobs_of(ids)
+  Q.fetch(ids)
   local told, n, keys, small, m = {}, 0, {}, {}, 0
   for _, id in ipairs(ids) do
-    local h = heads[id]
+    local h = Q.heads[id]
     if h then
-      local parts = h.fl ~= '-' and find(h.fl, '[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or {}
+      local parts = h.fl ~= '-' and h.fl:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or {}
       n = n + 1
       told[n] = { id, h.text, false, parts }
-      if not has(h, 'B') then
+      if not Q.has(h, 'B') then
         m = m + 1
         keys[m], small[m] = T .. ':b:' .. id, told[n]
       end
     end
   end
-  for n, body in ipairs(in_chunks('MGET', keys)) do small[n][3] = body end
+  for n, body in ipairs(Q.in_chunks('MGET', keys)) do small[n][3] = body end
   return told
 end

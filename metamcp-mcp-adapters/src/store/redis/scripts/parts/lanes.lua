@@ -6,30 +6,29 @@
 --   turns:<lane>       tenants with ready jobs by pass · idle:<lane> tenants without, as long as they are ahead of the lane
 --   w:<lane>           wake tokens: hints, one for each job that became ready
 --   lanes              those that are not blank
-local TURN = 1000 -- what one look costs a tenant of weight 1
-local TOKENS_MAX = 256 -- most wake tokens of a lane
-local LEVELLED_MAX = 100 -- most idle tenants forgotten by one call
-local COUNTED = { 'r', 'b', 'w', 'd', 'l', 'i', 'X', 'v', 'p' }
+Q.TURN = 1000 -- what one look costs a tenant of weight 1
+Q.TOKENS_MAX = 256 -- most wake tokens of a lane
+Q.LEVELLED_MAX = 100 -- most idle tenants forgotten by one call
+Q.COUNTED = { 'r', 'b', 'w', 'd', 'l', 'i', 'X', 'v', 'p' }
+Q.lanes = {}
 
-local lanes = {}
+function Q.is_blank(L) return L.r + L.b + L.w + L.d + L.l + L.i + L.X + L.p == 0 end
 
-local function is_blank(L) return L.r + L.b + L.w + L.d + L.l + L.i + L.X + L.p == 0 end
-
-local function lane(name)
-  local L = lanes[name]
+function Q.lane(name)
+  local L = Q.lanes[name]
   if L then return L end
   L = {
     name = name, tenants = {}, made = 0, turns = T .. ':turns:' .. name, idle = T .. ':idle:' .. name,
     ready = T .. ':q:' .. name, delayed = T .. ':d:' .. name,
   }
-  for n, told in ipairs(R('HMGET', T .. ':n:' .. name, unpack(COUNTED))) do L[COUNTED[n]] = tonumber(told or 0) end
-  L.was_blank = is_blank(L)
-  lanes[name] = L
+  for n, told in ipairs(R('HMGET', T .. ':n:' .. name, unpack(Q.COUNTED))) do L[Q.COUNTED[n]] = tonumber(told or 0) end
+  L.was_blank = Q.is_blank(L)
+  Q.lanes[name] = L
   return L
 end
 
 -- A tenant of a lane: its pass, and how many ready jobs it has.
-local function tenant(L, name)
+function Q.tenant(L, name)
   local t = L.tenants[name]
   if t then return t end
   t = { name = name, pass = 0, n = 0, key = T .. ':r:' .. L.name .. ':' .. name }
@@ -48,72 +47,77 @@ local function tenant(L, name)
   return t
 end
 
-local function add_ready(L, h)
-  local t = tenant(L, h.tn)
+function Q.add_ready(L, h)
+  local t = Q.tenant(L, h.tn)
   if t.n == 0 then
     if t.idle then
-      zset(L.idle, t.name, false)
+      Q.zset(L.idle, t.name, false)
       t.idle = nil
     end
     if t.pass < L.v then t.pass = L.v end
-    zset(L.turns, t.name, print_number(t.pass))
+    Q.zset(L.turns, t.name, Q.print(t.pass))
     L.order = nil
   end
-  zset(t.key, h.id, place(h))
-  zset(L.ready, h.id, h.du)
+  Q.zset(t.key, h.id, Q.place(h))
+  Q.zset(L.ready, h.id, h.du)
   t.n, L.r, L.made, t.queue = t.n + 1, L.r + 1, L.made + 1, nil
 end
 
 -- The lane ran empty. Where its virtual time stands does not matter then, only what is ahead of it.
-local function level(L)
-  sets[L.idle] = nil -- with it goes what was to be written there
+function Q.level(L)
+  Q.sets[L.idle] = nil -- with it goes what was to be written there
   R('UNLINK', L.idle)
   for _, t in pairs(L.tenants) do t.pass, t.idle = 0, nil end
   L.v = 0
 end
 
-local function remove_ready(L, h)
-  local t = tenant(L, h.tn)
-  zset(t.key, h.id, false)
-  zset(L.ready, h.id, false)
+function Q.remove_ready(L, h)
+  local t = Q.tenant(L, h.tn)
+  Q.zset(t.key, h.id, false)
+  Q.zset(L.ready, h.id, false)
   t.n, L.r = t.n - 1, L.r - 1
   if t.queue and t.queue[t.at] == h.id then t.at = t.at + 1 else t.queue = nil end
   if t.n > 0 then return end
-  zset(L.turns, t.name, false)
+  Q.zset(L.turns, t.name, false)
   if t.pass > L.v then
-    zset(L.idle, t.name, print_number(t.pass))
+    Q.zset(L.idle, t.name, Q.print(t.pass))
     t.idle = true
   else
     t.pass = 0
   end
-  if L.r == 0 then level(L) end
+  if L.r == 0 then Q.level(L) end
 end
 
-local function wake(L, jobs)
+-- How long until a job of the lane may be leased; nil: time alone brings none.
+function Q.wait_of(L)
+  if L.p == 1 then return nil end
+  if L.r > 0 then return 0 end
+  local due = L.d > 0 and R('ZRANGE', L.delayed, 0, 0, 'WITHSCORES')[2]
+  return due and math.max(due - now, 0)
+end
+
+function Q.wake(L)
   local tokens = {}
-  for n = 1, math.min(jobs, L.r, TOKENS_MAX) do tokens[n] = 1 end
-  if L.p == 0 and #tokens > 0 and R('LPUSH', T .. ':w:' .. L.name, unpack(tokens)) > TOKENS_MAX then
-    R('LTRIM', T .. ':w:' .. L.name, 0, TOKENS_MAX - 1)
+  for n = 1, math.min(L.made, L.r, Q.TOKENS_MAX) do tokens[n] = 1 end
+  if L.p == 0 and #tokens > 0 and R('LPUSH', T .. ':w:' .. L.name, unpack(tokens)) > Q.TOKENS_MAX then
+    R('LTRIM', T .. ':w:' .. L.name, 0, Q.TOKENS_MAX - 1)
   end
 end
 
-local function write_lanes()
-  for name, L in pairs(lanes) do
-    local blank = is_blank(L)
-    if blank then
-      if not L.was_blank then
-        R('DEL', T .. ':n:' .. name, T .. ':w:' .. name)
-        R('ZREM', T .. ':lanes', name)
-      end
-    else
-      if L.was_blank then R('ZADD', T .. ':lanes', 0, name) end
-      R('HSET', T .. ':n:' .. name, 'r', L.r, 'b', L.b, 'w', L.w, 'd', L.d, 'l', L.l, 'i', L.i, 'X', L.X, 'v', L.v, 'p', L.p)
-      wake(L, L.made)
-      if L.paid then
-        -- A tenant that the lane has caught up with is level with it, remembered or not.
-        local behind = zdue(L.idle, L.v, LEVELLED_MAX)
-        if #behind > 0 then R('ZREM', L.idle, unpack(behind)) end
-      end
+function Q.write_lane(name, L)
+  if Q.is_blank(L) then
+    if not L.was_blank then
+      R('DEL', T .. ':n:' .. name, T .. ':w:' .. name)
+      R('ZREM', T .. ':lanes', name)
     end
+    return
+  end
+  if L.was_blank then R('ZADD', T .. ':lanes', 0, name) end
+  R('HSET', T .. ':n:' .. name, 'r', L.r, 'b', L.b, 'w', L.w, 'd', L.d, 'l', L.l, 'i', L.i, 'X', L.X, 'v', L.v, 'p', L.p)
+  if L.made > 0 then Q.wake(L) end
+  if L.paid and L.r > 0 then
+    -- A tenant that the lane has caught up with is level with it, remembered or not.
+    local behind = Q.zdue(L.idle, L.v, Q.LEVELLED_MAX)
+    if #behind > 0 then R('ZREM', L.idle, unpack(behind)) end
   end
 end

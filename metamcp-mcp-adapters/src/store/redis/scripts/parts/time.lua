@@ -7,15 +7,3 @@ if not now then
   local t = R('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-
--- A whole number as text. One call writes few different numbers many times, and to print one costs more than to find it.
-local printed = {}
-local function print_number(number)
-  local text = printed[number]
-  if not text then
-    text = string.format('%.0f', number)
-    printed[number] = text
-  end
-  return text
-end
-local NOW = print_number(now)
