@@ -11,6 +11,8 @@ use crate::error::{StoreError, StoreErrorKind, StoreResult};
 
 /// Calls under way at a time: while one is answered the next is already on its way.
 const IN_FLIGHT_MAX: usize = 2;
+/// Weight of one call, in bytes: one large entry must not hold up, nor fail, a hundred small ones.
+const CALL_BYTES_MAX: usize = 4 << 20;
 /// Callers that wait in line before further ones wait for room.
 const CALLERS_MAX: usize = 4_096;
 
@@ -35,10 +37,11 @@ impl<I, O> fmt::Debug for Coalescer<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
-    /// Makes calls of at most `entries_max` entries, from a task of the current tokio runtime that ends with the last clone of the line.
+    /// Makes calls of at most `entries_max` entries that weigh no more than [`CALL_BYTES_MAX`] together, unless one alone does, from a task of the current tokio runtime that ends with the last clone of the line.
     pub(crate) fn new<F>(
         store: &'static str,
         entries_max: usize,
+        weigh: fn(&I) -> usize,
         call: impl Fn(Vec<I>) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -58,13 +61,17 @@ impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
                 let Some(first) = first else { return };
                 let (mut items, mut replies) = (first.items, vec![first.reply]);
                 let mut counts = vec![items.len()];
+                let mut bytes: usize = items.iter().map(weigh).sum();
                 while items.len() < entries_max
+                    && bytes < CALL_BYTES_MAX
                     && let Ok(next) = entries.try_recv()
                 {
-                    if items.len() + next.items.len() > entries_max {
+                    let next_bytes: usize = next.items.iter().map(weigh).sum();
+                    if items.len() + next.items.len() > entries_max || bytes + next_bytes > CALL_BYTES_MAX {
                         held_over = Some(next);
                         break;
                     }
+                    bytes += next_bytes;
                     counts.push(next.items.len());
                     items.extend(next.items);
                     replies.push(next.reply);

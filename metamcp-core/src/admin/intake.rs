@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{AdminError, Findings, Place, Step, Tally, Watch};
 use crate::{
+    engine::RESULT_GRACE,
     error::StoreResult,
     id::Lane,
     queue::{Job, LEASE_BATCH_MAX, Restored},
@@ -15,8 +16,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// How much longer than its job a result is kept: as the engine keeps it.
-pub const RESULT_SPARE: Duration = Duration::from_secs(3_600);
 /// How much longer than the longest retention of any job a batch is kept. No store tells how long it had left, so it may stay longer than it
 /// would have; its jobs do not.
 pub const BATCH_SPARE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -85,7 +84,7 @@ impl<'a> Intake<'a> {
     async fn result(&mut self, job: &Job, body: Body) -> Result<(), AdminError> {
         let Some(pointer) = &job.head.result else { return Ok(()) };
         let ended = job.head.finished_at.unwrap_or(job.head.updated_at);
-        let kept_until = (ended + job.head.retain).max(self.now) + RESULT_SPARE;
+        let kept_until = (ended + job.head.retain).max(self.now) + RESULT_GRACE;
         let meta =
             ResultMeta { tenant: pointer.tenant.clone(), media_type: body.media_type, expires_at: Some(kept_until) };
         let mut key = job.head.lease_key();

@@ -20,7 +20,7 @@ pub use self::{
     export::{Exported, export},
     format::{CHUNK_BYTES, FORMAT, LINE_BYTES_MAX, VERSION},
     import::{check, import},
-    intake::{BATCH_SPARE, CALL_KEPT, Moved, RESULT_SPARE},
+    intake::{BATCH_SPARE, CALL_KEPT, Moved},
     migrate::{MigrateOptions, Migrated, migrate},
     steer::{
         DeadFilter, Drained, REDRIVE_MAX, RedriveReport, STALLED_MAX, Stalled, dead_letters, drain, queues, redrive,

@@ -37,8 +37,9 @@ use crate::{
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a job waits, on average, whose server takes up as many slots of the worker as it may.
 const NO_SEAT_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than its job a result is kept at most, should the job's own removal be missed.
-const RESULT_GRACE: Duration = Duration::from_secs(3_600);
+/// How much longer than its job's retention a result is kept, should the job's own removal be missed. As long as a job may be delayed: one that
+/// takes this result keeps the job for as long.
+pub(crate) const RESULT_GRACE: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 /// What the worker's heartbeat and the dispatch of one job share.
 #[derive(Debug)]
@@ -151,6 +152,8 @@ enum Work {
         poll_after: Duration,
         progress: Option<Progress>,
     },
+    /// The tool has answered, and its result may serve identical calls.
+    Done(ResultPointer, Option<Cached>),
     /// Its server takes up as many slots as it may: the job waits a little, and no longer here.
     NoSeat,
     Nothing,
@@ -198,6 +201,14 @@ impl Dispatch {
                 let state = self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
                 if state == Some(JobState::Cancelled) {
                     self.servers.stop_remote(&self.job, &checkpoint);
+                }
+            }
+            Work::Done(result, cached) => {
+                let state = self.end(Ending::Finish(Final::Done(result.clone()))).await;
+                // Only what was accepted under the fence serves others.
+                if let (Some(JobState::Done), Some(cached)) = (state, cached) {
+                    let head = &self.job.head;
+                    cache::keep(&self.ports, &cached.key, head.id, &result, head.retain).await;
                 }
             }
             Work::NoSeat => {
@@ -259,13 +270,16 @@ impl Dispatch {
                 EventKind::Started { capability: candidate.capability.clone(), attempts: self.job.head.attempts };
             self.ports.tell_of(&self.job.head, started).await;
         }
-        let began = Instant::now();
+        let (began, resumed) = (Instant::now(), resume.is_some());
         let reply = match self.raced(self.call(&*transport, &candidate, input, resume), true).await {
             Ok(reply) => reply,
             Err(work) => return work,
         };
         match reply {
-            Ok(ToolReply::Done(output)) => self.done(&candidate, output, began.elapsed(), cached).await,
+            // What a caller's answers led to is not what the same arguments lead to.
+            Ok(ToolReply::Done(output)) => {
+                self.done(&candidate, output, began.elapsed(), cached.filter(|_| !resumed)).await
+            }
             Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
                 self.save(checkpoint, poll_after, progress).await
             }
@@ -362,7 +376,16 @@ impl Dispatch {
             }
         };
         tokio::pin!(stop);
+        // What is over already is not begun: a call goes out with its first poll.
+        let over = tokio::select! {
+            biased;
+            stopped = &mut stop => Some(stopped),
+            () = std::future::ready(()) => None,
+        };
         let stopped = loop {
+            if let Some(stopped) = over {
+                break stopped;
+            }
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
@@ -421,13 +444,7 @@ impl Dispatch {
             return Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::TooLarge, message))));
         }
         match self.put(body, "application/json").await {
-            Ok(pointer) => {
-                if let Some(cached) = cached.filter(|_| serves_others) {
-                    let head = &self.job.head;
-                    cache::keep(&self.ports, &cached.key, head.id, &pointer, head.retain).await;
-                }
-                Work::Ended(Ending::Finish(Final::Done(pointer)))
-            }
+            Ok(pointer) => Work::Done(pointer, cached.filter(|_| serves_others)),
             Err(error) => {
                 let message = format!("the tool has answered, and its result cannot be kept: {error}");
                 Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::Internal, message))))

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a look over all schedules holds: a new one is seen no later.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Schedules that one look takes in.
 const LOOK_MAX: usize = 100_000;
 

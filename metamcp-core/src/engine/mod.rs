@@ -23,6 +23,7 @@ mod worker;
 
 pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
 pub use builder::OrchestratorBuilder;
+pub(crate) use dispatch::RESULT_GRACE;
 pub use error::EngineError;
 pub use orchestrator::Orchestrator;
 pub use policy::Policy;

@@ -27,6 +27,8 @@ use crate::{
     task::{InvalidTask, Need, Task},
 };
 
+/// Longest time between two looks at a job that is waited for, in seconds: news of it may be lost.
+const LOOK_S_MAX: u64 = 5;
 /// Longest cancel reason, in bytes; longer ones are cut.
 const REASON_BYTES_MAX: usize = 512;
 
@@ -52,6 +54,12 @@ impl Orchestrator {
     /// # Errors
     /// When the task breaks a bound, nothing fits it, its idempotency key is another request's, or its lane is full.
     pub async fn submit(&self, who: &Principal, task: Task) -> Result<Submitted, EngineError> {
+        let own = |key: &String| submit::RESERVED_KEYS.iter().any(|prefix| key.starts_with(prefix));
+        if task.idempotency_key.as_ref().is_some_and(own) {
+            let mend =
+                format!("must not begin with {}; schedules and batches use these", submit::RESERVED_KEYS.join(" or "));
+            return Err(InvalidTask::new("idempotency_key", mend).into());
+        }
         submit::submit(&self.ports, &self.servers, who, task).await
     }
 
@@ -222,7 +230,8 @@ impl Orchestrator {
         let mut cursor = self.ports.events.latest().await?;
         loop {
             let job = self.get(who, id).await?;
-            let left = end.saturating_duration_since(Instant::now());
+            // An event may be lost: the job is looked at again after a while.
+            let left = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(LOOK_S_MAX));
             if job.head.state.is_final() || job.head.state == JobState::Input || left.is_zero() {
                 return Ok(job);
             }

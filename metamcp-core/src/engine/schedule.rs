@@ -104,7 +104,7 @@ impl Schedule {
         task
     }
 
-    /// The instants to be served now, and the next one after.
+    /// The instants to be served now.
     pub(super) fn due(&self, now: Timestamp) -> Result<Vec<Timestamp>, InvalidTask> {
         let Some(first) = self.next_at.filter(|at| *at <= now && !self.terms.paused) else { return Ok(Vec::new()) };
         let table = self.timetable()?;

@@ -38,11 +38,11 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// `total` slots over `lanes`, of which a lane takes up at most what `bounds` says.
+    /// `total` slots over `lanes`, of which a lane takes up at most what `bounds` says, and may always take up one.
     pub(super) fn new(total: usize, lanes: &[Lane], bounds: &BTreeMap<Lane, u16>) -> Self {
         let slots = |lane: &Lane| LaneSlots {
             lane: lane.clone(),
-            max: bounds.get(lane).map_or(total, |max| usize::from(*max).min(total)),
+            max: bounds.get(lane).map_or(total, |max| usize::from(*max).clamp(1, total)),
             used: Arc::default(),
         };
         Self { lanes: lanes.iter().map(slots).collect(), total, turn: 0 }
@@ -62,6 +62,12 @@ impl Slots {
         let all = lanes.len() == open.len();
         self.turn = (self.turn + 1) % count;
         Some(Wish { lanes, max, all })
+    }
+
+    /// The lanes with a free slot.
+    pub(super) fn open(&self) -> Vec<Lane> {
+        let has_room = |slots: &&LaneSlots| slots.used.load(Ordering::Relaxed) < slots.max;
+        self.lanes.iter().filter(has_room).map(|slots| slots.lane.clone()).collect()
     }
 
     /// Takes up a slot of the lane until the answer is dropped.

@@ -21,6 +21,9 @@ use crate::{
     task::{ConcurrencyKey, InvalidTask, Need, RateKey, Task, TaskRecord},
 };
 
+/// What idempotency keys of the engine's own begin with.
+pub(super) const RESERVED_KEYS: [&str; 2] = ["cron:", "batch/"];
+
 /// An accepted task.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -52,7 +55,9 @@ pub(super) async fn submit(
     };
     let mut answers = persist("enqueue", || ports.jobs.enqueue(std::slice::from_ref(&*new))).await?;
     let answer = answers.pop();
-    if let Some(Enqueued::Ok { .. }) = answer {
+    // A repeated store call finds its own job: its first answer was lost.
+    let own = matches!(answer, Some(Enqueued::Duplicate { job, .. }) if job == new.id);
+    if own || matches!(answer, Some(Enqueued::Ok { .. })) {
         ports.tell(new.id, who, EventKind::Queued).await;
     }
     let (id, duplicate) = accepted(&new, answer.as_ref())?;
@@ -93,7 +98,14 @@ async fn draft(ports: &Ports, servers: &Arc<Servers>, who: &Principal, task: Tas
     let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
     check_lane(ports, Some(&lane))?;
     let request_digest = request_digest(who, &task)?;
-    let concurrency = task.concurrency.as_ref().map(|limit| of_tenant(who, limit)).or_else(|| of_server(servers, best));
+    let concurrency = match (&task.concurrency, of_server(servers, best)) {
+        (Some(_), Some(_)) => {
+            let mend = format!("server `{}` has a bound of its own; leave it out", best.capability.server());
+            return Err(InvalidTask::new("concurrency", mend).into());
+        }
+        (Some(limit), None) => Some(of_tenant(who, limit)),
+        (None, of_server) => of_server,
+    };
     let rate = task.rate.map(|rate| RateKey { key: tenant_key(who, &rate.key), ..rate });
     let record = TaskRecord { need: task.need, labels: task.labels, cache: task.cache };
     Ok(NewJob {

@@ -3,8 +3,6 @@
 //! Across a change of the clocks the wall clock counts: a time that is skipped fires when the clocks have moved on, one that comes twice
 //! fires the first time if it names an hour, and both times if it recurs within the hour.
 
-use std::str::FromStr;
-
 use croner::{
     Cron,
     parser::{CronParser, Seconds},
@@ -46,35 +44,26 @@ impl Timetable {
         u64::try_from(next.timestamp().as_millisecond()).ok().map(Timestamp::from_millis)
     }
 
-    /// The instants from `first`, which is one, up to `now`: the last `max` of them, and whether there were more.
+    /// The last `max` instants from `first`, which is one, up to `now`, in order.
     pub(super) fn due(&self, first: Timestamp, now: Timestamp, max: usize) -> Vec<Timestamp> {
-        let mut due = std::collections::VecDeque::new();
-        let mut at = Some(first);
-        for _ in 0..STEPS_MAX {
-            let Some(instant) = at.filter(|instant| *instant <= now) else { break };
-            if due.len() == max {
-                due.pop_front();
-            }
-            due.push_back(instant);
-            at = self.next(instant);
+        let mut due = Vec::new();
+        let mut at = self.last_before(now, true);
+        while let Some(instant) = at.filter(|instant| *instant >= first && due.len() < max) {
+            due.push(instant);
+            at = self.last_before(instant, false);
         }
-        due.into()
+        due.reverse();
+        due
+    }
+
+    fn last_before(&self, until: Timestamp, inclusive: bool) -> Option<Timestamp> {
+        let found = self.cron.find_previous_occurrence(&self.zoned(until)?, inclusive).ok()?;
+        u64::try_from(found.timestamp().as_millisecond()).ok().map(Timestamp::from_millis)
     }
 
     fn zoned(&self, at: Timestamp) -> Option<Zoned> {
         let instant = Instant::from_millisecond(i64::try_from(at.as_millis()).ok()?).ok()?;
         Some(instant.to_zoned(self.zone.clone()))
-    }
-}
-
-/// Instants that one look at a timetable goes through: more are not told apart, the next look goes on from now.
-const STEPS_MAX: usize = 10_000;
-
-impl FromStr for Timetable {
-    type Err = InvalidTask;
-
-    fn from_str(cron: &str) -> Result<Self, InvalidTask> {
-        Self::new(cron, "UTC")
     }
 }
 
@@ -111,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_was_missed_is_bounded_and_the_last_ones_are_told() {
-        let table: Timetable = "* * * * *".parse().unwrap();
+        let table = Timetable::new("* * * * *", "UTC").unwrap();
         let due = table.due(at("2026-01-01T00:00:00Z"), at("2026-01-01T02:00:30Z"), 3);
         assert_eq!(due, [at("2026-01-01T01:58:00Z"), at("2026-01-01T01:59:00Z"), at("2026-01-01T02:00:00Z")]);
         assert!(table.due(at("2026-01-01T00:01:00Z"), at("2026-01-01T00:00:30Z"), 3).is_empty());

@@ -177,6 +177,7 @@ impl Crew {
         for part in [
             tokio::spawn(Self::beat(Arc::clone(&self), background.clone())),
             tokio::spawn(Self::maintain(Arc::clone(&self), background.clone())),
+            tokio::spawn(Self::fire(Arc::clone(&self), background.clone())),
         ] {
             // They end with `background`; nothing is to be joined.
             drop(part);
@@ -192,8 +193,8 @@ impl Crew {
             let Some(wish) = asked.take().map_or_else(|| slots.wish().map(|wish| (wish, Instant::now())), Some) else {
                 tokio::select! {
                     biased;
-                    _ = jobs.join_next() => {},
                     () = self.stop.cancelled() => {},
+                    _ = jobs.join_next(), if !jobs.is_empty() => {},
                 }
                 continue;
             };
@@ -203,8 +204,11 @@ impl Crew {
             let all = wish.all;
             if batch.is_ok() {
                 request += 1;
-            } else {
+            } else if first_asked.elapsed() < self.ports.policy.visibility {
                 asked = Some((wish, first_asked));
+            } else {
+                // Whatever that request was granted has run out by now.
+                request += 1;
             }
             let wait = match batch {
                 Ok(batch) if !batch.jobs.is_empty() => {
@@ -245,10 +249,13 @@ impl Crew {
                     continue;
                 }
             };
+            // Lanes without a free slot are not waited for, but for a slot of theirs.
+            let open = slots.open();
             tokio::select! {
                 biased;
-                () = self.ports.jobs.wait_ready(&self.options.lanes, wait) => {},
                 () = self.stop.cancelled() => {},
+                () = self.ports.jobs.wait_ready(&open, wait) => {},
+                _ = jobs.join_next(), if !jobs.is_empty() => {},
             }
         }
         while jobs.join_next().await.is_some() {}
@@ -309,7 +316,6 @@ impl Crew {
     /// Promotes, reclaims, ends and removes; tells of it.
     async fn maintain(self: Arc<Self>, end: CancellationToken) {
         let mut rounds = 0_u32;
-        let mut firing = Firing::default();
         loop {
             let pause = self.options.maintain_every.mul_f64(0.75 + 0.5 * self.ports.entropy.unit());
             if end.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -331,12 +337,26 @@ impl Crew {
                     }
                 }
             }
-            firing.round(&self.ports, &self.servers).await;
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(PRUNE_EVERY_ROUNDS)
                 && let Err(error) = self.ports.results.prune(self.ports.clock.now(), MAINTAIN_BUDGET).await
             {
                 tracing::warn!(%error, "expired results not removed");
+            }
+        }
+    }
+
+    /// Fires schedules. Apart from maintenance: a submission may wait for its server.
+    async fn fire(self: Arc<Self>, end: CancellationToken) {
+        let mut firing = Firing::default();
+        loop {
+            let pause = self.options.maintain_every.mul_f64(0.75 + 0.5 * self.ports.entropy.unit());
+            let round = async {
+                tokio::time::sleep(pause).await;
+                firing.round(&self.ports, &self.servers).await;
+            };
+            if end.run_until_cancelled(round).await.is_none() {
+                return;
             }
         }
     }

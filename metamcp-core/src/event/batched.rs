@@ -12,6 +12,9 @@ use crate::{
 
 const STORE: &str = "batched event bus";
 
+/// About what an event weighs, in bytes: it holds no body.
+const EVENT_BYTES: usize = 1_024;
+
 /// An [`EventBus`] in front of another. Each publisher is told the cursor of its own last event.
 #[derive(Debug)]
 pub struct BatchedEventBus {
@@ -27,10 +30,15 @@ impl BatchedEventBus {
     #[must_use]
     pub fn new(inner: Arc<dyn EventBus>) -> Self {
         let behind = Arc::clone(&inner);
-        let publish = Coalescer::new(STORE, usize::from(EVENT_PAGE_MAX), move |events: Vec<NewEvent>| {
-            let bus = Arc::clone(&behind);
-            async move { bus.publish(&events).await.map(|last| place(last, events.len())) }
-        });
+        let publish = Coalescer::new(
+            STORE,
+            usize::from(EVENT_PAGE_MAX),
+            |_| EVENT_BYTES,
+            move |events: Vec<NewEvent>| {
+                let bus = Arc::clone(&behind);
+                async move { bus.publish(&events).await.map(|last| place(last, events.len())) }
+            },
+        );
         Self { inner, publish }
     }
 }

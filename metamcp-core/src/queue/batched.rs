@@ -11,7 +11,7 @@ use super::{
     job::{Answer, Checkpoint, Job, LeaseKey, NewJob},
     lease::{
         Answered, Beat, Cancelled, Enqueued, Fenced, Finish, Heartbeat, JobPage, JobQuery, LEASE_BATCH_MAX, LaneCounts,
-        LeaseBatch, LeaseRequest, Maintained, Nack, Redriven, Restored, StoreHealth,
+        LeaseBatch, LeaseRequest, Maintained, Nack, NackHow, Redriven, Restored, StoreHealth,
     },
     store::JobStore,
 };
@@ -22,6 +22,18 @@ use crate::{
 };
 
 const STORE: &str = "batched job store";
+
+/// About what an entry weighs beside what its caller put in, in bytes.
+const HEAD_BYTES: usize = 1_024;
+
+fn weight_of(how: &NackHow) -> usize {
+    match how {
+        NackHow::Park { requests, checkpoint, .. } => {
+            HEAD_BYTES + checkpoint.text.len() + requests.iter().map(|asked| asked.request.len()).sum::<usize>()
+        }
+        NackHow::Fail { .. } | NackHow::Release { .. } => HEAD_BYTES,
+    }
+}
 
 /// A [`JobStore`] in front of another.
 #[derive(Debug)]
@@ -42,18 +54,33 @@ impl BatchedJobStore {
         let entries_max = usize::from(LEASE_BATCH_MAX);
         let (enqueue, finish, nack) = (Arc::clone(&inner), Arc::clone(&inner), Arc::clone(&inner));
         Self {
-            enqueue: Coalescer::new(STORE, entries_max, move |jobs: Vec<NewJob>| {
-                let store = Arc::clone(&enqueue);
-                async move { store.enqueue(&jobs).await }
-            }),
-            finish: Coalescer::new(STORE, entries_max, move |done: Vec<Finish>| {
-                let store = Arc::clone(&finish);
-                async move { store.finish(&done).await }
-            }),
-            nack: Coalescer::new(STORE, entries_max, move |back: Vec<Nack>| {
-                let store = Arc::clone(&nack);
-                async move { store.nack(&back).await }
-            }),
+            enqueue: Coalescer::new(
+                STORE,
+                entries_max,
+                |job| job.body.input().get().len() + HEAD_BYTES,
+                move |jobs: Vec<NewJob>| {
+                    let store = Arc::clone(&enqueue);
+                    async move { store.enqueue(&jobs).await }
+                },
+            ),
+            finish: Coalescer::new(
+                STORE,
+                entries_max,
+                |_| HEAD_BYTES,
+                move |done: Vec<Finish>| {
+                    let store = Arc::clone(&finish);
+                    async move { store.finish(&done).await }
+                },
+            ),
+            nack: Coalescer::new(
+                STORE,
+                entries_max,
+                |nack| weight_of(&nack.how),
+                move |back: Vec<Nack>| {
+                    let store = Arc::clone(&nack);
+                    async move { store.nack(&back).await }
+                },
+            ),
             inner,
         }
     }

@@ -6,13 +6,12 @@
 use std::time::Duration;
 
 use super::{
+    bounds::PRIORITY_MAX,
     job::{Answer, Checkpoint, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress},
     lease::{Answered, Beat, Cancelled, Fenced, Final, LeaseRequest, NackHow},
 };
 use crate::{id::JobId, pointer::ResultPointer, task::RateKey, time::Timestamp};
 
-/// The highest priority.
-const PRIORITY_MAX: u8 = 9;
 /// Head start of one step of priority, in milliseconds.
 const HEAD_START_MS: u64 = 60_000;
 

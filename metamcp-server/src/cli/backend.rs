@@ -34,6 +34,8 @@ struct Local {
     app: App,
     worker: Option<Worker>,
     durable: bool,
+    /// Others work on the same store: their jobs are not this command's to take.
+    shared: bool,
     /// How long calls that run may go on when the command ends.
     grace: Duration,
 }
@@ -67,12 +69,21 @@ impl Backend {
         let app = wire::build(&config).await?;
         let client = Client::in_process(app.router());
         let durable = config.store != StoreKind::Memory;
-        Ok(Self { client, local: Some(Local { app, worker: None, durable, grace: config.server.drain }) })
+        Ok(Self {
+            client,
+            local: Some(Local {
+                app,
+                worker: None,
+                durable,
+                shared: config.store.is_shared(),
+                grace: config.server.drain,
+            }),
+        })
     }
 
     /// Lets an engine in this process work on its jobs; a server does that by itself.
     pub(super) fn work(&mut self) {
-        if let Some(local) = &mut self.local {
+        if let Some(local) = self.local.as_mut().filter(|local| !local.shared) {
             local.worker.get_or_insert_with(|| local.app.start_small_worker(LOCAL_JOBS_MAX));
         }
     }

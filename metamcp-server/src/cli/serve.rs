@@ -18,7 +18,9 @@ pub(super) async fn run(args: ServeArgs) -> Outcome {
         let mend = "--no-worker needs a --store that workers share, redis://… or postgres://…; nobody else could work on this one";
         return Err(Failure::refused(mend));
     }
-    let running = Running::start(&config, listener, !args.no_worker).await?;
+    let starting = Running::start(&config, listener, !args.no_worker);
+    let Some(running) = stop.run_until_cancelled(starting).await else { return Ok(Exit::Done) };
+    let running = running?;
     tell_ready(&config, &running);
     stop.cancelled().await;
     tracing::info!(grace_s = config.server.drain.as_secs(), "stopping; a second signal ends at once");

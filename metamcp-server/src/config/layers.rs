@@ -228,6 +228,10 @@ fn based(setting: Setting, base: Option<&Path>) -> Setting {
     match setting {
         Setting::Path(path) => Setting::Path(join(path)),
         Setting::Paths(paths) => Setting::Paths(paths.into_iter().map(join).collect()),
+        // What names no scheme is a directory.
+        Setting::Place(place) if !place.contains(':') => {
+            Setting::Place(join(place.into()).to_string_lossy().into_owned())
+        }
         other => other,
     }
 }

@@ -49,8 +49,12 @@ impl StoreKind {
                 None => Err(format!("`{scheme}://` is no store; {}", wish())),
             };
         }
-        let is_path = text.starts_with(['.', '/', '~']) || text.contains(std::path::MAIN_SEPARATOR);
-        if is_path { Ok((Self::Embedded, Some(text.into()))) } else { Err(format!("`{text}` is no store; {}", wish())) }
+        // A shell expands `~`; here it would be a folder of that name.
+        let is_path = !text.starts_with('~')
+            && (text.starts_with(['.', '/']) || text.contains(std::path::MAIN_SEPARATOR))
+            && !text.contains('@');
+        // What is said is not repeated: it may be an address without its slashes, with a password.
+        if is_path { Ok((Self::Embedded, Some(text.into()))) } else { Err(format!("that is no store; {}", wish())) }
     }
 
     /// Whether other processes may work on the same store at the same time.
@@ -100,6 +104,10 @@ impl fmt::Debug for Address {
 pub(super) fn shown(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
     let (login, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("…@", place));
+    // An `@` after the first `?` may be one of a parameter: then nothing behind it is safe to show.
+    if rest.find('?').zip(rest.rfind('@')).is_some_and(|(question, at)| question < at) {
+        return format!("{scheme}://…");
+    }
     let (place, parameters) = place.split_once('?').map_or((place, ""), |(place, _)| (place, "?…"));
     format!("{scheme}://{login}{place}{parameters}")
 }
@@ -117,8 +125,9 @@ mod tests {
         for url in ["redis://h", "rediss-cluster://a,b", "postgres://u:p@h/db"] {
             assert!(StoreKind::parse(url).unwrap().0.is_shared(), "{url}");
         }
-        for wrong in ["redis", "mysql://h", "file://relative", ""] {
-            assert!(StoreKind::parse(wrong).unwrap_err().contains("write embedded:"), "{wrong}");
+        for wrong in ["redis", "mysql://h", "file://relative", "", "~/state", "redis:me:s3cret@h"] {
+            let told = StoreKind::parse(wrong).unwrap_err();
+            assert!(told.contains("write embedded:") && !told.contains("s3cret"), "{told}");
         }
     }
 
@@ -128,6 +137,7 @@ mod tests {
             ("redis://me:s3cret@h:1/0?wait_replicas=1", "redis://…@h:1/0?…"),
             ("postgres://u:a@b/s3cret@h/db", "postgres://…@h/db"),
             ("redis-sentinel://h?sentinel_password=s3cret", "redis-sentinel://h?…"),
+            ("redis-sentinel://h?sentinel_password=s3@cret", "redis-sentinel://…"),
         ] {
             let address = Address::new(address);
             assert_eq!((format!("{address}"), format!("{address:?}")), (seen.to_owned(), seen.to_owned()));

@@ -37,7 +37,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CoreLimits {
-    /// Most jobs, ready and delayed together, that one lane holds.
+    /// Most jobs that wait in one lane, for their turn, their time, a key or other jobs.
     pub lane_jobs_max: u64,
     /// Delay after the first lost lease; doubles with each further one.
     pub lost_backoff_base: Duration,

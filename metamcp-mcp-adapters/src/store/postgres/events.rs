@@ -9,12 +9,14 @@ use metamcp_core::{
 };
 use tokio_postgres::{Error, Row};
 
-use super::{Engine, STORE, time::to_instant};
+use super::{Engine, Parameters, STORE, time::to_instant};
 
 /// Events that are kept unless the terms say otherwise.
 pub const EVENTS_KEPT_MAX: u64 = 100_000;
-/// How far the ring may grow over its bound before it is cut back to it: one cut of many costs less than many of one.
-const TRIM_EVENTS_MAX: u64 = 1_000;
+/// How far the ring may grow over its bound before it is cut back: one cut of many costs less than many of one.
+const TRIM_EVENTS_MAX: i64 = 1_000;
+/// Most events that one publish cuts off: more than it can add, so that a bound that was lowered is reached in time.
+const CUT_EVENTS_MAX: i64 = 2_000;
 /// Who waits for events looks for them at least this often, in milliseconds: hints may be lost.
 const POLL_MS: u64 = 2_000;
 
@@ -24,7 +26,8 @@ with span as (
     update event_span
     set newest = newest + cardinality($2::text[]),
         oldest = case
-            when newest + cardinality($2::text[]) + 1 - oldest > $3::bigint + $4::bigint then newest + cardinality($2::text[]) + 1 - $3::bigint
+            when newest + cardinality($2::text[]) + 1 - oldest > $3::bigint + $4::bigint
+                then least(newest + cardinality($2::text[]) + 1 - $3::bigint, oldest + $5::bigint)
             else oldest
         end
     returning newest, oldest
@@ -33,7 +36,6 @@ with span as (
     select s.newest - cardinality($2::text[]) + e.n,
         coalesce($1::bigint, floor(extract(epoch from clock_timestamp()) * 1000)::bigint), e.event::json
     from span s, unnest($2::text[]) with ordinality e(event, n)
-    where s.newest - cardinality($2::text[]) + e.n >= s.oldest
 ), gone as (
     delete from event e using span s where e.cursor < s.oldest
 )
@@ -117,8 +119,9 @@ impl EventBus for PostgresEventBus {
         let texts = events.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
         let texts = texts.map_err(|e| invalid("an event has no form in JSON".to_owned()).with_source(e))?;
         let kept = i64::try_from(self.engine.terms.events_kept_max.max(1)).unwrap_or(i64::MAX / 4).min(i64::MAX / 4);
-        let trim = kept.min(i64::try_from(TRIM_EVENTS_MAX).unwrap_or(i64::MAX));
-        let rows = self.engine.pools.write().query(PUBLISH, &[&self.engine.time.now(), &texts, &kept, &trim]).await?;
+        let (now, trim) = (self.engine.time.now(), kept.min(TRIM_EVENTS_MAX));
+        let parameters: Parameters<'_> = &[&now, &texts, &kept, &trim, &CUT_EVENTS_MAX];
+        let rows = self.engine.pools.write().query(PUBLISH, parameters).await?;
         self.engine.notifier.news();
         let newest = rows.first().map(|row| cursor(row, 0)).transpose().map_err(|e| self.engine.failed(e))?;
         newest

@@ -46,6 +46,7 @@ use metamcp_core::{
 use self::{
     connector::{Connector, Purpose},
     time::Timekeeper,
+    tx::{Act, InTx},
 };
 pub use self::{
     events::{EVENTS_KEPT_MAX, PostgresEventBus},
@@ -95,6 +96,12 @@ struct Engine {
 impl Engine {
     fn schema(&self) -> &str {
         self.pools.write().schema()
+    }
+
+    /// Runs a transaction, and again when another one was in its way.
+    async fn transact<A: Act>(&self, act: A) -> StoreResult<A::Output> {
+        // On the heap: what a transaction holds would make every future around it large.
+        Box::pin(self.pools.write().call(InTx(act))).await?
     }
 
     /// Tells of lanes that jobs became ready in, once that is committed.

@@ -10,7 +10,7 @@ use metamcp_core::{
 };
 use tokio_postgres::{Error, Row};
 
-use super::{Engine, STORE};
+use super::{Engine, Parameters, STORE};
 
 /// How often a write is tried again because another one came in between.
 const RACES_MAX: usize = 8;
@@ -92,7 +92,7 @@ fn met(row: &Row) -> Result<(Option<i64>, Option<i64>, bool), Error> {
 #[async_trait]
 impl RecordStore for PostgresRecordStore {
     async fn get(&self, kind: RecordKind, name: &str) -> StoreResult<Option<Record>> {
-        let parameters: super::Parameters<'_> = &[&kind.as_str(), &name.as_bytes(), &self.engine.time.now()];
+        let parameters: Parameters<'_> = &[&kind.as_str(), &name.as_bytes(), &self.engine.time.now()];
         let rows = self.engine.pools.write().query(GET, parameters).await?;
         let found = rows.first().map(|row| record(row, name.to_owned())).transpose();
         found.map_err(|e| self.engine.failed(e))
@@ -116,7 +116,7 @@ impl RecordStore for PostgresRecordStore {
         let ttl = ttl.map(|ttl| i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).min(i64::MAX / 2));
         for _ in 0..RACES_MAX {
             let now = self.engine.time.now();
-            let parameters: super::Parameters<'_> =
+            let parameters: Parameters<'_> =
                 &[&kind.as_str(), &name.as_bytes(), &&value[..], &expected, &ttl, &now, &SWEEP_MAX];
             let rows = self.engine.pools.write().query(PUT, parameters).await?;
             let met = rows.first().map(met).transpose().map_err(|e| self.engine.failed(e))?;
@@ -131,7 +131,7 @@ impl RecordStore for PostgresRecordStore {
     }
 
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {
-        let parameters: super::Parameters<'_> = &[&kind.as_str(), &name.as_bytes(), &self.engine.time.now()];
+        let parameters: Parameters<'_> = &[&kind.as_str(), &name.as_bytes(), &self.engine.time.now()];
         let rows = self.engine.pools.write().query(DELETE, parameters).await?;
         let stood = rows.first().map(|row| row.try_get(0)).transpose().map_err(|e| self.engine.failed(e))?;
         Ok(stood.unwrap_or_default())
@@ -139,7 +139,7 @@ impl RecordStore for PostgresRecordStore {
 
     async fn list(&self, kind: RecordKind, after: Option<&str>, max: u16) -> StoreResult<Vec<Record>> {
         let (after, max) = (after.map(str::as_bytes), i64::from(max.min(RECORD_PAGE_MAX)));
-        let parameters: super::Parameters<'_> = &[&kind.as_str(), &after, &self.engine.time.now(), &max];
+        let parameters: Parameters<'_> = &[&kind.as_str(), &after, &self.engine.time.now(), &max];
         let rows = self.engine.pools.read().query(LIST, parameters).await?;
         let read = |row: &Row| {
             let name: &[u8] = row.try_get(2).map_err(|e| self.engine.failed(e))?;

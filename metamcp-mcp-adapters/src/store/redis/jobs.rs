@@ -242,7 +242,8 @@ impl JobStore for RedisJobStore {
             let leased_max = want.shares.leased_max.get(lane);
             call = call.arg(lane.as_str()).arg(leased_max.map_or_else(|| NONE.to_owned(), ToString::to_string));
         }
-        let (next_due, mut told): (i64, Vec<ToldJob>) = self.namespace.run(&call).await?;
+        // As safe as an enqueue: a lease that a failover forgets would let a call be made again that must not be.
+        let (next_due, mut told): (i64, Vec<ToldJob>) = self.namespace.acknowledge(&call).await?;
         bodies::bring_large(&self.namespace, &mut told).await?;
         let (mut jobs, mut damaged) = (Vec::with_capacity(told.len()), Vec::new());
         for one in told {

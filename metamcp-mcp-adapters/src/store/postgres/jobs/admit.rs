@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Engine, STORE,
-        tx::{Act, Fault, InTx, Tx},
+        tx::{Act, Fault, Tx},
     },
     codec::{head_columns, job_id, state_of},
     columns::uuids,
@@ -198,7 +198,7 @@ pub(super) fn raced() -> StoreError {
 
 pub(super) async fn enqueue(engine: &Engine, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>> {
     for _ in 0..RACES_MAX {
-        if let Some((answers, woken)) = engine.pools.write().call(InTx(Enqueue { engine, jobs })).await?? {
+        if let Some((answers, woken)) = engine.transact(Enqueue { engine, jobs }).await? {
             engine.wake(&woken);
             return Ok(answers);
         }

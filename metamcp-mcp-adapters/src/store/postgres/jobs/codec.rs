@@ -143,7 +143,7 @@ fn number_of(state: JobState) -> i16 {
 pub(super) fn state_of(number: i16) -> StoreResult<JobState> {
     let number = if number == BLOCKED { number_of(JobState::Ready) } else { number };
     let known = STATES.iter().find(|(_, known)| *known == number);
-    known.map(|(state, _)| *state).ok_or_else(|| corrupt(format!("a job is in a state of number {number}")))
+    known.map(|(state, _)| *state).ok_or_else(|| corrupt(&format!("a job is in a state of number {number}")))
 }
 
 pub(super) fn lease_end_number(end: LeaseEnd) -> i16 {
@@ -174,8 +174,7 @@ pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> String {
 
 /// The reason of a cancel wish.
 pub(super) fn reason(text: &str) -> StoreResult<String> {
-    serde_json::from_str(text)
-        .map_err(|e| corrupt("the reason of a cancel wish is not valid".to_owned()).with_source(e))
+    serde_json::from_str(text).map_err(|e| corrupt("the reason of a cancel wish is not valid").with_source(e))
 }
 
 /// Ids as the text of an array, as arrays of arrays must all be of one length.
@@ -290,7 +289,7 @@ impl<'r> Reader<'r> {
     fn take<T: FromSql<'r>>(&mut self) -> StoreResult<T> {
         let at = self.at;
         self.at += 1;
-        self.row.try_get(at).map_err(|e| corrupt(format!("column {at} of a job cannot be read")).with_source(e))
+        self.row.try_get(at).map_err(|e| corrupt(&format!("column {at} of a job cannot be read")).with_source(e))
     }
 
     fn instant(&mut self) -> StoreResult<Timestamp> {
@@ -321,10 +320,10 @@ impl<'r> Reader<'r> {
 }
 
 pub(super) fn bad(id: JobId, column: &str) -> StoreError {
-    corrupt(format!("`{column}` of job {id} is not valid"))
+    corrupt(&format!("`{column}` of job {id} is not valid"))
 }
 
-fn corrupt(what: String) -> StoreError {
+fn corrupt(what: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Corrupt,
         STORE,

@@ -13,7 +13,7 @@ use tokio_postgres::{Error, Row};
 use super::{
     super::{
         Engine,
-        tx::{Act, Fault, InTx, Tx},
+        tx::{Act, Fault, Tx},
     },
     codec::{self, job_id, uuid},
     heads::{Heads, Reach},
@@ -100,7 +100,7 @@ fn moved(heads: &mut Heads, lease: LeaseKey, fence: Result<(), Fenced>, edit: im
 }
 
 async fn write(engine: &Engine, entries: Entries<'_>) -> StoreResult<Vec<Fenced>> {
-    let (answers, woken) = engine.pools.write().call(InTx(Write { engine, entries })).await??;
+    let (answers, woken) = engine.transact(Write { engine, entries }).await?;
     engine.wake(&woken);
     Ok(answers)
 }
@@ -163,7 +163,7 @@ pub(super) async fn heartbeat(engine: &Engine, beats: &[Heartbeat], extend: Dura
         }
     }
     let extend_ms = i64::try_from(extend.as_millis()).unwrap_or(EXTEND_MS_MAX).min(EXTEND_MS_MAX);
-    let rows = engine.pools.write().call(InTx(Extend { engine, beats: &once, extend_ms })).await??;
+    let rows = engine.transact(Extend { engine, beats: &once, extend_ms }).await?;
     let mut extended = BTreeMap::new();
     for row in &rows {
         let (key, reason) = read_extended(row).map_err(|e| engine.failed(e))?;

@@ -118,7 +118,7 @@ impl Act for Lease<'_> {
         for lane in &want.lanes {
             grant.lease_from(tx, lane).await?;
         }
-        grant.write(tx).await
+        Box::pin(grant.write(tx)).await
     }
 }
 

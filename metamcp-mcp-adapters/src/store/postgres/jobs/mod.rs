@@ -48,7 +48,7 @@ use metamcp_core::{
 use tokio_postgres::Transaction;
 
 use self::grant::{Given, Lease, next_due};
-use super::{Engine, STORE, time::to_instant, tx::InTx};
+use super::{Engine, STORE, time::to_instant};
 
 /// Who waits for work asks the tables at least this often, in milliseconds, less a quarter at random: hints may be lost.
 const POLL_MS_MAX: u64 = 2_000;
@@ -146,7 +146,7 @@ impl JobStore for PostgresJobStore {
         if next_due != Some(Duration::ZERO) && !again {
             return Ok(LeaseBatch { jobs: Vec::new(), next_due });
         }
-        let given = self.engine.pools.write().call(InTx(Lease { engine: &self.engine, want })).await??;
+        let given = self.engine.transact(Lease { engine: &self.engine, want }).await?;
         self.engine.wake(&given.woken);
         let Given { heads, mut bodies, next_due, .. } = given;
         let mut jobs = Vec::with_capacity(heads.len());

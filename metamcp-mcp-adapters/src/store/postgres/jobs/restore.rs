@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::{
     super::{
         Engine,
-        tx::{Act, Fault, InTx, Tx},
+        tx::{Act, Fault, Tx},
     },
     admit::{Asked, Met, RACES_MAX, raced},
     columns::uuids,
@@ -78,7 +78,7 @@ fn take_in(met: &mut Met, Job { head, body }: &Job) -> Restored {
 
 pub(super) async fn restore(engine: &Engine, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
     for _ in 0..RACES_MAX {
-        if let Some((answers, woken)) = engine.pools.write().call(InTx(Restore { engine, jobs })).await?? {
+        if let Some((answers, woken)) = engine.transact(Restore { engine, jobs }).await? {
             engine.wake(&woken);
             return Ok(answers);
         }

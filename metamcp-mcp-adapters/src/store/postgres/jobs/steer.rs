@@ -10,7 +10,7 @@ use tokio::try_join;
 use super::{
     super::{
         Engine, locks,
-        tx::{Act, Fault, InTx, Tx},
+        tx::{Act, Fault, Tx},
     },
     heads::Heads,
     hold::{hold, load_reach},
@@ -44,7 +44,7 @@ impl<T: Send> Act for Steer<'_, T> {
 }
 
 async fn steer<T: Send>(engine: &Engine, job: JobId, how: impl Fn(&mut Heads) -> T + Sync) -> StoreResult<T> {
-    let (answer, woken) = engine.pools.write().call(InTx(Steer { engine, job, how: &how })).await??;
+    let (answer, woken) = engine.transact(Steer { engine, job, how: &how }).await?;
     engine.wake(&woken);
     Ok(answer)
 }
@@ -110,7 +110,7 @@ impl Act for Pause<'_> {
 }
 
 pub(super) async fn pause(engine: &Engine, lane: &Lane, paused: bool) -> StoreResult<()> {
-    engine.pools.write().call(InTx(Pause { engine, lane, paused })).await??;
+    engine.transact(Pause { engine, lane, paused }).await?;
     if !paused {
         engine.notifier.ready([lane]);
     }

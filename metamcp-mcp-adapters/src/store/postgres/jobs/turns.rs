@@ -254,17 +254,17 @@ mod tests {
         let mut turns = Turns::new(0, BTreeMap::new(), [tenant("a"), tenant("b")]);
         assert_eq!(taken(&mut turns, 3, 10, &weights).concat(), "abbaba");
         let (time, levelled, ahead) = turns.changed().unwrap();
-        assert_eq!((time, levelled, ahead.count()), (3_000, true, 0), "empty: all are level where the farthest is");
+        assert_eq!((time, levelled, ahead.count()), (3 * TURN, true, 0), "empty: all are level where the farthest is");
     }
 
     #[test]
     fn who_is_ahead_waits_and_who_was_away_gets_no_credit() {
-        let mut turns = Turns::new(5_000, BTreeMap::from([(tenant("a"), 7_000)]), [tenant("a"), tenant("z")]);
+        let mut turns = Turns::new(5 * TURN, BTreeMap::from([(tenant("a"), 7 * TURN)]), [tenant("a"), tenant("z")]);
         assert_eq!(taken(&mut turns, 100, 5, &BTreeMap::new()).concat(), "zzaza");
         let (time, levelled, ahead) = turns.changed().unwrap();
         let ahead: Vec<_> = ahead.map(|(tenant, pass)| (tenant.to_string(), pass)).collect();
-        assert_eq!((time, levelled), (8_000, false));
-        assert_eq!(ahead, [("a".to_owned(), 9_000)], "z is level with the lane");
+        assert_eq!((time, levelled), (8 * TURN, false));
+        assert_eq!(ahead, [("a".to_owned(), 9 * TURN)], "z is level with the lane");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     super::{
         Engine,
-        tx::{Act, Fault, InTx, Tx},
+        tx::{Act, Fault, Tx},
     },
     codec::{self, WAKE_DEADLINE, WAKE_DUE, WAKE_INPUT, WAKE_LEASE, head_columns, job_id, wake},
     columns::uuids,
@@ -305,14 +305,14 @@ pub(super) async fn maintain(engine: &Engine, budget: NonZeroU16) -> StoreResult
     let mut all = Maintained::default();
     while all.moves() < budget {
         let round = Round { engine, budget: (budget - all.moves()).min(ROUND_MOVES_MAX) };
-        let did = match engine.pools.write().call(InTx(round)).await {
-            Ok(Ok(did)) => did,
+        let did = match engine.transact(round).await {
+            Ok(did) => did,
             // What was done before is committed: it is told now or never.
-            Ok(Err(error)) | Err(error) if all.moves() > 0 => {
+            Err(error) if all.moves() > 0 => {
                 tracing::warn!(%error, "maintenance was broken off; the next call goes on");
                 return Ok(all);
             }
-            Ok(Err(error)) | Err(error) => return Err(error),
+            Err(error) => return Err(error),
         };
         engine.wake(&did.woken);
         all.promoted += did.done.promoted;

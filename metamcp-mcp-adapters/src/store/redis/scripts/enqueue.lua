@@ -1,5 +1,5 @@
 -- Accepts jobs. ARGV: now, most jobs of a lane's backlog, then for each job three: the words of WORDS, the cold part of its head, and its body,
--- empty when it is large and was set before. Answers for each `ok`, `duplicate <id> <state>`, `conflict <id>`, `full`, `missing <id>`, or
+-- empty when it is large and was set before. Answers for each `ok <now>`, `duplicate <id> <state>`, `conflict <id>`, `full`, `missing <id>`, or
 -- `resend` when the large body is not there.
 -- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, and then the jobs it names as parents.
 local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
@@ -40,7 +40,7 @@ local function accept(words, cold, body)
   Q.insert(h)
   Q.keep_parents(after)
   if key_at then R('SET', key_at, id) end
-  return 'ok'
+  return 'ok ' .. NOW
 end
 
 local ids = {}

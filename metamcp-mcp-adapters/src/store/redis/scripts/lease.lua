@@ -83,7 +83,7 @@ function W.take_slot(h)
   local slot = math.max(arrival - every * (burst - 1), now)
   local taken_until = arrival + every
   -- Kept longer than it is needed: what is forgotten early would let a job go too early.
-  R('SET', at, taken_until, 'PX', taken_until - now + 60000)
+  R('SET', at, Q.print(taken_until), 'PX', Q.print(taken_until - now + 60000))
   return slot
 end
 

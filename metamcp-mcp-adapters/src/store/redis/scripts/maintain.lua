@@ -80,7 +80,7 @@ for _ = 1, moves_max do
     break
   else
     Q.zflush(Q.TIMERS)
-    local id, at = unpack(R('ZRANGE', Q.TIMERS, 0, 0, 'WITHSCORES'))
+    local id, at = unpack(R('ZRANGE', Q.TIMERS, '0', '0', 'WITHSCORES'))
     local is_due = id and tonumber(at) < (now + 1) * 8
     local ended_id = not is_due and Q.zdue(Q.REMOVALS, now, 1)[1]
     if is_due then

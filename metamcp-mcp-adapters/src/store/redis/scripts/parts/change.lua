@@ -11,7 +11,7 @@ function Q.count_user(id, by)
   local parent = Q.head(id)
   if parent then
     Q.take_out(parent)
-    parent.us = Q.print(parent.us + by)
+    parent.us = Q.print(math.max(parent.us + by, 0))
     Q.index(parent, true)
   end
 end

@@ -107,7 +107,7 @@ function Q.flush()
   for key in pairs(Q.sets) do Q.zflush(key) end
   for key, count in pairs(Q.held) do
     if count ~= Q.held_before[key] then
-      if count == 0 then R('HDEL', T .. ':held', key) else R('HSET', T .. ':held', key, count) end
+      if count == 0 then R('HDEL', T .. ':held', key) else R('HSET', T .. ':held', key, Q.print(count)) end
     end
   end
 end

@@ -1,15 +1,15 @@
 -- Lanes. Tenants take turns by virtual time: each job looked at moves its tenant's pass ahead by TURN / weight, and the tenant least far
 -- ahead is next. One that comes back starts no further behind than the lane; when the lane runs empty all are level again.
 --
---   n:<lane>           counts by state, v the lane's virtual time, p paused
+--   n:<lane>           counts by state, then v the lane's virtual time and p whether it is paused, apart by spaces, in the order of COUNTS
 --   r:<lane>:<tenant>  ready jobs by place · q:<lane> ready jobs by due time · d:<lane> delayed jobs by due time
 --   turns:<lane>       tenants with ready jobs by pass · idle:<lane> tenants without, as long as they are ahead of the lane
 --   w:<lane>           wake tokens: hints, one for each job that became ready
 --   lanes              those that are not blank
-Q.TURN = 1000 -- what one look costs a tenant of weight 1
+Q.TURN = 1000000 -- what one look costs a tenant of weight 1
 Q.TOKENS_MAX = 256 -- most wake tokens of a lane
 Q.LEVELLED_MAX = 100 -- most idle tenants forgotten by one call
-Q.COUNTED = { 'r', 'b', 'w', 'd', 'l', 'i', 'X', 'v', 'p' }
+Q.COUNTS = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$'
 Q.lanes = {}
 
 function Q.is_blank(L) return L.r + L.b + L.w + L.d + L.l + L.i + L.X + L.p == 0 end
@@ -17,11 +17,13 @@ function Q.is_blank(L) return L.r + L.b + L.w + L.d + L.l + L.i + L.X + L.p == 0
 function Q.lane(name)
   local L = Q.lanes[name]
   if L then return L end
+  local before = R('GET', T .. ':n:' .. name) or '0 0 0 0 0 0 0 0 0'
+  local r, b, w, d, l, i, X, v, p = before:match(Q.COUNTS)
   L = {
+    r = r + 0, b = b + 0, w = w + 0, d = d + 0, l = l + 0, i = i + 0, X = X + 0, v = v + 0, p = p + 0, before = before,
     name = name, tenants = {}, made = 0, turns = T .. ':turns:' .. name, idle = T .. ':idle:' .. name,
     ready = T .. ':q:' .. name, delayed = T .. ':d:' .. name,
   }
-  for n, told in ipairs(R('HMGET', T .. ':n:' .. name, unpack(Q.COUNTED))) do L[Q.COUNTED[n]] = tonumber(told or 0) end
   L.was_blank = Q.is_blank(L)
   Q.lanes[name] = L
   return L
@@ -92,15 +94,15 @@ end
 function Q.wait_of(L)
   if L.p == 1 then return nil end
   if L.r > 0 then return 0 end
-  local due = L.d > 0 and R('ZRANGE', L.delayed, 0, 0, 'WITHSCORES')[2]
+  local due = L.d > 0 and R('ZRANGE', L.delayed, '0', '0', 'WITHSCORES')[2]
   return due and math.max(due - now, 0)
 end
 
 function Q.wake(L)
   local tokens = {}
-  for n = 1, math.min(L.made, L.r, Q.TOKENS_MAX) do tokens[n] = 1 end
+  for n = 1, math.min(L.made, L.r, Q.TOKENS_MAX) do tokens[n] = '1' end
   if L.p == 0 and #tokens > 0 and R('LPUSH', T .. ':w:' .. L.name, unpack(tokens)) > Q.TOKENS_MAX then
-    R('LTRIM', T .. ':w:' .. L.name, 0, Q.TOKENS_MAX - 1)
+    R('LTRIM', T .. ':w:' .. L.name, '0', Q.print(Q.TOKENS_MAX - 1))
   end
 end
 
@@ -112,8 +114,9 @@ function Q.write_lane(name, L)
     end
     return
   end
-  if L.was_blank then R('ZADD', T .. ':lanes', 0, name) end
-  R('HSET', T .. ':n:' .. name, 'r', L.r, 'b', L.b, 'w', L.w, 'd', L.d, 'l', L.l, 'i', L.i, 'X', L.X, 'v', L.v, 'p', L.p)
+  if L.was_blank then R('ZADD', T .. ':lanes', '0', name) end
+  local counts = string.format('%d %d %d %d %d %d %d %d %d', L.r, L.b, L.w, L.d, L.l, L.i, L.X, L.v, L.p)
+  if counts ~= L.before then R('SET', T .. ':n:' .. name, counts) end
   if L.made > 0 then Q.wake(L) end
   if L.paid and L.r > 0 then
     -- A tenant that the lane has caught up with is level with it, remembered or not.

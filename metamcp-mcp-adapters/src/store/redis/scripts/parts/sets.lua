@@ -1,5 +1,5 @@
 -- What follows is made anew for each call. Functions and state are fields of one table, as a function costs the more to make the more names
--- it takes from around it.
+-- it takes from around it. Commands get text only: Redis prints numbers of Lua slowly.
 local Q = {
   CHUNK = 200, -- most arguments of one command, so that none is too many for Lua's stack
   printed = {}, -- whole numbers as text
@@ -10,7 +10,7 @@ local Q = {
 function Q.print(number)
   local text = Q.printed[number]
   if not text then
-    text = string.format('%.0f', number)
+    text = string.format('%d', number)
     Q.printed[number] = text
   end
   return text
@@ -50,13 +50,13 @@ end
 -- The first `count` members.
 function Q.zfirst(key, count)
   Q.zflush(key)
-  return R('ZRANGE', key, 0, count - 1)
+  return R('ZRANGE', key, '0', Q.print(count - 1))
 end
 
 -- The first `count` members with a score up to `max`.
 function Q.zdue(key, max, count)
   Q.zflush(key)
-  return R('ZRANGE', key, '-inf', max, 'BYSCORE', 'LIMIT', 0, count)
+  return R('ZRANGE', key, '-inf', Q.print(max), 'BYSCORE', 'LIMIT', '0', Q.print(count))
 end
 
 -- Calls a command with many keys, or keys and values, chunk by chunk. CHUNK is even, so pairs stay together.
