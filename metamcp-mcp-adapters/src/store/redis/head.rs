@@ -1,165 +1,27 @@
-//! The stored form of a job, as pure functions: its head as a line of words, what few jobs have as named parts, its body as JSON. What each
-//! word and part is stands in `scripts/parts/heads.lua`, which writes the same form.
+//! The stored form of a job: its head as a line of words, what few jobs have as named parts, its body as JSON. What each word and part is
+//! stands in `scripts/parts/heads.lua`, which writes the same form.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use metamcp_core::{
     auth::Principal,
     error::StoreResult,
-    id::JobId,
     matching::Route,
-    queue::{
-        Answer, Checkpoint, InputRequest, Job, JobBody, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, NewJob,
-    },
-    task::{ConcurrencyKey, Labels, Need, RateKey, TaskRecord},
+    queue::{Answer, Job, JobBody, JobHead, JobState, NewJob},
+    task::{Labels, Need, TaskRecord},
     time::Timestamp,
 };
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    error::invalid,
     script::ScriptCall,
     store::{corrupt, instant_ms, span_ms},
+    words::{
+        ADMITTED, BLOCKED, LARGE, LEASE_ENDS, LIMITED, MAYBE_CALLED, NONE, RATED, STATES, all, checkpoint_of,
+        checkpoint_part, concurrency_of, concurrency_word, error_of, error_part, flags, from_json, ids_of, ids_part,
+        instant_of, json, key_word, lease_end, optional, or_none, progress_part, rate_of, rate_word, state, unword,
+        word,
+    },
 };
-
-/// What a word cannot hold as it is: what is not visible, and the sign of what is written in its place.
-const NOT_IN_WORDS: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
-/// The word for nothing.
-pub(super) const NONE: &str = "-";
-/// The word for an empty text.
-const EMPTY: &str = "%";
-
-/// Any text as one word that is not [`NONE`].
-pub(super) fn word(text: &str) -> String {
-    match text {
-        "" => EMPTY.to_owned(),
-        NONE => "%2D".to_owned(),
-        _ => utf8_percent_encode(text, NOT_IN_WORDS).to_string(),
-    }
-}
-
-fn unword(word: &str) -> Option<String> {
-    if word == EMPTY { Some(String::new()) } else { percent_decode_str(word).decode_utf8().ok().map(Into::into) }
-}
-
-fn or_none(word: Option<impl ToString>) -> String {
-    word.map_or_else(|| NONE.to_owned(), |word| word.to_string())
-}
-
-const STATES: [(&str, JobState); 8] = [
-    ("w", JobState::Waiting),
-    ("d", JobState::Delayed),
-    ("r", JobState::Ready),
-    ("l", JobState::Leased),
-    ("i", JobState::Input),
-    ("D", JobState::Done),
-    ("X", JobState::Dead),
-    ("C", JobState::Cancelled),
-];
-/// The state word of a job that is ready and passed over.
-const BLOCKED: &str = "b";
-const LEASE_ENDS: [(&str, LeaseEnd); 5] = [
-    ("F", LeaseEnd::Finished),
-    ("f", LeaseEnd::Failed),
-    ("r", LeaseEnd::Released),
-    ("p", LeaseEnd::Parked),
-    ("l", LeaseEnd::Lost),
-];
-
-/// The state a script tells.
-pub(super) fn state(word: &str) -> StoreResult<JobState> {
-    let word = if word == BLOCKED { "r" } else { word };
-    let found = STATES.iter().find(|(name, _)| *name == word).map(|(_, state)| *state);
-    found.ok_or_else(|| corrupt(format!("a job in the unknown state {word:?}")))
-}
-
-/// The word of how a lease ends.
-pub(super) fn lease_end(end: LeaseEnd) -> &'static str {
-    LEASE_ENDS.iter().find(|(_, known)| *known == end).map_or(NONE, |(name, _)| name)
-}
-
-pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> StoreResult<String> {
-    serde_json::to_string(value).map_err(|e| invalid("this value has no stored form").with_source(e))
-}
-
-fn from_json<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
-}
-
-/// An error as one part: its code, then its message.
-pub(super) fn error_part(error: &JobError) -> StoreResult<String> {
-    Ok(format!("{} {}", json(&error.code)?.trim_matches('"'), error.message))
-}
-
-fn error_of(part: &str) -> Option<JobError> {
-    let (code, message) = part.split_once(' ')?;
-    let code: JobErrorCode = from_json(&format!("\"{code}\""))?;
-    Some(JobError { code, message: message.to_owned() })
-}
-
-/// A checkpoint as one part: whether it is safe to replay, then its text.
-pub(super) fn checkpoint_part(at: &Checkpoint) -> String {
-    format!("{}{}", u8::from(at.replay_safe), at.text)
-}
-
-fn checkpoint_of(part: &str) -> Option<Checkpoint> {
-    let text = part.strip_prefix(['0', '1'])?.to_owned();
-    Some(Checkpoint { text, replay_safe: part.starts_with('1') })
-}
-
-/// Questions as one part; empty when there are none.
-pub(super) fn questions_part(requests: &[InputRequest]) -> StoreResult<String> {
-    if requests.is_empty() { Ok(String::new()) } else { json(requests) }
-}
-
-/// Progress as one part.
-pub(super) fn progress_part(progress: &metamcp_core::queue::Progress) -> StoreResult<String> {
-    json(progress)
-}
-
-fn ids_part(ids: &[JobId]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn ids_of(part: &str) -> Option<Vec<JobId>> {
-    part.split_ascii_whitespace().map(|id| id.parse().ok()).collect()
-}
-
-fn concurrency_word(limit: Option<&ConcurrencyKey>) -> String {
-    or_none(limit.map(|limit| format!("{}:{}", limit.max, word(&limit.key))))
-}
-
-fn concurrency_of(told: &str) -> Option<ConcurrencyKey> {
-    let (max, key) = told.split_once(':')?;
-    Some(ConcurrencyKey { max: max.parse().ok()?, key: unword(key)? })
-}
-
-fn rate_word(rate: Option<&RateKey>) -> String {
-    or_none(rate.map(|rate| format!("{}:{}:{}", span_ms(rate.every), rate.burst, word(&rate.key))))
-}
-
-fn rate_of(told: &str) -> Option<RateKey> {
-    let mut words = told.splitn(3, ':');
-    let every = Duration::from_millis(words.next()?.parse().ok()?);
-    Some(RateKey { every, burst: words.next()?.parse().ok()?, key: unword(words.next()?)? })
-}
-
-const MAYBE_CALLED: char = 'm';
-const ADMITTED: char = 'd';
-const LIMITED: char = 'L';
-const RATED: char = 'R';
-const LARGE: char = 'B';
-
-/// Those flags that hold, as one word.
-fn flags<const N: usize>(flags: [(char, bool); N]) -> String {
-    let word: String = flags.into_iter().filter(|(_, holds)| *holds).map(|(flag, _)| flag).collect();
-    if word.is_empty() { NONE.to_owned() } else { word }
-}
-
-fn key_word(key: Option<&str>) -> String {
-    or_none(key.map(word))
-}
 
 /// The cold words of a new job, which stand behind the others.
 fn cold_words(job: &NewJob) -> String {
@@ -312,19 +174,6 @@ fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobH
         admitted: fl.contains(ADMITTED),
         cached_from: optional(cf, |id| id.parse().ok())?,
     })
-}
-
-/// `None` when the word is there and makes no sense.
-fn optional<T>(word: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-    all((word != NONE).then_some(word), read)
-}
-
-fn all<P, T>(part: Option<P>, read: impl FnOnce(P) -> Option<T>) -> Option<Option<T>> {
-    part.map_or(Some(None), |part| read(part).map(Some))
-}
-
-fn instant_of(word: &str) -> Option<Option<Timestamp>> {
-    optional(word, |at| at.parse().ok().map(Timestamp::from_millis))
 }
 
 /// The words of a head, and its parts by name: the other way round than [`head`].

@@ -49,117 +49,6 @@ impl fmt::Debug for RedisJobStore {
     }
 }
 
-/// The first word of an answer, and the rest.
-fn split(answer: &str) -> (&str, &str) {
-    answer.split_once(' ').unwrap_or((answer, ""))
-}
-
-fn not_understood<T>(answer: &str) -> StoreResult<T> {
-    Err(corrupt(format!("a script answers {answer:?}; is another version writing to this namespace?")))
-}
-
-fn id(told: &str) -> StoreResult<JobId> {
-    told.parse().or_else(|_| not_understood(told))
-}
-
-fn id_and_state(told: &str) -> StoreResult<(JobId, JobState)> {
-    let (job, state) = split(told);
-    Ok((id(job)?, head::state(state)?))
-}
-
-fn fenced(answer: &str) -> StoreResult<Fenced> {
-    Ok(match split(answer) {
-        ("ok", state) => Fenced::Ok(head::state(state)?),
-        ("again", state) => Fenced::OkAgain(head::state(state)?),
-        ("stale", _) => Fenced::Stale,
-        ("gone", _) => Fenced::Gone,
-        _ => return not_understood(answer),
-    })
-}
-
-/// One answer for each entry.
-fn each<T>(answers: &[String], entries: usize, read: impl Fn(&str) -> StoreResult<T>) -> StoreResult<Vec<T>> {
-    if answers.len() != entries {
-        return not_understood(&format!("{} entries to {entries}", answers.len()));
-    }
-    answers.iter().map(|answer| read(answer)).collect()
-}
-
-fn wait_of(told_ms: i64) -> Option<Duration> {
-    u64::try_from(told_ms).ok().map(Duration::from_millis)
-}
-
-/// The weights that are not 1, each as `tenant=weight` between spaces.
-fn weights_word(shares: &Shares) -> String {
-    let heavier = shares.weights.iter().filter(|(_, weight)| **weight != 1);
-    heavier.fold(" ".to_owned(), |words, (tenant, weight)| format!("{words}{tenant}={weight} "))
-}
-
-/// A lease as words.
-fn lease_words(key: LeaseKey) -> String {
-    format!("{} {} {}", key.job, key.epoch, key.nonce)
-}
-
-fn finish_args<'s>(call: ScriptCall<'s>, done: &Finish) -> StoreResult<ScriptCall<'s>> {
-    let end = match &done.end {
-        Final::Done(result) => format!("D {NONE} {result}"),
-        Final::Cached { result, from } => format!("D {from} {result}"),
-        Final::Dead(error) => format!("X {NONE} {}", head::error_part(error)?),
-        Final::Cancelled { reason } => format!("C {NONE} {reason}"),
-    };
-    Ok(call.arg(format!("{} {end}", lease_words(done.lease))))
-}
-
-fn nack_args<'s>(call: ScriptCall<'s>, back: &Nack) -> StoreResult<ScriptCall<'s>> {
-    let words = format!("{} {}", lease_words(back.lease), head::lease_end(nacked_as(&back.how)));
-    let with_span = |span| call.arg(format!("{words} {}", span_ms(span)));
-    Ok(match &back.how {
-        NackHow::Fail { delay, candidate, error } => {
-            with_span(*delay).arg(candidate.to_string()).arg(head::error_part(error)?)
-        }
-        NackHow::Release { delay, maybe_called } => with_span(*delay).arg(u8::from(*maybe_called)).arg(""),
-        NackHow::Park { requests, checkpoint, ttl } => {
-            with_span(*ttl).arg(head::checkpoint_part(checkpoint)).arg(head::questions_part(requests)?)
-        }
-        _ => return Err(invalid("this way of giving a job back is newer than the Redis store")),
-    })
-}
-
-fn instant(told: &str) -> StoreResult<Timestamp> {
-    told.parse().map(Timestamp::from_millis).or_else(|_| not_understood(told))
-}
-
-fn enqueued(answer: &str, namespace: &Namespace) -> StoreResult<Enqueued> {
-    Ok(match split(answer) {
-        ("ok", at) => Enqueued::Ok { durability: namespace.durability(), at: instant(at)? },
-        ("duplicate", told) => {
-            let (job, state) = id_and_state(told)?;
-            Enqueued::Duplicate { job, state }
-        }
-        ("conflict", told) => Enqueued::Conflict { job: id(told)? },
-        ("full", _) => Enqueued::Full { limit: namespace.options.limits.lane_jobs_max },
-        ("missing", told) => Enqueued::Missing { job: id(told)? },
-        ("resend", _) => return Err(unavailable("a large body was lost on the way; enqueue the job again")),
-        _ => return not_understood(answer),
-    })
-}
-
-fn maintained(done: &mut Maintained, told: &str) -> StoreResult<()> {
-    match split(told) {
-        ("promoted", _) => done.promoted += 1,
-        ("reclaimed", told) => done.reclaimed.push(id_and_state(told)?),
-        ("expired", told) => done.expired.push(id(told)?),
-        ("settled", told) => done.settled.push(id_and_state(told)?),
-        ("removed", told) => {
-            let (job, result) = split(told);
-            let result = (result != NONE).then(|| result.parse().or_else(|_| not_understood(result))).transpose()?;
-            done.removed.push((id(job)?, result));
-        }
-        _ => return not_understood(told),
-    }
-    Ok(())
-}
-
 impl RedisJobStore {
     pub(super) fn new(namespace: Arc<Namespace>) -> Self {
         let wake = RedisWake::start(&namespace.pool);
@@ -178,7 +67,7 @@ impl RedisJobStore {
             call = head::enqueue_args(call, job, bodies::small(body));
         }
         let answers: Vec<String> = self.namespace.acknowledge(&call).await?;
-        each(&answers, jobs.len(), |answer| enqueued(answer, &self.namespace))
+        calls::each(&answers, jobs.len(), |answer| calls::enqueued(answer, &self.namespace))
     }
 
     /// Ends leased jobs whose stored body is damaged: they could only be leased and lost again.
@@ -194,7 +83,7 @@ impl RedisJobStore {
         for lane in lanes {
             call = call.arg(lane.as_str());
         }
-        Ok(wait_of(self.namespace.run(&call).await?))
+        Ok(calls::wait_of(self.namespace.run(&call).await?))
     }
 
     async fn maintain_part(&self, moves: u16, done: &mut Maintained) -> StoreResult<bool> {
@@ -203,7 +92,7 @@ impl RedisJobStore {
         let call = self.call(&scripts::MAINTAIN).arg(moves).arg(&backoffs);
         let (more, told): (u8, Vec<String>) = self.namespace.run(&call).await?;
         for one in &told {
-            maintained(done, one)?;
+            calls::maintained(done, one)?;
         }
         Ok(more == 1)
     }
@@ -236,7 +125,7 @@ impl JobStore for RedisJobStore {
             .arg(want.nonce.to_string())
             .arg(want.max)
             .arg(visibility_ms)
-            .arg(weights_word(&want.shares))
+            .arg(calls::weights_word(&want.shares))
             .arg(visibility_ms + REQUEST_KEPT_MS);
         for lane in &want.lanes {
             let leased_max = want.shares.leased_max.get(lane);
@@ -258,7 +147,7 @@ impl JobStore for RedisJobStore {
             damaged.push(Finish { lease: key, end: Final::Dead(error) });
         }
         self.end_unreadable(&damaged).await?;
-        Ok(LeaseBatch { jobs, next_due: wait_of(next_due) })
+        Ok(LeaseBatch { jobs, next_due: calls::wait_of(next_due) })
     }
 
     async fn heartbeat(&self, beats: &[Heartbeat], extend: Duration) -> StoreResult<Vec<Beat>> {
@@ -266,71 +155,47 @@ impl JobStore for RedisJobStore {
         let mut call = self.call(&scripts::HEARTBEAT).arg(span_ms(extend));
         for beat in beats {
             let progress = beat.progress.as_ref().map(head::progress_part).transpose()?;
-            call = call.arg(format!("{} {}", lease_words(beat.lease), progress.unwrap_or_default()));
+            call = call.arg(format!("{} {}", calls::lease_words(beat.lease), progress.unwrap_or_default()));
         }
         let answers: Vec<String> = self.namespace.run(&call).await?;
-        each(&answers, beats.len(), |answer| {
-            Ok(match split(answer) {
-                ("ok", _) => Beat::Ok,
-                ("lost", _) => Beat::Lost,
-                ("cancel", reason) => Beat::CancelAsked { reason: reason.to_owned() },
-                _ => return not_understood(answer),
-            })
-        })
+        calls::each(&answers, beats.len(), calls::beat)
     }
 
     async fn checkpoint(&self, lease: LeaseKey, at: Checkpoint) -> StoreResult<Fenced> {
         bounds::check_checkpoint(STORE, &at)?;
-        let call = self.call(&scripts::CHECKPOINT).arg(lease_words(lease)).arg(head::checkpoint_part(&at));
-        fenced(&self.namespace.acknowledge::<String>(&call).await?)
+        let call = self.call(&scripts::CHECKPOINT).arg(calls::lease_words(lease)).arg(head::checkpoint_part(&at));
+        calls::fenced(&self.namespace.acknowledge::<String>(&call).await?)
     }
 
     async fn finish(&self, done: &[Finish]) -> StoreResult<Vec<Fenced>> {
         bounds::check_batch(STORE, done.len())?;
-        let call = done.iter().try_fold(self.call(&scripts::FINISH), finish_args)?;
+        let call = done.iter().try_fold(self.call(&scripts::FINISH), calls::finish_args)?;
         let answers: Vec<String> = self.namespace.acknowledge(&call).await?;
-        each(&answers, done.len(), fenced)
+        calls::each(&answers, done.len(), calls::fenced)
     }
 
     async fn nack(&self, back: &[Nack]) -> StoreResult<Vec<Fenced>> {
         bounds::check_nacks(STORE, back)?;
-        let call = back.iter().try_fold(self.call(&scripts::NACK), nack_args)?;
+        let call = back.iter().try_fold(self.call(&scripts::NACK), calls::nack_args)?;
         let answers: Vec<String> = self.namespace.acknowledge(&call).await?;
-        each(&answers, back.len(), fenced)
+        calls::each(&answers, back.len(), calls::fenced)
     }
 
     async fn answer(&self, job: JobId, answer: Answer) -> StoreResult<Answered> {
         let call = self.call(&scripts::ANSWER).arg(job.to_string()).arg(answer.responses);
         let told: String = self.namespace.acknowledge(&call).await?;
-        Ok(match split(&told) {
-            ("ok", _) => Answered::Ok,
-            ("not_waiting", state) => Answered::NotWaiting(head::state(state)?),
-            ("gone", _) => Answered::Gone,
-            _ => return not_understood(&told),
-        })
+        calls::answered(&told)
     }
 
     async fn redrive(&self, job: JobId) -> StoreResult<Redriven> {
         let told: String = self.namespace.acknowledge(&self.call(&scripts::REDRIVE).arg(job.to_string())).await?;
-        Ok(match split(&told) {
-            ("ok", _) => Redriven::Ok,
-            ("not_dead", state) => Redriven::NotDead(head::state(state)?),
-            ("missing", job) => Redriven::Missing { job: id(job)? },
-            ("gone", _) => Redriven::Gone,
-            _ => return not_understood(&told),
-        })
+        calls::redriven(&told)
     }
 
     async fn cancel(&self, job: JobId, reason: &str) -> StoreResult<Cancelled> {
         let call = self.call(&scripts::CANCEL).arg(job.to_string()).arg(reason);
         let told: String = self.namespace.acknowledge(&call).await?;
-        Ok(match split(&told) {
-            ("now", _) => Cancelled::Now,
-            ("asked", _) => Cancelled::Asked,
-            ("already", state) => Cancelled::Already(head::state(state)?),
-            ("gone", _) => Cancelled::Gone,
-            _ => return not_understood(&told),
-        })
+        calls::cancelled(&told)
     }
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
@@ -342,7 +207,7 @@ impl JobStore for RedisJobStore {
     async fn keyed(&self, tenant: &TenantId, key: &str) -> StoreResult<Option<JobId>> {
         let key = self.namespace.key(&format!("i:{tenant}:{}", word(key)));
         let told: Option<String> = self.namespace.pool.query(redis::cmd("GET").arg(key)).await?;
-        told.as_deref().map(id).transpose()
+        told.as_deref().map(calls::id).transpose()
     }
 
     async fn list(&self, query: &JobQuery) -> StoreResult<JobPage> {
@@ -351,16 +216,14 @@ impl JobStore for RedisJobStore {
 
     async fn counts(&self, lane: &Lane) -> StoreResult<LaneCounts> {
         let told: [u64; 9] = self.namespace.run(&self.call(&scripts::COUNTS).arg(lane.as_str())).await?;
-        let [ready, blocked, waiting, delayed, leased, input, dead, oldest_ready_ms, paused] = told;
-        let paused = paused == 1;
-        Ok(LaneCounts { ready, blocked, waiting, delayed, leased, input, dead, oldest_ready_ms, paused })
+        Ok(calls::counts(told))
     }
 
     async fn lanes(&self) -> StoreResult<Vec<Lane>> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.namespace.key("lanes")).arg(0).arg(LANES_TOLD_MAX - 1);
         let told: Vec<String> = self.namespace.pool.query(&command).await?;
-        told.iter().map(|lane| lane.parse().or_else(|_| not_understood(lane))).collect()
+        told.iter().map(|lane| lane.parse().or_else(|_| calls::not_understood(lane))).collect()
     }
 
     async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
@@ -377,15 +240,7 @@ impl JobStore for RedisJobStore {
             }
         }
         let answers: Vec<String> = self.namespace.acknowledge(&call).await?;
-        each(&answers, jobs.len(), |answer| {
-            Ok(match split(answer) {
-                ("ok", _) => Restored::Ok,
-                ("exists", _) => Restored::Exists,
-                ("taken", job) => Restored::KeyTaken { job: id(job)? },
-                ("resend", _) => return Err(unavailable("a large body was lost on the way; restore the job again")),
-                _ => return not_understood(answer),
-            })
-        })
+        calls::each(&answers, jobs.len(), calls::restored)
     }
 
     async fn pause(&self, lane: &Lane, paused: bool) -> StoreResult<()> {
