@@ -132,7 +132,10 @@ async fn what_is_referred_to_must_fit_the_tool_once_it_is_there() {
     assert_eq!(world.server.calls("sum"), 0);
     // What surely does not fit is refused at once, whatever the reference brings.
     let misfit = json!({ "a": { "$ref": format!("task://{first}") }, "b": "one" });
-    assert!(matches!(world.engine.submit(&world.who, task("scripted/sum", misfit)).await, Err(EngineError::NoMatch(_))));
+    assert!(matches!(
+        world.engine.submit(&world.who, task("scripted/sum", misfit)).await,
+        Err(EngineError::NoMatch(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]

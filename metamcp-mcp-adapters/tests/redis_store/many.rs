@@ -51,7 +51,11 @@ async fn one_job_wakes_one_process() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let jobs = first.jobs();
     jobs.enqueue(&[new_job()]).await.unwrap();
-    let woken = async { while !waits.iter().any(tokio::task::JoinHandle::is_finished) { tokio::task::yield_now().await } };
+    let woken = async {
+        while !waits.iter().any(tokio::task::JoinHandle::is_finished) {
+            tokio::task::yield_now().await
+        }
+    };
     tokio::time::timeout(STEP, woken).await.expect("one is woken");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(waits.iter().filter(|wait| wait.is_finished()).count(), 1);
@@ -173,21 +177,27 @@ async fn a_namespace_of_a_newer_version_is_left_alone() {
 #[tokio::test]
 async fn the_servers_clock_decides() {
     let server = server(RedisSetup::default()).await;
-    let store = RedisStore::connect(RedisStoreOptions::from(RedisOptions::parse(&server.url()).unwrap())).await.unwrap();
+    let store =
+        RedisStore::connect(RedisStoreOptions::from(RedisOptions::parse(&server.url()).unwrap())).await.unwrap();
     let job = new_job();
     store.jobs().enqueue(std::slice::from_ref(&job)).await.unwrap();
     let before: Vec<u64> = server.cli(&["TIME"]).await.unwrap().lines().map(|line| line.parse().unwrap()).collect();
     let created = store.jobs().get(job.id).await.unwrap().unwrap().head.created_at.as_millis();
     let server_ms = before[0] * 1_000 + before[1] / 1_000;
-    assert!(created <= server_ms && server_ms - created < 60_000, "{created} is not of the server, which has {server_ms}");
+    assert!(
+        created <= server_ms && server_ms - created < 60_000,
+        "{created} is not of the server, which has {server_ms}"
+    );
 }
 
 #[tokio::test]
 async fn a_result_over_the_bound_is_sent_to_object_storage() {
     let server = server(RedisSetup::default()).await;
-    let store = RedisStore::connect(RedisStoreOptions::from(RedisOptions::parse(&server.url()).unwrap())).await.unwrap();
+    let store =
+        RedisStore::connect(RedisStoreOptions::from(RedisOptions::parse(&server.url()).unwrap())).await.unwrap();
     let (results, key) = (store.results(), LeaseKey { job: JobId::MIN, epoch: 1, nonce: 1 });
-    let meta = || ResultMeta { tenant: Principal::local().tenant, media_type: "text/plain".to_owned(), expires_at: None };
+    let meta =
+        || ResultMeta { tenant: Principal::local().tenant, media_type: "text/plain".to_owned(), expires_at: None };
     let error = results.put(key, Bytes::from(vec![0; RESULT_BYTES + 1]), meta()).await.expect_err("too large");
     assert!(error.kind() == StoreErrorKind::Invalid && error.to_string().contains("object storage"), "{error}");
     let pointer = results.put(key, Bytes::from(vec![7; RESULT_BYTES]), meta()).await.unwrap();

@@ -67,10 +67,9 @@ async fn nothing_is_left(store: &RedisStore, clock: &ManualClock, pool: &RedisPo
 
 /// Draws runs and makes them against one server.
 pub(crate) fn compare(url: &str, runtime: &tokio::runtime::Runtime, runs: u32) {
-    let mut runner = TestRunner::new(ProptestConfig { cases: runs, failure_persistence: None, ..ProptestConfig::default() });
-    let run = runner.run(&ops(OPS_MAX), |ops| {
-        runtime.block_on(same_as_model(url, &ops)).map_err(TestCaseError::fail)
-    });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: runs, failure_persistence: None, ..ProptestConfig::default() });
+    let run = runner.run(&ops(OPS_MAX), |ops| runtime.block_on(same_as_model(url, &ops)).map_err(TestCaseError::fail));
     if let Err(error) = run {
         panic!("{error}");
     }

@@ -127,6 +127,10 @@ impl Engine {
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     engine: Arc<Engine>,
+    jobs: Arc<PostgresJobStore>,
+    results: Arc<PostgresResultStore>,
+    events: Arc<PostgresEventBus>,
+    records: Arc<PostgresRecordStore>,
 }
 
 impl PostgresStore {
@@ -174,31 +178,39 @@ impl PostgresStore {
         let line = Connector::new(options, &options.write, Purpose::Write)?;
         let notifier = Notifier::start(line, &options.schema);
         let durability = health.durability();
-        Ok(Self { engine: Arc::new(Engine { pools, notifier, time, terms, durability }) })
+        let engine = Arc::new(Engine { pools, notifier, time, terms, durability });
+        let shared = || Arc::clone(&engine);
+        Ok(Self {
+            jobs: Arc::new(PostgresJobStore::new(shared())),
+            results: Arc::new(PostgresResultStore::new(shared())),
+            events: Arc::new(PostgresEventBus::new(shared())),
+            records: Arc::new(PostgresRecordStore::new(shared())),
+            engine,
+        })
     }
 
     /// The queue.
     #[must_use]
     pub fn jobs(&self) -> Arc<PostgresJobStore> {
-        Arc::new(PostgresJobStore::new(Arc::clone(&self.engine)))
+        Arc::clone(&self.jobs)
     }
 
     /// The results.
     #[must_use]
     pub fn results(&self) -> Arc<PostgresResultStore> {
-        Arc::new(PostgresResultStore::new(Arc::clone(&self.engine)))
+        Arc::clone(&self.results)
     }
 
     /// The events.
     #[must_use]
     pub fn events(&self) -> Arc<PostgresEventBus> {
-        Arc::new(PostgresEventBus::new(Arc::clone(&self.engine)))
+        Arc::clone(&self.events)
     }
 
     /// The records.
     #[must_use]
     pub fn records(&self) -> Arc<PostgresRecordStore> {
-        Arc::new(PostgresRecordStore::new(Arc::clone(&self.engine)))
+        Arc::clone(&self.records)
     }
 
     /// Its connections.

@@ -9,6 +9,7 @@ use metamcp_core::{
         Answered, Beat, Cancelled, Enqueued, Fenced, Final, Finish, JobState, LaneCounts, LeaseKey, Maintained, Nack,
         NackHow, Redriven, Restored, Shares, moves::nacked_as,
     },
+    time::Timestamp,
 };
 
 use super::{
@@ -32,14 +33,14 @@ pub(super) fn id(told: &str) -> StoreResult<JobId> {
 }
 
 pub(super) fn id_and_state(told: &str) -> StoreResult<(JobId, JobState)> {
-    let (job, state) = split(told);
-    Ok((id(job)?, state(state)?))
+    let (job, at) = split(told);
+    Ok((id(job)?, state(at)?))
 }
 
 pub(super) fn fenced(answer: &str) -> StoreResult<Fenced> {
     Ok(match split(answer) {
-        ("ok", state) => Fenced::Ok(state(state)?),
-        ("again", state) => Fenced::OkAgain(state(state)?),
+        ("ok", at) => Fenced::Ok(state(at)?),
+        ("again", at) => Fenced::OkAgain(state(at)?),
         ("stale", _) => Fenced::Stale,
         ("gone", _) => Fenced::Gone,
         _ => return not_understood(answer),
@@ -47,7 +48,11 @@ pub(super) fn fenced(answer: &str) -> StoreResult<Fenced> {
 }
 
 /// One answer for each entry.
-pub(super) fn each<T>(answers: &[String], entries: usize, read: impl Fn(&str) -> StoreResult<T>) -> StoreResult<Vec<T>> {
+pub(super) fn each<T>(
+    answers: &[String],
+    entries: usize,
+    read: impl Fn(&str) -> StoreResult<T>,
+) -> StoreResult<Vec<T>> {
     if answers.len() != entries {
         return not_understood(&format!("{} entries to {entries}", answers.len()));
     }

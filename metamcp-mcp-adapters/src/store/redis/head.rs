@@ -235,3 +235,114 @@ pub(super) fn encode(head: &JobHead, large: bool) -> StoreResult<(String, Vec<(&
     ];
     Ok((words.join(" "), parts))
 }
+
+#[cfg(test)]
+mod tests {
+    use metamcp_core::{
+        queue::{Checkpoint, InputRequest, JobError, JobErrorCode, LeaseEnd, Progress, moves},
+        testing::job_store::new_job,
+    };
+
+    use super::*;
+
+    /// A head with everything that can be there, whether or not a job can come to have it all at once.
+    fn full(state: JobState) -> JobHead {
+        let id = |n: u8| metamcp_core::id::JobId::from_bytes([n; 16]);
+        let at = |n: u64| Some(Timestamp::from_millis(1_767_225_600_000 + n));
+        let new = NewJob {
+            id: id(1),
+            owner: Principal::new("acme".parse().expect("a name"), "Zoë 100% {x}"),
+            priority: 3,
+            deadline: Some(Duration::from_secs(60)),
+            idempotency_key: Some("-".to_owned()),
+            after: vec![id(2), id(3)],
+            concurrency: Some(metamcp_core::task::ConcurrencyKey { key: "a b".to_owned(), max: 2 }),
+            rate: Some(metamcp_core::task::RateKey {
+                key: "per:minute".to_owned(),
+                every: Duration::from_millis(1_500),
+                burst: 4,
+            }),
+            ..new_job()
+        };
+        let accepted = moves::accept(&new, Timestamp::from_millis(1_767_225_600_000), vec![id(3)]);
+        JobHead {
+            state,
+            started_at: at(1),
+            updated_at: Timestamp::from_millis(1_767_225_600_009),
+            finished_at: at(2),
+            attempts: 1,
+            lost: 2,
+            epoch: 5,
+            nonce: u64::MAX,
+            worker: (state == JobState::Leased).then(|| "-".parse().expect("a name")),
+            lease_until: at(3).filter(|_| state == JobState::Leased),
+            lease_end: Some(LeaseEnd::Parked),
+            maybe_called: true,
+            cancel_reason: Some(String::new()),
+            candidate: 7,
+            checkpoint: Some(Checkpoint { text: "{\"a\": 1}".to_owned(), replay_safe: true }),
+            requests: vec![InputRequest { key: "q".to_owned(), request: "{}".to_owned() }],
+            answer: Some(Answer { responses: "{\"q\":1}".to_owned() }),
+            input_until: at(4).filter(|_| state == JobState::Input),
+            progress: Some(Progress { value: 0.5, total: Some(2.0), message: Some("half".to_owned()) }),
+            result: Some(format!("res://acme/{}/{}", id(1), new.request_digest).parse().expect("a pointer")),
+            error: Some(JobError::new(JobErrorCode::ServerUnavailable, "no  answer\nat all")),
+            users: 9,
+            blocked: state == JobState::Ready,
+            admitted: true,
+            cached_from: Some(id(4)),
+            ..accepted
+        }
+    }
+
+    #[test]
+    fn every_head_reads_as_it_was_written() {
+        for (_, state) in STATES {
+            for large in [false, true] {
+                let head = full(state);
+                let (words, parts) = encode(&head, large).expect("it has a form");
+                let parts = parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect();
+                assert_eq!(super::head(&head.id.to_string(), &words, &parts).expect("it reads"), head);
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_is_that_of_version_1() {
+        let (words, parts) = encode(&full(JobState::Leased), true).expect("it has a form");
+        let digest = new_job().request_digest;
+        let ids =
+            ["01", "02", "03", "04"].map(|byte| byte.repeat(16).parse::<metamcp_core::id::JobId>().expect("an id"));
+        assert_eq!(
+            words,
+            format!(
+                "l light acme 3 1767225600000 5 18446744073709551615 - 1767225600003 p mdLRB 9 1767225600001 1767225600009 \
+                 1767225600002 1767225660000 3600000 1767225600000 res://acme/{}/{digest} {} Zo%C3%AB%20100%25%20{{x}} 60000 1 3 2 3 7 \
+                 2:a%20b 1500:4:per:minute %2D {digest}",
+                ids[0], ids[3]
+            )
+        );
+        let expected = [
+            ("c", "1{\"a\": 1}".to_owned()),
+            ("q", r#"[{"key":"q","request":"{}"}]"#.to_owned()),
+            ("n", "{\"q\":1}".to_owned()),
+            ("p", r#"{"value":0.5,"total":2.0,"message":"half"}"#.to_owned()),
+            ("e", "server_unavailable no  answer\nat all".to_owned()),
+            ("k", String::new()),
+            ("a", format!("{} {}", ids[1], ids[2])),
+            ("w", ids[2].to_string()),
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn what_is_no_head_is_told_as_such() {
+        let (words, _) = encode(&full(JobState::Ready), false).expect("it has a form");
+        for wrong in
+            ["", "x", &format!("{words} more"), &words.replacen("b ", "? ", 1), &words.replacen(" 3 ", " x ", 1)]
+        {
+            let error = head("01010101-0101-0101-0101-010101010101", wrong, &HashMap::new()).expect_err(wrong);
+            assert_eq!(error.kind(), metamcp_core::error::StoreErrorKind::Corrupt, "{error}");
+        }
+    }
+}

@@ -8,22 +8,21 @@ use metamcp_core::{
     id::{JobId, Lane, TenantId},
     queue::{
         Answer, Answered, Beat, Cancelled, Checkpoint, Enqueued, Fenced, Final, Finish, Heartbeat, Job, JobError,
-        JobErrorCode, JobPage, JobQuery, JobState, JobStore, LANES_TOLD_MAX, LaneCounts, LeaseBatch, LeaseKey,
-        LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven, Restored, Shares, StoreHealth, bounds,
-        moves::nacked_as,
+        JobErrorCode, JobPage, JobQuery, JobStore, LANES_TOLD_MAX, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest,
+        Leased, Maintained, Nack, NewJob, Redriven, Restored, StoreHealth, bounds,
     },
-    time::Timestamp,
 };
 
 use super::{
-    bodies,
-    error::{STORE, invalid, unavailable},
-    head::{self, NONE, ToldJob, word},
+    bodies, calls,
+    error::STORE,
+    head::{self, ToldJob},
     list,
-    script::ScriptCall,
+    script::{Script, ScriptCall},
     scripts,
-    store::{Namespace, corrupt, span_ms},
+    store::{Namespace, span_ms},
     wake::RedisWake,
+    words::{NONE, checkpoint_part, json, progress_part, word},
 };
 
 /// Most moves of one maintenance script: what it does holds up everybody else.
@@ -55,7 +54,7 @@ impl RedisJobStore {
         Self { namespace, wake }
     }
 
-    fn call(&self, script: &'static super::script::Script) -> ScriptCall<'static> {
+    fn call(&self, script: &'static Script) -> ScriptCall<'static> {
         self.namespace.call(script)
     }
 
@@ -102,7 +101,7 @@ impl RedisJobStore {
 impl JobStore for RedisJobStore {
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>> {
         bounds::check_new(STORE, jobs)?;
-        let bodies = jobs.iter().map(|job| head::json(job.body.as_ref())).collect::<StoreResult<Vec<_>>>()?;
+        let bodies = jobs.iter().map(|job| json(job.body.as_ref())).collect::<StoreResult<Vec<_>>>()?;
         let mut answers = Vec::with_capacity(jobs.len());
         let (mut first, mut bytes) = (0, 0);
         for (n, body) in bodies.iter().enumerate() {
@@ -154,7 +153,7 @@ impl JobStore for RedisJobStore {
         bounds::check_batch(STORE, beats.len())?;
         let mut call = self.call(&scripts::HEARTBEAT).arg(span_ms(extend));
         for beat in beats {
-            let progress = beat.progress.as_ref().map(head::progress_part).transpose()?;
+            let progress = beat.progress.as_ref().map(progress_part).transpose()?;
             call = call.arg(format!("{} {}", calls::lease_words(beat.lease), progress.unwrap_or_default()));
         }
         let answers: Vec<String> = self.namespace.run(&call).await?;
@@ -163,7 +162,7 @@ impl JobStore for RedisJobStore {
 
     async fn checkpoint(&self, lease: LeaseKey, at: Checkpoint) -> StoreResult<Fenced> {
         bounds::check_checkpoint(STORE, &at)?;
-        let call = self.call(&scripts::CHECKPOINT).arg(calls::lease_words(lease)).arg(head::checkpoint_part(&at));
+        let call = self.call(&scripts::CHECKPOINT).arg(calls::lease_words(lease)).arg(checkpoint_part(&at));
         calls::fenced(&self.namespace.acknowledge::<String>(&call).await?)
     }
 
@@ -228,7 +227,7 @@ impl JobStore for RedisJobStore {
 
     async fn restore(&self, jobs: &[Job]) -> StoreResult<Vec<Restored>> {
         bounds::check_batch(STORE, jobs.len())?;
-        let bodies = jobs.iter().map(|job| head::json(job.body.as_ref())).collect::<StoreResult<Vec<_>>>()?;
+        let bodies = jobs.iter().map(|job| json(job.body.as_ref())).collect::<StoreResult<Vec<_>>>()?;
         bodies::send_large(&self.namespace, jobs.iter().map(|job| job.head.id).zip(&bodies)).await?;
         let mut call = self.call(&scripts::RESTORE);
         for (job, body) in jobs.iter().zip(&bodies) {

@@ -8,9 +8,10 @@ use metamcp_core::{
 
 use super::{
     bodies,
-    head::{self, ToldJob, word},
+    head::{self, ToldJob},
     scripts,
     store::Namespace,
+    words::word,
 };
 
 /// Most jobs that are looked at for one page.

@@ -8,12 +8,14 @@
 //! check, master      what the server may lose, told at the start
 //! wake, waiters      waits for work without asking again and again
 //! store              one namespace, open: its jobs, results, events and records
-//! scripts, head      the moves of the queue, and how jobs are written
+//! scripts, calls     the moves of the queue, what is said to them and what they answer
+//! head, words        how jobs are written
 //! ```
 //! All keys begin with `{namespace}:`. The braces put them into one slot, so a script may touch them all on a cluster too.
 
 mod address;
 mod bodies;
+mod calls;
 mod check;
 mod error;
 mod events;
@@ -32,6 +34,7 @@ mod scripts;
 mod store;
 mod waiters;
 mod wake;
+mod words;
 
 pub use self::{
     check::ServerReport,

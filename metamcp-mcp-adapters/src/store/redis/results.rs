@@ -15,9 +15,9 @@ use metamcp_core::{
 
 use super::{
     error::{STORE, invalid, unavailable},
-    head::NONE,
     scripts,
     store::{Namespace, corrupt},
+    words::NONE,
 };
 
 /// Bytes that one command writes or reads: a larger one would hold up everybody else.

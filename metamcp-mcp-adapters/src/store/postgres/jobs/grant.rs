@@ -1,8 +1,8 @@
 //! Giving out leases: lane by lane, turn by turn, as `metamcp_core::queue::Core` does it.
 //!
 //! Who leases from a lane has its lock until it commits, so that turns, the bound of the lane and the order of jobs hold over all workers. The
-//! jobs themselves are taken with `skip locked`: one that is being cancelled is not waited for. Nothing here waits for what another
-//! transaction holds, except for the lanes themselves, which all take in one order.
+//! jobs themselves are taken with `skip locked`: one that is being cancelled is not waited for. What is waited for are the lanes, which all
+//! take in one order, and the job that goes on when one with both limits is given a slot later.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -195,6 +195,11 @@ impl Heads {
         self.held.values().filter(waits).map(|held| held.now.head.id)
     }
 
+    /// Whether the job has ended and others may still wait for it.
+    pub(super) fn is_unsettled(&self, id: JobId) -> bool {
+        self.held.get(&id).is_some_and(|held| held.now.unsettled)
+    }
+
     /// Nobody waits for an ended job any more.
     pub(super) fn forget_unsettled(&mut self, id: JobId) {
         if let Some(held) = self.held.get_mut(&id) {

@@ -216,7 +216,7 @@ impl Round<'_> {
                 break;
             }
             self.run_timer(heads, kind, id, done);
-            if heads.iter().any(|held| held.now.unsettled && held.now.head.id == id) {
+            if heads.is_unsettled(id) {
                 break;
             }
             timers.extend(due(heads, id));

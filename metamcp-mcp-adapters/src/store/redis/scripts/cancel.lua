@@ -1,4 +1,5 @@
--- Ends a job that nobody holds, flags one that somebody does. ARGV: now, job, reason. Answers `now`, `asked`, `already <state>` or `gone`.
+-- Ends a job that nobody holds, flags one that somebody does. ARGV: now, job, reason. Answers `now`, `asked`, `already
+-- <state>` or `gone`.
 local h = Q.head(ARGV[2])
 if not h then return 'gone' end
 if Q.FINAL[h.st] then return 'already ' .. h.st end

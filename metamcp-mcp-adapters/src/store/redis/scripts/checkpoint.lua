@@ -1,4 +1,5 @@
--- Saves how to go on with a call. ARGV: now, the words job, epoch and nonce, the checkpoint. Answers `ok <state>`, `stale` or `gone`.
+-- Saves how to go on with a call. ARGV: now, the words job, epoch and nonce, the checkpoint. Answers `ok <state>`,
+-- `stale` or `gone`.
 local id, epoch, nonce = ARGV[2]:match('^(%S+) (%S+) (%S+)$')
 local h = Q.head(id)
 local refused = Q.fence(h, epoch, nonce)

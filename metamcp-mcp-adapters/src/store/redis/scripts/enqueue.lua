@@ -1,7 +1,9 @@
--- Accepts jobs. ARGV: now, most jobs of a lane's backlog, then for each job three: the words of WORDS, the cold part of its head, and its body,
--- empty when it is large and was set before. Answers for each `ok <now>`, `duplicate <id> <state>`, `conflict <id>`, `full`, `missing <id>`, or
--- `resend` when the large body is not there.
--- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, and then the jobs it names as parents.
+-- Accepts jobs. ARGV: now, most jobs of a lane's backlog, then for each job three: the words of WORDS, the cold part of
+-- its head, and its body, empty when it is large and was set before. Answers for each `ok <now>`, `duplicate <id>
+-- <state>`, `conflict <id>`, `full`, `missing <id>`, or `resend` when the large body is not there.
+
+-- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, and then the jobs it names as
+-- parents.
 local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
 local backlog_max = tonumber(ARGV[2])
 local answers, bodies = {}, {}
@@ -23,9 +25,10 @@ local function accept(words, cold, body)
   end
 
   local h = {
-    id = id, st = delay == '0' and 'r' or 'd', ln = lane, tn = tenant, pr = priority, du = Q.print(now + delay), ep = '0', no = '0',
-    wk = '-', un = '-', le = '-', fl = flags, us = '0', sa = '-', up = NOW, fi = '-',
-    da = deadline == '-' and '-' or Q.print(now + deadline), rt = retain, cr = NOW, rs = '-', cf = '-', cold = cold, ow = owner,
+    id = id, st = delay == '0' and 'r' or 'd', ln = lane, tn = tenant, pr = priority, du = Q.print(now + delay),
+    ep = '0', no = '0', wk = '-', un = '-', le = '-', fl = flags, us = '0', sa = '-', up = NOW, fi = '-',
+    da = deadline == '-' and '-' or Q.print(now + deadline), rt = retain, cr = NOW, rs = '-', cf = '-',
+    cold = cold, ow = owner,
   }
   -- It was set with a time to live, for the case that the job is never accepted.
   if Q.has(h, 'B') then
@@ -38,13 +41,13 @@ local function accept(words, cold, body)
     Q.wait_on(h, Q.undone(after))
   end
   Q.insert(h)
-  Q.keep_parents(after)
+  if after ~= '' then Q.keep_parents(after) end
   if key_at then R('SET', key_at, id) end
   return 'ok ' .. NOW
 end
 
 local ids = {}
-for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i]:match('^%S+') end
+for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i]:sub(1, Q.ID) end
 Q.fetch(ids)
 for i = 3, #ARGV, 3 do answers[#answers + 1] = accept(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
 Q.in_chunks('MSET', bodies)

@@ -1,5 +1,6 @@
--- Ends leased jobs. ARGV: now, then for each job these words: job, epoch, nonce, how it ends (D done, X dead, C cancelled), `-` or the job
--- whose result it is, and with what it ends (the result's pointer, the error, the reason). Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
+-- Ends leased jobs. ARGV: now, then for each job these words: job, epoch, nonce, how it ends (D done, X dead, C
+-- cancelled), `-` or the job whose result it is, and with what it ends (the result's pointer, the error, the reason).
+-- Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
 local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+) ()'
 
 local function ended_so(h, how, from, what)
@@ -10,12 +11,14 @@ end
 
 local function finish(h, how, from, what)
   h.le = 'F'
-  Q.clear_flag(h, 'm')
-  Q.drop_part(h, 'c')
-  Q.drop_part(h, 'k')
+  if h.fl ~= '-' then
+    Q.clear_flag(h, 'm')
+    Q.drop_part(h, 'c')
+    Q.drop_part(h, 'k')
+    if how == 'D' then Q.drop_part(h, 'e') end
+  end
   if how == 'D' then
     h.rs, h.cf = what, from
-    Q.drop_part(h, 'e')
   else
     Q.put_part(h, how == 'X' and 'e' or 'k', what)
   end
@@ -23,7 +26,7 @@ local function finish(h, how, from, what)
 end
 
 local answers, ids = {}, {}
-for i = 2, #ARGV do ids[i - 1] = ARGV[i]:match('^%S+') end
+for i = 2, #ARGV do ids[i - 1] = ARGV[i]:sub(1, Q.ID) end
 Q.fetch(ids)
 for i = 2, #ARGV do
   local id, epoch, nonce, how, from, what = ARGV[i]:match(WORDS)

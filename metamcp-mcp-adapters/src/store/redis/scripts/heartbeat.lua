@@ -1,8 +1,8 @@
--- Extends leases. ARGV: now, by how long, then for each lease these words: job, epoch, nonce, and progress, if that is news. Answers for each
--- `ok`, `lost`, or `cancel` and why.
+-- Extends leases. ARGV: now, by how long, then for each lease these words: job, epoch, nonce, and progress, if that is
+-- news. Answers for each `ok`, `lost`, or `cancel` and why.
 local lease_until = Q.print(now + ARGV[2])
 local answers, ids = {}, {}
-for i = 3, #ARGV do ids[i - 2] = ARGV[i]:match('^%S+') end
+for i = 3, #ARGV do ids[i - 2] = ARGV[i]:sub(1, Q.ID) end
 Q.fetch(ids)
 for i = 3, #ARGV do
   local id, epoch, nonce, progress = ARGV[i]:match('^(%S+) (%S+) (%S+) (.*)$')

@@ -1,16 +1,17 @@
--- Takes ready jobs. ARGV: now, worker, request, nonce, most jobs, visibility, weights as ` tenant=weight tenant=weight `, how long a request
--- is remembered, then for each lane its name and how many of it may be leased at a time, `-` for any number. Answers how long until
--- something more may be leased, -1 when nothing waits that time alone would bring, then the jobs.
+-- Takes ready jobs. ARGV: now, worker, request, nonce, most jobs, visibility, weights as ` tenant=weight tenant=weight
+-- `, how long a request is remembered, then for each lane its name and how many of it may be leased at a time, `-` for
+-- any number. Answers how long until something more may be leased, -1 when nothing waits that time alone would bring,
+-- then the jobs.
 local W = {
-  worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]), lease_until = Q.print(now + ARGV[6]), weights = ARGV[7],
-  kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2], ids = {}, n = 0,
+  worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]),
+  lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2], ids = {}, n = 0,
   side_moves = 512, -- most jobs promoted, passed over or delayed on the way
   turns_read = 16, -- tenants read at a time
   due_read = 100, -- delayed jobs read at a time
 }
 
--- The jobs of the same request made before, as far as they are still held; `false`: it was not made. One reply may be lost, and the grants
--- must not be lost with it.
+-- The jobs of the same request made before, as far as they are still held; `false`: it was not made. One reply may be
+-- lost, and the grants must not be lost with it.
 function W.replay()
   local request, nonce, keys = (R('GET', W.grants) or ''):match('^(%S+) (%S+) (.+)$')
   if request ~= W.request then return false end
@@ -40,7 +41,8 @@ function W.earlier(a, b)
   return #a.name < #b.name
 end
 
--- The tenant whose turn it is. The first tenants are read once and kept in order here, until one that was not read may be earlier.
+-- The tenant whose turn it is. The first tenants are read once and kept in order here, until one that was not read may
+-- be earlier.
 function W.at_turn(L)
   local best
   for _, t in ipairs(L.order or {}) do
@@ -48,6 +50,7 @@ function W.at_turn(L)
   end
   if best and not (L.last_read and W.earlier(L.last_read, best)) then return best end
   if L.r == 0 then return nil end
+  Q.write_passes(L)
   L.order = {}
   for n, name in ipairs(Q.zfirst(L.turns, W.turns_read)) do L.order[n] = Q.tenant(L, name) end
   local last = L.order[W.turns_read]
@@ -66,13 +69,13 @@ function W.first_ready(L, t)
   return id
 end
 
--- The tenant pays for the job that is looked at, also for one that is only looked at: a flood of those holds nobody else up.
+-- The tenant pays for the job that is looked at, also for one that is only looked at: a flood of those holds nobody
+-- else up.
 function W.pay_turn(L, t)
   t.weight = t.weight or tonumber(W.weights:match(' ' .. t.name:gsub('%p', '%%%0') .. '=(%d+) ') or 1)
   if L.v < t.pass then L.v = t.pass end
   t.pass = t.pass + math.max(math.floor(Q.TURN / t.weight), 1)
-  Q.zset(L.turns, t.name, Q.print(t.pass))
-  L.paid = true
+  t.paid, L.paid = true, true
 end
 
 -- The next free slot of a rate (the generic cell rate algorithm).

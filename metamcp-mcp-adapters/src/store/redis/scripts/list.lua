@@ -1,5 +1,5 @@
--- One page of an index, newest first. ARGV: now, the index, before which id (`+`: from the newest), how many, and most bytes of bodies. Answers
--- whether there may be more, the last id that was looked at, and the jobs.
+-- One page of an index, newest first. ARGV: now, the index, before which id (`+`: from the newest), how many, and most
+-- bytes of bodies. Answers whether there may be more, the last id that was looked at, and the jobs.
 local ids = R('ZRANGE', T .. ':' .. ARGV[2], ARGV[3], '-', 'BYLEX', 'REV', 'LIMIT', 0, ARGV[4])
 local bytes, looked = 0, {}
 for n, id in ipairs(ids) do

@@ -1,6 +1,6 @@
--- Does what is due, the longest due first, and removals after everything else. ARGV: now, most moves, shortest and longest backoff of a lost
--- lease. Answers whether there may be more to do, and for each move its kind and what it concerns: `promoted`, `reclaimed <id> <state>`,
--- `expired <id>`, `settled <id> <state>`, `removed <id> <result>`.
+-- Does what is due, the longest due first, and removals after everything else. ARGV: now, most moves, shortest and
+-- longest backoff of a lost lease. Answers whether there may be more to do, and for each move its kind and what it
+-- concerns: `promoted`, `reclaimed <id> <state>`, `expired <id>`, `settled <id> <state>`, `removed <id> <result>`.
 local moves_max, backoff, backoff_max = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local looks = moves_max -- at parents that nobody waits for any more; they cost no move
 local told = {}

@@ -1,6 +1,7 @@
--- Gives leased jobs back. ARGV: now, then for each three: the words job, epoch, nonce, how the lease ends (f failed, r released, p parked) and
--- a span; and two more: candidate and error, or whether the call may have happened and nothing, or checkpoint and questions. The span is a
--- delay, or how long to wait for an answer. Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
+-- Gives leased jobs back. ARGV: now, then for each three: the words job, epoch, nonce, how the lease ends (f failed, r
+-- released, p parked) and a span; and two more: candidate and error, or whether the call may have happened and nothing,
+-- or checkpoint and questions. The span is a delay, or how long to wait for an answer. Answers for each `ok <state>`,
+-- `again <state>`, `stale` or `gone`.
 local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+)$'
 
 local function nacked_so(h, how) return h.le == how end
@@ -47,7 +48,7 @@ local function nack(h, how, span, one, two)
 end
 
 local answers, ids = {}, {}
-for i = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[i]:match('^%S+') end
+for i = 2, #ARGV, 3 do ids[#ids + 1] = ARGV[i]:sub(1, Q.ID) end
 Q.fetch(ids)
 for i = 2, #ARGV, 3 do
   local id, epoch, nonce, how, span = ARGV[i]:match(WORDS)

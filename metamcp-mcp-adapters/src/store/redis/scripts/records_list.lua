@@ -1,5 +1,6 @@
--- Records of a kind in order of name. ARGV: now, kind, after which name (`-`: from the first, else `(name`), how many, and most bytes of
--- values. Answers whether there may be more, the last name that was looked at, and name, version and value of each.
+-- Records of a kind in order of name. ARGV: now, kind, after which name (`-`: from the first, else `(name`), how many,
+-- and most bytes of values. Answers whether there may be more, the last name that was looked at, and name, version and
+-- value of each.
 local names = R('ZRANGE', T .. ':names:' .. ARGV[2], ARGV[3], '+', 'BYLEX', 'LIMIT', 0, ARGV[4])
 local told, bytes, last = {}, 0, ''
 for _, name in ipairs(names) do

@@ -1,5 +1,6 @@
--- Takes in jobs just as another store held them. ARGV: now, then for each job its id, head, body, and how many arguments follow: name and
--- value of the fields of x:<id>. Answers for each `ok`, `exists`, `taken <id>`, or `resend` when the large body is not there.
+-- Takes in jobs just as another store held them. ARGV: now, then for each job its id, head, body, and how many
+-- arguments follow: name and value of the fields of x:<id>. Answers for each `ok`, `exists`, `taken <id>`, or `resend`
+-- when the large body is not there.
 local answers, bodies = {}, {}
 
 local function restore(id, told, body, parts)
@@ -17,7 +18,7 @@ local function restore(id, told, body, parts)
   if h.st == 'w' then h.wo = Q.part(h, 'w') end
   Q.insert(h)
   if h.ik ~= '-' then R('SET', key_at, id) end
-  -- Which of parent and child is taken in first does not matter; what nobody waits for is forgotten by the next maintenance.
+  -- Which of parent and child is taken in first does not matter; what nobody waits for is forgotten by maintenance.
   if Q.FINAL[h.st] then Q.zset(Q.UNSETTLED, id, '0') end
   for parent in (h.wo or ''):gmatch('%S+') do Q.zset(Q.UNSETTLED, parent, '0') end
   return 'ok'

@@ -1,5 +1,6 @@
--- Keeps a body and a pointer to it. ARGV: now, tenant, job, digest, media type, when it may be removed or `-`, and where the body is: `whole`
--- and the bytes, `uploaded` and the end of their key, or `there` and nothing. Answers 1, or 0 when the body must be sent first.
+-- Keeps a body and a pointer to it. ARGV: now, tenant, job, digest, media type, when it may be removed or `-`, and
+-- where the body is: `whole` and the bytes, `uploaded` and the end of their key, or `there` and nothing. Answers 1, or
+-- 0 when the body must be sent first.
 --
 --   body:<tenant>:<digest>  the bytes · refs  how many pointers each body has
 --   ptr:<tenant>/<job>/<digest>  media type and end of a pointer · expiring  pointers by their end

@@ -1,5 +1,5 @@
--- Removes pointers, and bodies that no pointer is left to. ARGV: now, then either `name` and a pointer, or `before`, an instant and how many:
--- those that expired before it. Answers how many.
+-- Removes pointers, and bodies that no pointer is left to. ARGV: now, then either `name` and a pointer, or `before`, an
+-- instant and how many: those that expired before it. Answers how many.
 local function remove(name)
   if R('DEL', T .. ':ptr:' .. name) == 0 then return 0 end
   R('ZREM', T .. ':expiring', name)

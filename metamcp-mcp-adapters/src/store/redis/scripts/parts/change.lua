@@ -1,4 +1,5 @@
--- What follows from a move: a concurrency key that is let go, parents that are no longer used, and jobs that waited for this one.
+-- What follows from a move: a concurrency key that is let go, parents that are no longer used, and jobs that waited for
+-- this one.
 Q.SETTLE_AT_ONCE_MAX = 32 -- most waiting jobs that the end of the job they wait for moves by itself
 
 -- Lets the first job that is passed over for this key go on.
@@ -17,7 +18,9 @@ function Q.count_user(id, by)
 end
 
 function Q.ended(h)
-  for parent in (Q.part(h, 'a') or ''):gmatch('%S+') do Q.count_user(parent, -1) end
+  if Q.has(h, 'a') then
+    for parent in Q.part(h, 'a'):gmatch('%S+') do Q.count_user(parent, -1) end
+  end
   -- Those that wait for it are among its users.
   if h.us == '0' then return end
   local children = Q.zfirst(T .. ':c:' .. h.id, Q.SETTLE_AT_ONCE_MAX)

@@ -1,31 +1,39 @@
 -- Heads of jobs. Their fields are text, numbers too.
 --
---   j:<id>  the head: fields apart by spaces, `-` for none. The hot ones first, in the order of HOT; those that few moves need behind them
---   b:<id>  the body, JSON; it comes and goes beside the scripts when it is large, as Lua looks at every byte of what it is given
---   x:<id>  what few jobs have, a hash: c checkpoint, q questions, n answer, p progress, e error, k why it is to be cancelled,
---           a the jobs it names as parents, w those of them that it waits for
+--   j:<id>  the head: fields apart by spaces, `-` for none; first the hot ones in the order of HOT, then those of COLD
+--   b:<id>  the body, JSON; a large one comes and goes beside the scripts, as Lua looks at every byte it is given
+--   x:<id>  what few jobs have, a hash: c checkpoint, q questions, n answer, p progress, e error, k why it is to be
+--           cancelled, a the jobs it names as parents, w those of them that it waits for
 --
--- st state: w waiting, d delayed, r ready, b ready and blocked, l leased, i input, D done, X dead, C cancelled
--- ln lane · tn tenant · pr priority · du due · ep epoch · no nonce, never a Lua number: it has 64 bits · wk worker
--- un until when it is leased or waits for input · le end of the last lease: F finished, f failed, r released, p parked, l lost
--- fl flags: m maybe called, d admitted, L has a concurrency key, R has a rate key, B has a large body, and one for each field of x:<id>
--- us users · sa started · up updated · fi finished · da deadline · rt retain · cr created · rs result · cf cached from
--- ow owner's subject · dl deadline as a span · at, am attempts and their bound · lo, lm lost leases and theirs · ca candidate
--- cc concurrency `max:key` · rk rate `every:burst:key` · ik idempotency key · dg digest of the request
+--   st state: w waiting, d delayed, r ready, b ready and blocked, l leased, i input, D done, X dead, C cancelled
+--   ln lane                   tn tenant                pr priority            du due
+--   ep epoch                  wk worker                un until when it is leased or waits for input
+--   no nonce, never a number of Lua: it has 64 bits
+--   le end of the last lease: F finished, f failed, r released, p parked, l lost
+--   fl flags: m maybe called, d admitted, L has a concurrency key, R has a rate key, B has a large body, and one for
+--      each field of x:<id>
+--   us users                  sa started               up updated             fi finished
+--   da deadline               rt retention             cr created             rs result
+--   cf cached from
+--   ow owner's subject        dl deadline as a span    ca candidate           dg digest of the request
+--   at, am attempts and their bound                    lo, lm lost leases and theirs
+--   cc concurrency `max:key`  rk rate `every:burst:key`                       ik idempotency key
 Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
 Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
 Q.IN_PLAY = { l = true, r = true } -- in which it holds its concurrency key, or is about to ask for it
 Q.heads = {} -- by id; false: there is none
 Q.touched, Q.touched_n = {}, 0 -- those that are to be written
+Q.NO_PARTS = {}
+Q.ID = 36 -- characters of an id
 
 function Q.parse(id, text)
   local st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, cold = text:match(Q.HOT)
   -- One that cannot be read is as good as none: it must not hold up the others.
   if not st then return false end
   return {
-    id = id, st = st, ln = ln, tn = tn, pr = pr, du = du, ep = ep, no = no, wk = wk, un = un, le = le, fl = fl, us = us, sa = sa,
-    up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = text:sub(cold), text = text,
+    id = id, st = st, ln = ln, tn = tn, pr = pr, du = du, ep = ep, no = no, wk = wk, un = un, le = le, fl = fl,
+    us = us, sa = sa, up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = text:sub(cold), text = text,
   }
 end
 
@@ -43,7 +51,8 @@ function Q.compose(h)
   local concat = table.concat
   local cold = h.cold or concat({ h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg }, ' ')
   h.text = concat({
-    h.st, h.ln, h.tn, h.pr, h.du, h.ep, h.no, h.wk, h.un, h.le, h.fl, h.us, h.sa, h.up, h.fi, h.da, h.rt, h.cr, h.rs, h.cf, cold,
+    h.st, h.ln, h.tn, h.pr, h.du, h.ep, h.no, h.wk, h.un, h.le,
+    h.fl, h.us, h.sa, h.up, h.fi, h.da, h.rt, h.cr, h.rs, h.cf, cold,
   }, ' ')
   return h.text
 end

@@ -1,7 +1,7 @@
 -- Everything that is derived from heads. A head is in it by its state: it is taken out, changed, and put in again.
 --
---   timers     live jobs by when time moves them next: the instant times 8, plus what then happens, so that within an instant those of one
---              kind come before those of the next, and then in order of id
+--   timers     live jobs by when time moves them next: the instant times 8, plus what then happens, so that within
+--              an instant those of one kind come before those of the next, and then in order of id
 --   removals   ended jobs that nobody uses, by when they are removed
 --   c:<id>     the jobs that wait for this one · unsettled  ended jobs that others may still wait for
 --   held       how many leases hold each concurrency key · k:<key> the jobs that are passed over for it, by place
@@ -112,14 +112,15 @@ function Q.flush()
   end
 end
 
--- Jobs as they stand, for the answer: id, head, body unless it is large, fields of x:<id>. Those that are gone are left out.
+-- Jobs as they stand, for the answer: id, head, body unless it is large, fields of x:<id>. Those that are gone are left
+-- out.
 function Q.jobs_of(ids)
   Q.fetch(ids)
   local told, n, keys, small, m = {}, 0, {}, {}, 0
   for _, id in ipairs(ids) do
     local h = Q.heads[id]
     if h then
-      local parts = h.fl ~= '-' and h.fl:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or {}
+      local parts = h.fl ~= '-' and h.fl:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or Q.NO_PARTS
       n = n + 1
       told[n] = { id, h.text, false, parts }
       if not Q.has(h, 'B') then

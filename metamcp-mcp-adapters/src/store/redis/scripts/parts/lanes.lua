@@ -1,9 +1,11 @@
--- Lanes. Tenants take turns by virtual time: each job looked at moves its tenant's pass ahead by TURN / weight, and the tenant least far
--- ahead is next. One that comes back starts no further behind than the lane; when the lane runs empty all are level again.
+-- Lanes. Tenants take turns by virtual time: each job looked at moves its tenant's pass ahead by TURN / weight, and the
+-- tenant least far ahead is next. One that comes back starts no further behind than the lane; when the lane runs empty
+-- all are level again.
 --
---   n:<lane>           counts by state, then v the lane's virtual time and p whether it is paused, apart by spaces, in the order of COUNTS
+--   n:<lane>           counts by state, then v the lane's virtual time and p whether it is paused; see COUNTS
 --   r:<lane>:<tenant>  ready jobs by place · q:<lane> ready jobs by due time · d:<lane> delayed jobs by due time
---   turns:<lane>       tenants with ready jobs by pass · idle:<lane> tenants without, as long as they are ahead of the lane
+--   turns:<lane>       tenants with ready jobs by pass
+--   idle:<lane>        tenants without, by pass, as long as they are ahead of the lane
 --   w:<lane>           wake tokens: hints, one for each job that became ready
 --   lanes              those that are not blank
 Q.TURN = 1000000 -- what one look costs a tenant of weight 1
@@ -106,6 +108,14 @@ function Q.wake(L)
   end
 end
 
+-- Writes how far ahead those are who were looked at; once, however many turns they had.
+function Q.write_passes(L)
+  for name, t in pairs(L.tenants) do
+    if t.paid and t.n > 0 then Q.zset(L.turns, name, Q.print(t.pass)) end
+    t.paid = nil
+  end
+end
+
 function Q.write_lane(name, L)
   if Q.is_blank(L) then
     if not L.was_blank then
@@ -119,6 +129,7 @@ function Q.write_lane(name, L)
   if counts ~= L.before then R('SET', T .. ':n:' .. name, counts) end
   if L.made > 0 then Q.wake(L) end
   if L.paid and L.r > 0 then
+    Q.write_passes(L)
     -- A tenant that the lane has caught up with is level with it, remembered or not.
     local behind = Q.zdue(L.idle, L.v, Q.LEVELLED_MAX)
     if #behind > 0 then R('ZREM', L.idle, unpack(behind)) end

@@ -1,12 +1,13 @@
--- What follows is made anew for each call. Functions and state are fields of one table, as a function costs the more to make the more names
--- it takes from around it. Commands get text only: Redis prints numbers of Lua slowly.
+-- What follows is made anew for each call. Functions and state are fields of one table, as a function costs the more to
+-- make the more names it takes from around it. Commands get text only: Redis prints numbers of Lua slowly.
 local Q = {
   CHUNK = 200, -- most arguments of one command, so that none is too many for Lua's stack
   printed = {}, -- whole numbers as text
   sets = {}, -- changes of sorted sets that are still to be written
 }
 
--- A whole number as text. One call writes few different numbers many times, and to print one costs more than to find it.
+-- A whole number as text. One call writes few different numbers many times, and to print one costs more than to find
+-- it.
 function Q.print(number)
   local text = Q.printed[number]
   if not text then
@@ -17,8 +18,8 @@ function Q.print(number)
 end
 local NOW = Q.print(now)
 
--- Sorted sets. Changes are gathered and written together, as one command for a hundred members costs a tenth of a hundred commands. Whoever
--- reads a set flushes it first. What is taken out goes out first: `zset` keeps to that order.
+-- Sorted sets. Changes are gathered and written together, as one command for a hundred members costs a tenth of a
+-- hundred commands. Whoever reads a set flushes it first. What is taken out goes out first: `zset` keeps to that order.
 function Q.zflush(key)
   local set = Q.sets[key]
   if not set then return end

@@ -1,6 +1,6 @@
--- What every script begins with.
--- KEYS[1] is `{namespace}`: every key begins with it. ARGV[1] is the time in milliseconds in tests, else empty: then the server's clock
--- decides, and it alone. Instants are whole milliseconds below 10^14, which Lua keeps and prints exactly.
+-- What every script begins with. KEYS[1] is `{namespace}`: every key begins with it. ARGV[1] is the time in
+-- milliseconds in tests, else empty: then the server's clock decides, and it alone. Instants are whole milliseconds
+-- below 10^14, which Lua keeps and prints exactly.
 local R, T = redis.call, KEYS[1]
 local now = tonumber(ARGV[1])
 if not now then
