@@ -20,6 +20,7 @@ local function accept(words, cold, body)
   end
   local L = Q.lane(lane)
   if L.r + L.d + L.b + L.w >= backlog_max then return 'full' end
+  if after ~= '' then Q.fetch_all(after) end
   for parent in after:gmatch('%S+') do
     if not Q.head(parent) or Q.head(parent).tn ~= tenant then return 'missing ' .. parent end
   end

@@ -3,6 +3,7 @@ local h = Q.head(ARGV[2])
 if not h then return 'gone' end
 if h.st ~= 'X' then return 'not_dead ' .. h.st end
 local parents = Q.part(h, 'a') or ''
+Q.fetch_all(parents)
 for id in parents:gmatch('%S+') do
   if not Q.head(id) then return 'missing ' .. id end
 end

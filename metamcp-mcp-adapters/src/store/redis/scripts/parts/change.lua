@@ -19,7 +19,9 @@ end
 
 function Q.ended(h)
   if Q.has(h, 'a') then
-    for parent in Q.part(h, 'a'):gmatch('%S+') do Q.count_user(parent, -1) end
+    local parents = Q.part(h, 'a')
+    Q.fetch_all(parents)
+    for parent in parents:gmatch('%S+') do Q.count_user(parent, -1) end
   end
   -- Those that wait for it are among its users.
   if h.us == '0' then return end
@@ -28,6 +30,7 @@ function Q.ended(h)
   Q.zset(Q.UNSETTLED, h.id, '0')
   -- Those that fail with it are left to maintenance, as is who waits behind the first.
   if h.st ~= 'D' then return end
+  Q.fetch(children)
   for _, child in ipairs(children) do
     if Q.head(child) then Q.change(Q.head(child), Q.settle, h) end
   end

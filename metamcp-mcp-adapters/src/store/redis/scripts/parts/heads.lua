@@ -77,6 +77,13 @@ function Q.head(id)
   return Q.heads[id]
 end
 
+-- Reads the heads of the ids in a text.
+function Q.fetch_all(text)
+  local ids = {}
+  for id in text:gmatch('%S+') do ids[#ids + 1] = id end
+  Q.fetch(ids)
+end
+
 function Q.touch(h)
   if not h.touched then
     h.touched, Q.touched_n = true, Q.touched_n + 1
