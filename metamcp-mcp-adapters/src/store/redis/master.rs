@@ -211,7 +211,7 @@ const fn loss_of_power(sync: Option<Sync>) -> &'static str {
     match sync {
         Some(Sync::Always) => "a power loss loses nothing that was answered (appendfsync always)",
         Some(Sync::EverySecond) => {
-            "a killed server loses nothing, a power loss about 1 s of writes, 2 s when the disk is slow (appendfsync everysec)"
+            "a killed server may lose what it answered during a slow sync, up to 2 s; a power loss about 1 s of writes, 2 s when the disk is slow (appendfsync everysec)"
         }
         Some(Sync::LeftToSystem) => {
             "a killed server loses nothing, a power loss what the system has not written yet (appendfsync no)"

@@ -10,7 +10,7 @@ use std::{
 
 use metamcp_core::{
     id::{JobId, Lane},
-    queue::{JobBody, JobHead, JobState, moves},
+    queue::{ConcurrencyKey, JobBody, JobHead, JobState, moves},
     time::Timestamp,
 };
 
@@ -124,6 +124,10 @@ impl Heads {
             if head.users > 0 && !head.state.is_final() {
                 reach.parents.push(head.id);
             }
+        }
+        // A blocked job among them may end before its turn: the one behind it goes on then.
+        for limit in self.held.values().map(|held| &held.now.head).filter(|head| head.blocked).filter_map(limit_of) {
+            reach.keys.entry(limit.key.clone()).and_modify(|often| *often += 1);
         }
         reach
     }
@@ -259,6 +263,10 @@ impl Heads {
             ready.insert(head.id);
         }
     }
+}
+
+const fn limit_of(head: &JobHead) -> Option<&ConcurrencyKey> {
+    head.concurrency.as_ref()
 }
 
 /// Whether the job can be leased.

@@ -3,7 +3,7 @@
 //! A key belongs to whoever has its lock until the transaction ends. Leasing does not wait for locks: jobs whose key somebody else is at are
 //! left for the next call.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use metamcp_core::{
     id::JobId,
@@ -44,6 +44,8 @@ pub(super) struct Limits {
     busy: HashSet<i64>,
     /// Rate keys that slots were taken of.
     changed: HashSet<String>,
+    /// How often a key may be let go by jobs that are given a slot later.
+    let_go: BTreeMap<String, usize>,
 }
 
 impl Limits {
@@ -57,7 +59,7 @@ impl Limits {
     ) -> Result<(), Fault> {
         let mut concurrency = Vec::new();
         let mut rates = Vec::new();
-        let mut reach = Reach::default();
+        let let_go_before: usize = self.let_go.values().sum();
         for head in jobs.iter().filter_map(|id| heads.get(*id)) {
             let rated = head.rate.as_ref().filter(|_| !head.admitted);
             if let Some(limit) = &head.concurrency {
@@ -66,7 +68,7 @@ impl Limits {
                 }
                 // One that is given a slot later lets go of its key at once.
                 if rated.is_some() {
-                    *reach.keys.entry(limit.key.clone()).or_default() += 1;
+                    *self.let_go.entry(limit.key.clone()).or_default() += 1;
                 }
             }
             if let Some(rate) = rated
@@ -76,9 +78,25 @@ impl Limits {
                 rates.push(rate.key.clone());
             }
         }
-        if concurrency.is_empty() && rates.is_empty() {
+        if !concurrency.is_empty() || !rates.is_empty() {
+            self.ask(tx, concurrency, &rates, schema).await?;
+        }
+        if self.let_go.values().sum::<usize>() == let_go_before {
             return Ok(());
         }
+        // All that may go on in this call, from the first: those of before are blocked still, as far as the tables know.
+        let mut reach = Reach { keys: self.let_go.clone(), ..Reach::default() };
+        reach.keys.retain(|key, _| !self.busy.contains(&locks::of_concurrency(schema, key)));
+        load_reach(tx, heads, &reach, schema).await
+    }
+
+    async fn ask(
+        &mut self,
+        tx: &mut Tx<'_>,
+        concurrency: Vec<String>,
+        rates: &[String],
+        schema: &str,
+    ) -> Result<(), Fault> {
         let [try_lock, holders, taken] = tx.statements([TRY_LOCK, HOLDERS, TAKEN]).await?;
         let key_locks: Vec<i64> = concurrency.iter().map(|key| locks::of_concurrency(schema, key)).collect();
         let rate_locks = rates.iter().map(|key| locks::of_rate(schema, key));
@@ -103,8 +121,7 @@ impl Limits {
             let key = String::from_utf8_lossy(row.try_get(0)?).into_owned();
             self.taken.insert(key, Some(to_instant(row.try_get(1)?)));
         }
-        reach.keys.retain(|key, _| !self.busy.contains(&locks::of_concurrency(schema, key)));
-        load_reach(tx, heads, &reach, schema).await
+        Ok(())
     }
 
     /// Whether somebody else is at a key of this job.
