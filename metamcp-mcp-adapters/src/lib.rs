@@ -2,6 +2,8 @@
 
 #[cfg(feature = "upstream")]
 pub mod discover;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 #[cfg(feature = "server-code")]
 pub mod servers;
 #[cfg(any(feature = "embedded", feature = "objects", feature = "postgres", feature = "redis"))]

@@ -17,7 +17,7 @@ use crate::{
     auth::Principal,
     error::StoreErrorKind,
     event::{EVENT_PAGE_MAX, EventKind, EventPage},
-    id::{JobId, Lane},
+    id::{JobId, Lane, ServerName},
     matching::{Catalog, Route},
     pointer::ResultPointer,
     queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
@@ -25,6 +25,7 @@ use crate::{
     registry::ServerStatus,
     result::{ByteRange, ResultBody},
     task::{InvalidTask, Need, Task},
+    transport::{McpTransport, TransportError},
 };
 
 /// Longest time between two looks at a job that is waited for, in seconds: news of it may be lost.
@@ -418,6 +419,14 @@ impl Orchestrator {
         let mut known: BTreeSet<Lane> = self.ports.jobs.lanes().await?.into_iter().collect();
         known.extend(self.ports.policy.lanes.iter().cloned());
         Ok(known)
+    }
+
+    /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
+    ///
+    /// # Errors
+    /// When the server is not configured, is down, or does not come up.
+    pub async fn transport(&self, name: &ServerName) -> Result<Arc<dyn McpTransport>, TransportError> {
+        self.servers.transport(name).await
     }
 
     /// What the job store really gives.

@@ -5,6 +5,7 @@
 mod call;
 mod error;
 mod local;
+mod relay;
 
 use std::fmt;
 
@@ -12,6 +13,9 @@ use async_trait::async_trait;
 pub use call::{CallContext, Discovered, ProgressSink, Resume, ToolCall, ToolOutput, ToolReply, TransportInfo};
 pub use error::{Delivered, TransportError, TransportErrorKind};
 pub use local::{LocalProgress, LocalTools, ToolError};
+pub use relay::{
+    Introduction, Relay, RelayError, RelayMeta, RelayNews, RelayRequest, RelaySide, RelayedError,
+};
 
 use crate::queue::Checkpoint;
 
@@ -46,6 +50,11 @@ pub trait McpTransport: fmt::Debug + Send + Sync + 'static {
     /// or has no way to say so. A change between two waits is not lost.
     async fn changed(&self) {
         std::future::pending().await
+    }
+
+    /// The server as one that takes any request of the protocol; `None` when it only serves tools.
+    fn relay(&self) -> Option<&dyn Relay> {
+        None
     }
 
     /// Whether it is known to be unusable: the engine then connects anew.
