@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::value::RawValue;
 
 /// One JSON value as the text it came in.
+// The box is kept: to share the text itself would copy it once more, and results are large.
 #[derive(Clone)]
-pub struct RawJson(Arc<RawValue>);
+pub struct RawJson(Arc<Box<RawValue>>);
 
 impl RawJson {
     /// Checks that `text` is one JSON value and keeps it.
@@ -64,7 +65,7 @@ impl RawJson {
 
 impl From<Box<RawValue>> for RawJson {
     fn from(raw: Box<RawValue>) -> Self {
-        Self(raw.into())
+        Self(Arc::new(raw))
     }
 }
 

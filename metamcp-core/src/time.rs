@@ -31,6 +31,14 @@ impl Timestamp {
     }
 }
 
+/// RFC 3339 in UTC, with milliseconds.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = i64::try_from(self.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+        write!(f, "{:.3}", at.unwrap_or(jiff::Timestamp::MAX))
+    }
+}
+
 impl ops::Add<Duration> for Timestamp {
     type Output = Self;
 

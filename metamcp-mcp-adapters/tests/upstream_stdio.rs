@@ -12,8 +12,10 @@ use std::{
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
+    queue::Answer,
     transport::{
-        CallContext, Connector, Delivered, McpTransport, ToolCall, ToolReply, TransportError, TransportErrorKind,
+        CallContext, Connector, Delivered, McpTransport, Resume, ToolCall, ToolReply, TransportError,
+        TransportErrorKind,
     },
 };
 use metamcp_mcp_adapters::upstream::{Era, StdioConnector, launch};
@@ -81,10 +83,20 @@ async fn second_answers_noise_and_batches_reach_no_other_call() {
 }
 
 #[tokio::test]
-async fn requests_of_the_server_are_answered() {
+async fn requests_of_the_server_are_answered_or_put_to_the_owner_of_the_job() {
     let transport = legacy().await;
-    let answers = call(&transport, "asks").await.expect("it answers");
-    assert!(answers.get().contains("[{}, -32601, -32601, -32601]"), "{answers:?}");
+    let call = ToolCall::new("asks", RawJson::empty_object());
+    let reply = transport.call(&call, &CallContext::quiet()).await.expect("it asks");
+    let ToolReply::NeedsInput { checkpoint, requests } = reply else { panic!("a question: {reply:?}") };
+    assert!(!checkpoint.replay_safe);
+    assert_eq!(requests[0].request, r#"{"method":"elicitation/create","params":{}}"#);
+    let responses = format!(r#"{{"{}":{{"action":"decline"}}}}"#, requests[0].key);
+    let answer = Resume::Answer(Answer { responses });
+    let reply = transport.resume(&checkpoint, answer.clone(), &CallContext::quiet()).await.expect("it goes on");
+    let ToolReply::Done(output) = reply else { panic!("done: {reply:?}") };
+    assert!(output.body.get().contains(r#"[{}, -32601, -32601, {\"action\": \"decline\"}]"#), "{:?}", output.body);
+    let again = transport.resume(&checkpoint, answer, &CallContext::quiet()).await.expect_err("it was answered");
+    assert_eq!(again.delivered, Delivered::Maybe, "{again}");
     transport.close().await;
 }
 

@@ -207,3 +207,54 @@ fn the_users_own_file_is_found_and_one_in_the_working_directory_is_not() {
     sources.no_user_file = true;
     assert_eq!(Config::load(&sources).unwrap().worker.concurrency, 16);
 }
+
+#[test]
+fn names_and_endpoints_of_the_gateway_are_read_and_printed() {
+    let text = "[gateway]\nlist = \"both\"\nupgrade_after_s = 0\n\
+                [gateway.endpoints.team]\nservers = [\"git\", \"code\"]\nlist = \"search\"\ntools = { exclude = [\"*delete*\"] }\n\
+                [servers.git]\ncommand = \"git\"\nalias = { log = \"history\" }\nuris = { include = [\"git://*\"] }\n\
+                tools = { include = [\"l*\"], heavy = [\"log\"] }\n\
+                [servers.web]\nurl = \"http://h/mcp\"\nnaming = \"none\"\n[servers.db]\ncommand = \"db\"\nprefix = \"d\"\n";
+    let first = load(text).unwrap();
+    let second = load(&first.print()).unwrap_or_else(|problems| panic!("{problems}\n{}", first.print()));
+    for config in [first, second] {
+        let options = &config.gateway.options;
+        assert_eq!((options.upgrade_after, options.endpoints.len()), (None, 1));
+        let name = |server: &str, tool: &str| {
+            let server = ServerName::new(server).unwrap();
+            config.servers[&server].view().naming.exposed(&server, tool)
+        };
+        assert_eq!(
+            [name("git", "log"), name("git", "diff"), name("web", "get"), name("db", "get")],
+            ["history", "git__diff", "get", "d__get"]
+        );
+        let git = config.servers[&ServerName::new("git").unwrap()].view();
+        assert!(git.tools.takes("log") && !git.tools.takes("diff") && !git.resources.takes("file:///x"));
+        assert!(git.heavy[0].matches("log"));
+        let team = &options.endpoints["team"];
+        assert!(team.servers.len() == 2 && !team.tools.takes("git__delete_all"));
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_gateway_is_told_with_its_place() {
+    let server = |line: &str| refused(&format!("[servers.git]\ncommand = \"git\"\n{line}\n"));
+    for (line, said) in [
+        ("naming = \"off\"", "metamcp.toml:3: servers.git.naming: write one of prefix, none, alias"),
+        ("prefix = \"a b\"", "metamcp.toml:3: servers.git.prefix: `a b` cannot be shown"),
+        ("naming = \"none\"\nprefix = \"a\"", "metamcp.toml:4: servers.git.prefix: goes with naming = \"prefix\" only"),
+        ("alias = { a = \"\" }", "servers.git.alias: `` cannot be shown; write 1 to 64"),
+        ("naming = \"alias\"", "servers.git.alias: is missing"),
+        ("tools = { exlude = [\"a\"] }", "servers.git.tools.exlude: unknown key; did you mean `exclude`?"),
+        ("tools = [\"a\"]", "servers.git.tools: is a list; write { include"),
+        ("prompts = { include = \"a\" }", "servers.git.prompts.include: write a list of strings"),
+        ("[gateway.endpoints.team]\nservers = [\"gti\"]", "`gti`: unknown server; did you mean `git`?"),
+        ("[gateway.endpoints.team]\nlist = \"all\"", "gateway.endpoints.team.list: write one of full, search, both"),
+        ("[gateway.endpoints.\"a/b\"]", "metamcp.toml:3: gateway.endpoints.a/b: the name is a part of a path"),
+        ("[gateway]\nendpoints = 3", "metamcp.toml:4: gateway.endpoints: is an integer; write a table for each"),
+        ("[gateway]\nheavy_lanes = [\"A\"]", "gateway.heavy_lanes: lane `A` is not valid"),
+    ] {
+        let told = server(line);
+        assert!(told.contains(said), "{line}\n{told}");
+    }
+}

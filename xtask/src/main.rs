@@ -3,6 +3,7 @@
 //! Nothing here is part of the library or the server.
 
 mod args;
+mod conformance;
 mod debian;
 mod demo;
 mod pins;
@@ -46,6 +47,12 @@ const COMMANDS: &[Command] = &[
         takes: "",
         about: "install what the tests need into .xtask/ (or METAMCP_TOOLS_DIR), Redis and PostgreSQL too; at once when it is there",
         run: tools::tools,
+    },
+    Command {
+        name: "conformance",
+        takes: "[--only NAME]",
+        about: "the official MCP suite through the gateway, in every pair of eras; one line for each",
+        run: conformance::conformance,
     },
     Command {
         name: "kill9",

@@ -3,18 +3,30 @@
 
 use crate::debian::Server;
 
-/// npm packages of real MCP servers the tests and the demo talk to, as (name, exact version).
+/// npm packages the tests and the demo need, as (name, exact version): real MCP servers, then what looks at the gateway from outside.
 pub(crate) const NPM: &[(&str, &str)] = &[
     ("@modelcontextprotocol/server-everything", "2026.8.31"),
     ("@modelcontextprotocol/server-filesystem", "2026.8.31"),
     ("@modelcontextprotocol/server-memory", "2026.8.31"),
+    // The official suite; npm calls an older one `latest`, which knows nothing of 2026-07-28.
+    ("@modelcontextprotocol/conformance", "0.2.0-alpha.12"),
+    ("@modelcontextprotocol/inspector", "2.12.0"),
+    // The SDK of the `initialize` revisions, and the client of both eras.
+    ("@modelcontextprotocol/sdk", "1.32.2"),
+    ("@modelcontextprotocol/client", "2.4.0"),
+    // The tasks extension for it.
+    ("@modelcontextprotocol/ext-tasks", "0.2.2"),
+    // A Node of their own for the suite and the Inspector, which need 22.19 without saying so in their manifests.
+    ("node", "22.23.3"),
 ];
 
 /// Programs those npm packages must have put into `node_modules/.bin`.
-pub(crate) const NPM_PROGRAMS: &[&str] = &["mcp-server-everything", "mcp-server-filesystem", "mcp-server-memory"];
+pub(crate) const NPM_PROGRAMS: &[&str] =
+    &["conformance", "mcp-inspector", "mcp-server-everything", "mcp-server-filesystem", "mcp-server-memory", "node"];
 
-/// PyPI packages of real MCP servers, as (name, exact version); each brings a program of its own name.
-pub(crate) const PYPI: &[(&str, &str)] = &[("mcp-server-git", "2026.10.19"), ("mcp-server-time", "2026.10.19")];
+/// PyPI packages of real MCP servers and of the SDK, as (name, exact version); each brings a program of its own name.
+pub(crate) const PYPI: &[(&str, &str)] =
+    &[("mcp", "2.3.0"), ("mcp-server-git", "2026.10.19"), ("mcp-server-time", "2026.10.19")];
 
 /// PyPI packages of an S3 server for the tests of object storage, as (name, exact version), in a virtual environment of their own:
 /// `moto[server]` would bring a quarter of a gigabyte for other services.

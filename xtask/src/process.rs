@@ -86,6 +86,11 @@ impl Run {
         self
     }
 
+    /// The command itself, for a program that runs beside others.
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Prints the line, for a step whose plan could not know it.
     pub(crate) fn announce(&self) {
         println!("{}", self.shown);

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: tools, tests, doc tests, examples, and that the benches still compile. Also the two small chores that are
-//! tests of another kind, `bench` and `openapi`. What is tested is each crate's own matter; here is only the order.
+//! `cargo xtask test`: tools, tests, doc tests, examples, that the benches still compile, and the official suite. Also the two small
+//! chores that are tests of another kind, `bench` and `openapi`. What is tested is each crate's own matter; here is only the order.
 
 use std::path::Path;
 use std::{env, fs};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::args::{Args, passed_on};
 use crate::process::{Ended, Place, Run, Step, take};
-use crate::tools;
+use crate::{conformance, tools};
 
 /// `cargo xtask test [-- NEXTEST ARGS]`.
 pub(crate) fn test(place: &Place, args: &[String]) -> Result<()> {
@@ -24,8 +24,10 @@ pub(crate) fn steps<'a>(place: &'a Place, args: &[String]) -> Vec<Step<'a>> {
         nextest(place, &["--workspace", "--all-features"], &chosen, &[]).map(Ended::Done)
     }));
     if !args.is_empty() {
-        steps
-            .push(Step::skipped("the rest", "arguments choose tests; doc tests, examples and benches run without any"));
+        steps.push(Step::skipped(
+            "the rest",
+            "arguments choose tests; doc tests, examples, benches and conformance run without any",
+        ));
         return steps;
     }
     // The same packages and features as the tests, so that nothing is built twice.
@@ -33,6 +35,7 @@ pub(crate) fn steps<'a>(place: &'a Place, args: &[String]) -> Vec<Step<'a>> {
     steps.push(Step::run("doc tests", Run::cargo(place, &["test", "--doc", "--workspace", "--all-features"])));
     steps.push(Step::run("build examples and benches", Run::cargo(place, &build)));
     steps.push(Step::work("examples", "each example of metamcp-examples runs and must end well", || examples(place)));
+    steps.extend(conformance::steps(place, None));
     steps
 }
 

@@ -1,4 +1,4 @@
-//! Installs what the tests need beside Rust itself: real MCP servers from npm and PyPI, Redis and PostgreSQL, an S3 server,
+//! Installs what the tests need beside Rust itself: real MCP servers and clients from npm and PyPI, Redis and PostgreSQL, an S3 server,
 //! cargo-nextest, and for `verify` cargo-deny. Everything goes into the tools folder and nothing else on the machine changes, but for
 //! root's Redis and PostgreSQL (see `debian`). A stamp per group makes the next run instant. It does not install Node, Python or git:
 //! it says how to.
@@ -24,15 +24,24 @@ pub(crate) fn tools(place: &Place, args: &[String]) -> Result<()> {
 /// The steps that make the servers ready the tests talk to; each is instant when its pins are in place.
 pub(crate) fn steps(place: &Place) -> Vec<Step<'_>> {
     let folder = place.shown(&place.tools);
-    vec![
-        Step::work("git", "mcp-server-git and its tests need it", || git(place)).essential(),
-        Step::work("npm servers", format!("{} into {folder}/node_modules", listed(pins::NPM, "@")), || npm(place))
-            .essential(),
-        Step::work("python servers", format!("{} into {folder}/venv", listed(pins::PYPI, "==")), || python(place))
-            .essential(),
+    let mut steps = mcp(place);
+    steps.extend([
         Step::work("S3 server", format!("{} into {folder}/moto", listed(pins::S3, "==")), || s3(place)).essential(),
         Step::work("redis", debian(&pins::REDIS), || provide(place, &pins::REDIS)).essential(),
         Step::work("postgres", debian(&pins::POSTGRES), || provide(place, &pins::POSTGRES)).essential(),
+    ]);
+    steps
+}
+
+/// Those of them that speak MCP: servers, clients, the official suite.
+pub(crate) fn mcp(place: &Place) -> Vec<Step<'_>> {
+    let folder = place.shown(&place.tools);
+    vec![
+        Step::work("git", "mcp-server-git and its tests need it", || git(place)).essential(),
+        Step::work("npm packages", format!("{} into {folder}/node_modules", listed(pins::NPM, "@")), || npm(place))
+            .essential(),
+        Step::work("python packages", format!("{} into {folder}/venv", listed(pins::PYPI, "==")), || python(place))
+            .essential(),
     ]
 }
 
@@ -108,7 +117,7 @@ fn npm(place: &Place) -> Result<Ended> {
     stamp.set()
 }
 
-/// The MCP servers in Python; each package brings a program of its own name.
+/// What is in Python; each package brings a program of its own name.
 fn python(place: &Place) -> Result<Ended> {
     let programs: Vec<&str> = pins::PYPI.iter().map(|(name, _)| *name).collect();
     venv(place, "venv", pins::PYPI, &programs)

@@ -138,6 +138,8 @@ impl<'a> Intake<'a> {
             RecordKind::Schedule => None,
             RecordKind::Batch => Some(self.retain_longest + BATCH_SPARE),
             RecordKind::Call => Some(CALL_KEPT),
+            // Never exported; in a file of somebody's making it is nothing to keep.
+            RecordKind::Gateway | RecordKind::Catalog => return Ok(()),
         };
         let Record { name, value, .. } = record;
         match self.to.records.put(kind, &name, value.clone(), Expect::Absent, ttl).await? {

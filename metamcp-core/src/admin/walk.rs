@@ -10,7 +10,7 @@ use crate::{
     record::{RECORD_PAGE_MAX, Record, RecordKind, RecordStore},
 };
 
-/// Every kind of record.
+/// Every kind of record that is carried to another store. Those of gateways are not: a seal's key is a secret, the rest lives for seconds.
 pub(super) const KINDS: [RecordKind; 3] = [RecordKind::Schedule, RecordKind::Batch, RecordKind::Call];
 
 /// All jobs that a query asks for, the newest first.

@@ -60,7 +60,29 @@ pub(super) enum Unfilled {
 
 /// The job's input with the values in the place of its references.
 pub(super) async fn filled(ports: &Ports, job: &Job) -> Result<RawJson, Unfilled> {
-    let input = job.body.input();
+    filled_for(ports, &job.head.owner, job.body.input()).await
+}
+
+/// Arguments of a call that no job stands behind; `None` when a task that they take from has not ended.
+pub(super) async fn filled_now(
+    ports: &Ports,
+    who: &Principal,
+    input: &RawJson,
+) -> Result<Option<RawJson>, EngineError> {
+    let named = references(input)?;
+    for id in named_jobs(&named) {
+        let job = ports.jobs.get(id).await?;
+        if job.is_some_and(|job| who.may_access(&job.head.owner) && !job.head.state.is_final()) {
+            return Ok(None);
+        }
+    }
+    filled_for(ports, who, input).await.map(Some).map_err(|unfilled| match unfilled {
+        Unfilled::Never(error) => InvalidTask::new("input", error.message).into(),
+        Unfilled::Store(error) => error.into(),
+    })
+}
+
+async fn filled_for(ports: &Ports, who: &Principal, input: &RawJson) -> Result<RawJson, Unfilled> {
     let never = |message: String| Unfilled::Never(JobError::new(JobErrorCode::DependencyFailed, message));
     let named = references(input).map_err(|error| never(error.to_string()))?;
     if named.is_empty() {
@@ -69,7 +91,7 @@ pub(super) async fn filled(ports: &Ports, job: &Job) -> Result<RawJson, Unfilled
     let mut values = Vec::with_capacity(named.len());
     let mut bytes = input.get().len();
     for reference in named {
-        let value = value_of(ports, job, &reference).await?;
+        let value = value_of(ports, who, &reference).await?;
         bytes += value.len();
         if bytes > FILLED_BYTES_MAX {
             let message = format!(
@@ -83,12 +105,12 @@ pub(super) async fn filled(ports: &Ports, job: &Job) -> Result<RawJson, Unfilled
     fill(input, &values).map_err(|error| never(format!("the input is no JSON with its references filled: {error}")))
 }
 
-async fn value_of(ports: &Ports, job: &Job, reference: &Reference) -> Result<String, Unfilled> {
+async fn value_of(ports: &Ports, who: &Principal, reference: &Reference) -> Result<String, Unfilled> {
     let never = |why: &str| {
         Unfilled::Never(JobError::new(JobErrorCode::DependencyFailed, format!("$ref `{reference}`: {why}")))
     };
     let from = ports.jobs.get(reference.to.job()).await.map_err(Unfilled::Store)?;
-    let from = from.filter(|from| job.head.owner.may_access(&from.head.owner));
+    let from = from.filter(|from| who.may_access(&from.head.owner));
     let result = from.and_then(|from| from.head.result).ok_or_else(|| never("that task has no result"))?;
     if let Referred::Result(pointer) = &reference.to
         && *pointer != result

@@ -106,7 +106,7 @@ impl Hold {
     }
 
     /// Takes a report in; one whose value is no number is none.
-    fn put_progress(&self, mut progress: Progress) {
+    pub(super) fn put_progress(&self, mut progress: Progress) {
         if !progress.value.is_finite() {
             return;
         }
@@ -184,7 +184,18 @@ impl Dispatch {
 
     /// Serves the job. What it leads to is written under the lease's fence, told, and nothing else.
     pub(super) async fn run(self) {
-        match self.work().await {
+        let work = self.work().await;
+        self.conclude(work).await;
+    }
+
+    /// Serves the job by a call that was made before there was a job.
+    pub(super) async fn run_adopted(self, call: impl Future<Output = Result<ToolReply, TransportError>>) {
+        let work = self.adopted(call).await;
+        self.conclude(work).await;
+    }
+
+    async fn conclude(self, work: Work) {
+        match work {
             Work::Ended(ending) => {
                 let over = matches!(ending, Ending::Finish(Final::Dead(_) | Final::Cancelled { .. }));
                 self.end(ending).await;
@@ -275,11 +286,33 @@ impl Dispatch {
             Ok(reply) => reply,
             Err(work) => return work,
         };
+        // What a caller's answers led to is not what the same arguments lead to.
+        self.replied(&candidate, annotations, reply, began.elapsed(), cached.filter(|_| !resumed)).await
+    }
+
+    async fn adopted(&self, call: impl Future<Output = Result<ToolReply, TransportError>>) -> Work {
+        let Some(candidate) = self.job.body.route.candidates.first() else {
+            let error = JobError::new(JobErrorCode::Internal, "the job's route is empty");
+            return Work::Ended(Ending::Finish(Final::Dead(error)));
+        };
+        let annotations = self.servers.catalog().get(&candidate.capability).map(|c| c.annotations).unwrap_or_default();
+        let began = Instant::now();
+        match self.raced(call, true).await {
+            Ok(reply) => self.replied(candidate, annotations, reply, began.elapsed(), None).await,
+            Err(work) => work,
+        }
+    }
+
+    async fn replied(
+        &self,
+        candidate: &Candidate,
+        annotations: Annotations,
+        reply: Result<ToolReply, TransportError>,
+        took: Duration,
+        cached: Option<Cached>,
+    ) -> Work {
         match reply {
-            // What a caller's answers led to is not what the same arguments lead to.
-            Ok(ToolReply::Done(output)) => {
-                self.done(&candidate, output, began.elapsed(), cached.filter(|_| !resumed)).await
-            }
+            Ok(ToolReply::Done(output)) => self.done(candidate, output, took, cached).await,
             Ok(ToolReply::Working { checkpoint, poll_after, progress }) => {
                 self.save(checkpoint, poll_after, progress).await
             }
@@ -291,7 +324,7 @@ impl Dispatch {
                 Work::Ended(Ending::Nack(NackHow::Park { requests, checkpoint, ttl }))
             }
             Err(error) => {
-                self.observe(&candidate, false, began.elapsed()).await;
+                self.observe(candidate, false, took).await;
                 self.failed(&error, annotations)
             }
         }

@@ -3,6 +3,7 @@
 //! [`Orchestrator`] is the whole of it for callers; [`Worker`] is the loop that serves jobs. What happens next to a job is decided by pure
 //! functions in [`plan`]; the waiting is in the worker and in dispatch, and nowhere else.
 
+mod adopt;
 mod arguments;
 mod batch;
 mod builder;
@@ -21,6 +22,7 @@ mod submit;
 mod timetable;
 mod worker;
 
+pub use adopt::Adopted;
 pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
 pub use builder::OrchestratorBuilder;
 pub(crate) use dispatch::RESULT_GRACE;

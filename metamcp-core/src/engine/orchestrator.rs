@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    adopt::{self, Adopted, Adoption},
+    arguments,
     batch::{self, Batch, BatchId, BatchState},
     error::EngineError,
     ports::{Ports, persist},
@@ -17,8 +19,9 @@ use crate::{
     auth::Principal,
     error::StoreErrorKind,
     event::{EVENT_PAGE_MAX, EventKind, EventPage},
-    id::{JobId, Lane, ServerName},
-    matching::{Catalog, Route},
+    id::{CapabilityId, JobId, Lane, ServerName},
+    json::RawJson,
+    matching::{Catalog, Route, ServerTerms, UNKNOWN_INPUT},
     pointer::ResultPointer,
     queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
     record::RecordKind,
@@ -42,12 +45,14 @@ const REASON_BYTES_MAX: usize = 512;
 pub struct Orchestrator {
     ports: Arc<Ports>,
     servers: Arc<Servers>,
+    adoption: Arc<Adoption>,
 }
 
 impl Orchestrator {
     pub(super) fn new(ports: Ports, servers: Vec<ServerEntry>) -> Self {
         let servers = Arc::new(Servers::new(servers, Arc::clone(&ports.clock), Arc::clone(&ports.policy)));
-        Self { ports: Arc::new(ports), servers }
+        let adoption = Arc::new(Adoption::new(&*ports.entropy));
+        Self { ports: Arc::new(ports), servers, adoption }
     }
 
     /// Accepts a task: matched, durable, and told before this returns.
@@ -192,6 +197,20 @@ impl Orchestrator {
         self.submit(who, task).await
     }
 
+    /// Makes a job of a call that runs already, durable and leased by this process before this returns; [`Adopted::run`] goes on with the call.
+    /// The job has no bound on how many of its kind run: its call is on its way.
+    ///
+    /// # Errors
+    /// When the arguments break a bound, the tool is not known, or the store fails. The call itself is not touched.
+    pub async fn adopt(
+        &self,
+        who: &Principal,
+        capability: &CapabilityId,
+        arguments: RawJson,
+    ) -> Result<Adopted, EngineError> {
+        adopt::adopt(&self.ports, &self.servers, &self.adoption, who, capability, arguments).await
+    }
+
     /// Ranks without submitting.
     ///
     /// # Errors
@@ -200,6 +219,36 @@ impl Orchestrator {
         let task = Task { need, ..Task::default() };
         self.ports.limits.check(&task)?;
         submit::rank(&self.ports, &self.servers, &task.need).await
+    }
+
+    /// Ranks the capabilities of a catalogue for a need; without an input by words alone, whatever input they take.
+    ///
+    /// # Errors
+    /// When the need breaks a bound or the matcher fails. An empty route is an answer.
+    pub async fn find(
+        &self,
+        _who: &Principal,
+        words: &str,
+        input: Option<RawJson>,
+        among: &Catalog,
+    ) -> Result<Route, EngineError> {
+        let open = input.is_none();
+        let need = Need { input: input.unwrap_or_default(), ..Need::new(words) };
+        let mut task = Task { need, ..Task::default() };
+        self.ports.limits.check(&task)?;
+        if open {
+            task.need.input = RawJson::parse(UNKNOWN_INPUT).expect("`null` is JSON");
+        }
+        Ok(self.ports.matcher.rank(&task.need, among).await?)
+    }
+
+    /// Arguments with everything they refer to (`{"$ref": "task://…"}`, `{"$ref": "res://…"}`) in its place, under the caller's rights; `None`
+    /// when a task that they name has not ended, so that only a task of its own can wait for it.
+    ///
+    /// # Errors
+    /// When a reference is malformed, is not the caller's, or leads to nothing.
+    pub async fn fill(&self, who: &Principal, arguments: &RawJson) -> Result<Option<RawJson>, EngineError> {
+        arguments::filled_now(&self.ports, who, arguments).await
     }
 
     /// One job.
@@ -364,6 +413,12 @@ impl Orchestrator {
         Ok(self.ports.events.latest().await?)
     }
 
+    /// What configuration says of a server; `None` when it is not configured.
+    #[must_use]
+    pub fn terms(&self, name: &ServerName) -> Option<Arc<ServerTerms>> {
+        self.servers.terms(name)
+    }
+
     /// Every configured server, ordered by name, as it is known now; starts none.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStatus> {
@@ -443,8 +498,10 @@ impl Orchestrator {
         Worker::start(Arc::clone(&self.ports), Arc::clone(&self.servers), options)
     }
 
-    /// Closes every connection to a server; child processes are reaped when this returns. Drain workers first.
+    /// Gives the jobs of adopted calls back and closes every connection to a server; child processes are reaped when this returns. Drain
+    /// workers first.
     pub async fn close(&self) {
+        self.adoption.close().await;
         self.servers.close().await;
     }
 }

@@ -61,24 +61,42 @@ pub fn over(job: &Job, annotations: Annotations, now: Timestamp) -> Option<Final
     passed.then(|| Final::Dead(told(job, annotations, deadline_exceeded())))
 }
 
+/// Whether a failed call may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// It does no harm.
+    May,
+    /// It would fail again, or its answer is the answer.
+    MustNot,
+    /// It may have happened and may do harm a second time: told, never replayed.
+    Unknown,
+}
+
+/// Whether a failed call may be made again; `replay_safe`: the tool declares that a repetition does no harm.
+#[must_use]
+pub fn repeat(error: &TransportError, replay_safe: bool) -> Repeat {
+    let may = match error.delivered {
+        Delivered::No => !matches!(error.kind, TransportErrorKind::Invalid),
+        Delivered::Maybe if matches!(error.kind, TransportErrorKind::TooLarge) => false,
+        Delivered::Maybe if !replay_safe => return Repeat::Unknown,
+        Delivered::Maybe => true,
+        Delivered::Yes => error.kind == TransportErrorKind::Busy,
+    };
+    if may { Repeat::May } else { Repeat::MustNot }
+}
+
 /// What a failed call leads to. `jitter` is uniform in 0 to 1.
 #[must_use]
 pub fn failed(job: &Job, error: &TransportError, annotations: Annotations, policy: &Policy, jitter: f64) -> Ending {
     let failure = JobError::new(code_of(error), error.to_string());
-    let replay_safe = replay_is_safe(job, annotations);
-    let may_repeat = match error.delivered {
-        Delivered::No => !matches!(error.kind, TransportErrorKind::Invalid),
-        Delivered::Maybe if matches!(error.kind, TransportErrorKind::TooLarge) => false,
-        Delivered::Maybe => {
-            if !replay_safe {
-                let message = format!(
-                    "{error}; the call may have happened and the tool does not declare that repeating it is safe"
-                );
-                return Ending::Finish(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
-            }
-            true
+    let may_repeat = match repeat(error, replay_is_safe(job, annotations)) {
+        Repeat::May => true,
+        Repeat::MustNot => false,
+        Repeat::Unknown => {
+            let message =
+                format!("{error}; the call may have happened and the tool does not declare that repeating it is safe");
+            return Ending::Finish(Final::Dead(JobError::new(JobErrorCode::OutcomeUnknown, message)));
         }
-        Delivered::Yes => error.kind == TransportErrorKind::Busy,
     };
     let failure = told(job, annotations, failure);
     if !may_repeat {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -54,8 +54,20 @@ struct Link {
 #[derive(Debug)]
 struct Server {
     connector: Arc<dyn Connector>,
+    /// The transport of `link` while there is one: who calls a server that is up waits for nobody.
+    live: ArcSwapOption<Arc<dyn McpTransport>>,
     /// Held while connecting, so that all callers share one attempt.
     link: tokio::sync::Mutex<Link>,
+}
+
+impl Server {
+    fn new(connector: Arc<dyn Connector>) -> Self {
+        Self { connector, live: ArcSwapOption::empty(), link: tokio::sync::Mutex::default() }
+    }
+
+    fn live(&self) -> Option<Arc<dyn McpTransport>> {
+        self.live.load().as_deref().filter(|transport| !transport.is_closed()).cloned()
+    }
 }
 
 /// Every configured server with its connection.
@@ -76,7 +88,7 @@ impl Servers {
         let mut servers = BTreeMap::new();
         for ServerEntry { name, terms, connector } in entries {
             registry.add(name.clone(), Arc::new(terms), connector.target(), clock.now());
-            servers.insert(name, Server { connector, link: tokio::sync::Mutex::default() });
+            servers.insert(name, Server::new(connector));
         }
         Self {
             servers,
@@ -96,6 +108,10 @@ impl Servers {
         self.with_registry(|registry| registry.statuses())
     }
 
+    pub(crate) fn terms(&self, name: &ServerName) -> Option<Arc<ServerTerms>> {
+        self.with_registry(|registry| registry.terms(name))
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.servers.len()
     }
@@ -112,11 +128,15 @@ impl Servers {
         let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
         let server =
             self.servers.get(name).ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
+        if let Some(transport) = server.live() {
+            return Ok(transport);
+        }
         let mut link = server.link.lock().await;
         if let Some(transport) = &link.transport {
             if !transport.is_closed() {
                 return Ok(Arc::clone(transport));
             }
+            server.live.store(None);
             link.follower = None;
             if let Some(closed) = link.transport.take() {
                 closed.close().await;
@@ -141,6 +161,7 @@ impl Servers {
             Ok(transport) => {
                 let follower = Some(self.follow(name.clone(), Arc::clone(&transport)));
                 *link = Link { transport: Some(Arc::clone(&transport)), follower, ..Link::default() };
+                server.live.store(Some(Arc::new(Arc::clone(&transport))));
                 Ok(transport)
             }
             Err(mut error) => {
@@ -261,6 +282,7 @@ impl Servers {
             closing.spawn(async move {
                 let server = servers.servers.get(&name).expect("the name is a key of this map");
                 let transport = std::mem::take(&mut *server.link.lock().await).transport;
+                server.live.store(None);
                 if let Some(transport) = transport {
                     transport.close().await;
                 }

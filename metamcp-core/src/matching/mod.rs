@@ -17,6 +17,7 @@ pub use catalog::Catalog;
 pub use lexical::LexicalMatcher;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route};
 pub use schema::refusal;
+pub(crate) use schema::UNKNOWN_INPUT;
 
 use crate::task::Need;
 
@@ -33,7 +34,7 @@ pub struct MatchError {
 /// # Contract
 /// - Best first, ties by capability id; the same need over the same snapshot gives the same route.
 /// - Hard filters come first: an explicit `tool` admits only itself; an `inputSchema` that refuses the input, a lane or resources that do
-///   not fit, reject the capability, with the reason.
+///   not fit, reject the capability, with the reason. An input of `null` is one that nobody has made yet: it refuses nothing.
 /// - At most [`ROUTE_CANDIDATES_MAX`] candidates and [`REJECTED_MAX`] rejections. No match is an empty route: an answer.
 #[async_trait]
 pub trait CapabilityMatcher: fmt::Debug + Send + Sync + 'static {

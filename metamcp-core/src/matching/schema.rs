@@ -38,6 +38,9 @@ const PLACE_BYTES_MAX: usize = 80;
 /// Properties named in an answer.
 const KNOWN_PROPERTIES_MAX: usize = 8;
 
+/// In the place of an input that nobody has made yet.
+pub(crate) const UNKNOWN_INPUT: &str = "null";
+
 static VALIDATORS: LazyLock<Cache<Digest, Option<Arc<Validator>>>> = LazyLock::new(|| Cache::new(VALIDATORS_MAX));
 
 /// Why the capability's `inputSchema` refuses `input`, or `None` when it does not. At most 300 bytes.
@@ -110,6 +113,8 @@ pub(super) struct Input {
     value: Value,
     /// Where references stand, as JSON pointers: what will be there is judged when it is.
     open: Vec<String>,
+    /// It is not known yet, so nothing refuses it.
+    unknown: bool,
 }
 
 impl Input {
@@ -123,7 +128,7 @@ impl Input {
         if input.get().contains("\"$ref\"") {
             find_open(&value, &mut String::new(), &mut open);
         }
-        Self { value, open }
+        Self { value, open, unknown: input.get() == UNKNOWN_INPUT }
     }
 
     /// The names of its properties.
@@ -133,6 +138,9 @@ impl Input {
 
     pub(super) fn refused_by(&self, capability: &Capability, outline: &Outline) -> Option<String> {
         let id = &capability.id;
+        if self.unknown {
+            return None;
+        }
         let Value::Object(given) = &self.value else {
             return Some(short(format!("input: must be a JSON object, the arguments of {id}")));
         };

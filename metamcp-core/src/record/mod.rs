@@ -31,6 +31,10 @@ pub enum RecordKind {
     Batch,
     /// The result of a call that may be served again.
     Call,
+    /// What the replicas of a gateway share: the key of their seals, answers of clients on their way to the replica that asked.
+    Gateway,
+    /// What a server offered when it was last asked, so that a gateway can list it before the server is up.
+    Catalog,
 }
 
 impl RecordKind {
@@ -41,6 +45,8 @@ impl RecordKind {
             Self::Schedule => "schedule",
             Self::Batch => "batch",
             Self::Call => "call",
+            Self::Gateway => "gateway",
+            Self::Catalog => "catalog",
         }
     }
 }

@@ -15,7 +15,7 @@ use metamcp_core::{
     task::{Labels, Resources},
     transport::{Connector, TransportError},
 };
-use reqwest::Url;
+use url::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 

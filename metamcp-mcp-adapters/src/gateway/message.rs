@@ -24,7 +24,8 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Reply {
     /// A result object as it is to be written, in the form of the modern era (with `resultType`).
     Result(RawJson),
-    /// A result that is kept serialised: pages of lists.
+    /// A result that is kept serialised: a page of a list, already in the whole form of the caller's era (`resultType` and `_meta` in the modern
+    /// one), to be passed on as it is.
     Kept(Bytes),
     /// An error.
     Fault(RpcFault),

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use metamcp_core::{id::ServerName, json::RawJson, transport::ProgressSink};
+use metamcp_core::{id::ServerName, transport::RelaySide};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter},
     sync::mpsc,
@@ -14,8 +14,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     child::{EndedWatch, Process},
+    news::News,
     peer::{Out, Peer},
-    way::{Ask, Failure, Way},
+    way::{Ask, Failure, Step, Way},
 };
 use crate::wire::{
     FRAME_BYTES_MAX, frame,
@@ -65,7 +66,7 @@ where
     let mut writer = BufWriter::new(writer);
     let work = async {
         while let Some(out) = frames.recv().await {
-            if out.stage.is_some_and(|stage| !stage.send()) {
+            if out.slot.is_some_and(|slot| !slot.send()) {
                 continue;
             }
             writer.write_all(&line::of_frame(out.frame)).await?;
@@ -143,8 +144,8 @@ impl Way for Duplex {
         self.kind
     }
 
-    async fn ask(&self, ask: Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure> {
-        self.peer.ask(ask, progress).await
+    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        self.peer.ask(ask, side).await
     }
 
     async fn tell(&self, method: &'static str) -> Result<(), Failure> {
@@ -153,8 +154,8 @@ impl Way for Duplex {
 
     fn agreed(&self, _revision: &str) {}
 
-    async fn changed(&self) {
-        self.peer.changed().await;
+    fn news(&self) -> &News {
+        &self.peer.news
     }
 
     fn is_closed(&self) -> bool {

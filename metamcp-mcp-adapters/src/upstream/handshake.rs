@@ -11,15 +11,19 @@ use std::{
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    transport::{Delivered, TransportError, TransportErrorKind},
+    transport::{Delivered, Introduction, RelayMeta, TransportError, TransportErrorKind},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::way::{Ask, Failure, Way, error};
-use crate::wire::era::{
-    CLIENT_INFO, ClientInfo, Era, HEADER_MISMATCH, LEGACY, LEGACY_LATEST, MISSING_CAPABILITY, MODERN, RequestMeta,
-    UNSUPPORTED_REVISION,
+use super::{
+    abilities::{self, LEGACY_CAPABILITIES},
+    meta,
+    way::{Ask, Failure, Way, error, plain},
+};
+use crate::wire::{
+    era::{CLIENT_INFO, Era, HEADER_MISMATCH, LEGACY, LEGACY_LATEST, MISSING_CAPABILITY, MODERN, UNSUPPORTED_REVISION},
+    frame,
 };
 
 /// How long a server may be silent on the modern question before the legacy one is asked beside it.
@@ -35,9 +39,36 @@ pub(super) struct Agreed {
     pub(super) era: Era,
     pub(super) revision: String,
     pub(super) implementation: String,
+    /// Its instructions, or else its description.
     pub(super) instructions: Option<String>,
-    /// Whether it says that it has tools.
-    pub(super) has_tools: bool,
+    /// What it says that it can do.
+    pub(super) can: Can,
+    pub(super) introduction: Introduction,
+}
+
+/// What of a server's capabilities decides here.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Can {
+    #[serde(default)]
+    pub(super) tools: Option<Offer>,
+    #[serde(default)]
+    pub(super) prompts: Option<Offer>,
+    #[serde(default)]
+    pub(super) resources: Option<Offer>,
+    #[serde(default)]
+    pub(super) logging: Option<serde::de::IgnoredAny>,
+}
+
+/// One kind of thing that a server offers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Offer {
+    /// Whether it tells when the list changes.
+    #[serde(default)]
+    pub(super) list_changed: bool,
+    /// Whether it tells when one of them changes.
+    #[serde(default)]
+    pub(super) subscribe: bool,
 }
 
 /// Why there is no agreement.
@@ -98,7 +129,7 @@ enum Verdict {
 struct DiscoverView {
     supported_versions: Vec<String>,
     #[serde(default)]
-    capabilities: Capabilities,
+    capabilities: RawJson,
     instructions: Option<String>,
     #[serde(rename = "_meta", default)]
     meta: DiscoverMeta,
@@ -107,7 +138,7 @@ struct DiscoverView {
 #[derive(Deserialize, Default)]
 struct DiscoverMeta {
     #[serde(rename = "io.modelcontextprotocol/serverInfo")]
-    server_info: Option<ServerInfo>,
+    server_info: Option<RawJson>,
 }
 
 #[derive(Deserialize)]
@@ -115,14 +146,9 @@ struct DiscoverMeta {
 struct InitializeView {
     protocol_version: String,
     #[serde(default)]
-    capabilities: Capabilities,
-    server_info: Option<ServerInfo>,
+    capabilities: RawJson,
+    server_info: Option<RawJson>,
     instructions: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-struct Capabilities {
-    tools: Option<RawJson>,
 }
 
 #[derive(Deserialize)]
@@ -136,20 +162,6 @@ struct ServerInfo {
 #[derive(Deserialize)]
 struct Supported {
     supported: Vec<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Initialize {
-    protocol_version: &'static str,
-    capabilities: serde_json::Map<String, serde_json::Value>,
-    client_info: ClientInfo,
-}
-
-#[derive(Serialize)]
-struct Discover {
-    #[serde(rename = "_meta")]
-    meta: RequestMeta,
 }
 
 struct Hands<'a> {
@@ -196,8 +208,10 @@ impl Hands<'_> {
     }
 
     async fn discover(&self) -> Verdict {
-        let params = Discover { meta: RequestMeta::of(Era::Modern) };
-        let failure = match self.ask(Era::Modern, "server/discover", &params).await {
+        let (id, method) = (self.next_id(), "server/discover");
+        let meta = RelayMeta { capabilities: Some(abilities::of_job()), ..RelayMeta::default() };
+        let frame = meta::request(Era::Modern, id, method, &[], &meta);
+        let failure = match self.ask(Era::Modern, id, method, frame).await {
             Ok(result) => return self.discovered(&result),
             Err(failure) => failure,
         };
@@ -233,13 +247,7 @@ impl Hands<'_> {
         if !view.supported_versions.iter().any(|revision| revision == MODERN) {
             return self.speaks(&view.supported_versions);
         }
-        Verdict::Modern(agreed(
-            Era::Modern,
-            MODERN,
-            view.capabilities.tools.is_some(),
-            view.meta.server_info,
-            view.instructions,
-        ))
+        Verdict::Modern(agreed(Era::Modern, MODERN, view.capabilities, view.meta.server_info, view.instructions))
     }
 
     /// A modern server that does not speak our modern revision.
@@ -253,13 +261,13 @@ impl Hands<'_> {
     }
 
     async fn initialize(&self) -> Result<Agreed, TransportError> {
-        let params = Initialize {
-            protocol_version: LEGACY_LATEST,
-            capabilities: serde_json::Map::new(),
-            client_info: CLIENT_INFO,
-        };
-        let result =
-            self.ask(Era::Legacy, "initialize", &params).await.map_err(|failure| self.failed("initialize", failure))?;
+        let (id, method) = (self.next_id(), "initialize");
+        let frame = frame::request(id, method, LEGACY_CAPABILITIES.len() + CLIENT_INFO.len(), |params| {
+            params.string("protocolVersion", LEGACY_LATEST).raw("capabilities", LEGACY_CAPABILITIES);
+            params.raw("clientInfo", CLIENT_INFO);
+        });
+        let asked = self.ask(Era::Legacy, id, method, frame).await;
+        let result = asked.map_err(|failure| self.failed(method, failure))?;
         let view = result
             .view::<InitializeView>()
             .map_err(|error| self.refuse(format_args!("answered `initialize` with something else: {error}")))?;
@@ -267,21 +275,18 @@ impl Hands<'_> {
             let revision: String = view.protocol_version.chars().take(32).collect();
             return Err(self.refuse(format_args!("wants the revision `{revision}`, we speak {MODERN} and {LEGACY:?}")));
         }
-        Ok(agreed(
-            Era::Legacy,
-            &view.protocol_version,
-            view.capabilities.tools.is_some(),
-            view.server_info,
-            view.instructions,
-        ))
+        Ok(agreed(Era::Legacy, &view.protocol_version, view.capabilities, view.server_info, view.instructions))
     }
 
-    async fn ask<T: Serialize>(&self, era: Era, method: &'static str, params: &T) -> Result<RawJson, Failure> {
-        let params = RawJson::from_value(params).expect("parameters have string keys only");
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+    async fn ask(&self, era: Era, id: u64, method: &'static str, frame: String) -> Result<RawJson, Failure> {
+        let (name, headers, capabilities) = (None, Vec::new(), None);
         // The protocol forbids to cancel `initialize`, and an unknown `server/discover` is better not mentioned again.
-        let ask = Ask { id, era, method, params, name: None, headers: Vec::new(), cancellable: false };
-        self.way.ask(ask, &|_| ()).await
+        let (cancellable, standing) = (false, false);
+        plain(self.way, Ask { id, era, method, frame, name, headers, capabilities, cancellable, standing }).await
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
     fn refuse(&self, what: impl std::fmt::Display) -> TransportError {
@@ -302,20 +307,35 @@ impl Hands<'_> {
     }
 }
 
-fn agreed(era: Era, revision: &str, has_tools: bool, info: Option<ServerInfo>, instructions: Option<String>) -> Agreed {
+fn agreed(
+    era: Era,
+    revision: &str,
+    capabilities: RawJson,
+    info: Option<RawJson>,
+    instructions: Option<String>,
+) -> Agreed {
     let cut = |mut words: String| {
         words.truncate(words.floor_char_boundary(WORDS_BYTES_MAX));
         words
     };
-    let (implementation, description) = match info {
+    let instructions = instructions.filter(|words| !words.trim().is_empty()).map(cut);
+    let (implementation, description) = match info.as_ref().and_then(|info| info.view::<ServerInfo>().ok()) {
         Some(info) => (format!("{} {}", info.name, info.version).trim().to_owned(), info.description),
         None => ("unknown".to_owned(), None),
     };
+    let mut introduction = Introduction::default();
+    introduction.modern = era == Era::Modern;
+    introduction.server_info = info.filter(|info| info.get().len() <= WORDS_BYTES_MAX);
+    introduction.instructions.clone_from(&instructions);
+    // What it says there may be of a form we do not know; then it is as if it had not said it.
+    let can = capabilities.view::<Can>().unwrap_or_default();
+    introduction.capabilities = if capabilities.is_object() { capabilities } else { RawJson::empty_object() };
     Agreed {
         era,
         revision: revision.to_owned(),
         implementation: cut(implementation),
-        instructions: instructions.filter(|words| !words.trim().is_empty()).or(description).map(cut),
-        has_tools,
+        instructions: instructions.or(description.map(cut)),
+        can,
+        introduction,
     }
 }

@@ -13,26 +13,26 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
-};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use metamcp_core::{
     id::ServerName,
-    json::RawJson,
-    transport::{Delivered, ProgressSink, TransportError, TransportErrorKind},
+    transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
 };
-use reqwest::{Client, Url};
-use serde_json::value::RawValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     http_answer,
-    way::{Ask, Failure, Way, error},
+    http_client::Client,
+    http_listen,
+    news::News,
+    way::{Ask, Deaf, Failure, Step, Way, error},
 };
 use crate::wire::{
     era::{Era, MODERN, UNSUPPORTED_REVISION},
@@ -41,25 +41,26 @@ use crate::wire::{
 
 /// Longest wait for the answer to what is only told (notifications, the end of a session), in seconds.
 const TELL_S_MAX: u64 = 5;
-/// The id of the request that begins a forgotten session anew; each POST has its own answer, so it cannot be mixed up.
-const RENEW_ID: u64 = 0;
 /// Most answers to a server's own requests that are under way at a time; further requests stay unanswered.
 const ANSWERS_MAX: usize = 8;
 
 /// A server over HTTP.
 #[derive(Debug)]
-pub(super) struct Http(Arc<Link>);
+pub(super) struct Http {
+    link: Arc<Link>,
+    /// Ends what runs in the background when nobody holds the connection any more.
+    _closing_on_drop: DropGuard,
+}
 
 /// Shared with what is sent in the background.
 pub(super) struct Link {
     pub(super) server: ServerName,
     client: Client,
-    url: Url,
-    headers: HeaderMap,
-    /// Longest silence of the server; the client keeps it, messages tell it.
-    idle: Duration,
+    uri: Uri,
+    /// Longest silence of the server.
+    pub(super) idle: Duration,
     /// Short sections, never held over an await.
-    legacy: Mutex<Legacy>,
+    state: Mutex<State>,
     /// Held while a forgotten session is begun anew.
     renewing: tokio::sync::Mutex<()>,
     /// Places for answers to the server's own requests.
@@ -68,33 +69,37 @@ pub(super) struct Link {
     unanswered: AtomicU64,
     /// What answers there is not what was agreed with: nothing new is asked, what is under way may end.
     stale: AtomicBool,
-    closing: CancellationToken,
+    pub(super) closing: CancellationToken,
+    pub(super) news: News,
 }
 
-/// What a legacy session needs.
-#[derive(Debug, Default)]
-struct Legacy {
-    session: Option<HeaderValue>,
-    revision: Option<HeaderValue>,
-    /// The parameters of `initialize`, to begin anew with.
-    initialize: Option<RawJson>,
+/// What every request of the connection is sent with.
+#[derive(Debug)]
+struct State {
+    /// The configured headers; those of a legacy session are added once it has begun.
+    headers: Arc<HeaderMap>,
+    era: Era,
+    /// The id and the frame of `initialize`, to begin a session anew with.
+    initialize: Option<(u64, Bytes)>,
 }
 
 impl Http {
-    pub(super) fn new(server: ServerName, client: Client, url: Url, headers: HeaderMap, idle: Duration) -> Self {
-        Self(Arc::new(Link {
+    pub(super) fn new(server: ServerName, client: Client, uri: Uri, headers: HeaderMap, idle: Duration) -> Self {
+        let closing = CancellationToken::new();
+        let link = Arc::new(Link {
             server,
             client,
-            url,
-            headers,
+            uri,
             idle,
-            legacy: Mutex::default(),
+            state: Mutex::new(State { headers: Arc::new(headers), era: Era::Modern, initialize: None }),
             renewing: tokio::sync::Mutex::default(),
             answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
             unanswered: AtomicU64::new(0),
             stale: AtomicBool::new(false),
-            closing: CancellationToken::new(),
-        }))
+            closing: closing.clone(),
+            news: News::new(),
+        });
+        Self { link, _closing_on_drop: closing.drop_guard() }
     }
 }
 
@@ -104,14 +109,16 @@ impl Way for Http {
         "http"
     }
 
-    async fn ask(&self, ask: Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure> {
-        let link = &self.0;
+    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        let link = &self.link;
         if self.is_closed() {
             return Err(link.closed(Delivered::No).into());
         }
-        let answer = link.closing.run_until_cancelled(link.ask(&ask, progress)).await;
+        // A server without this to listen to, or to find it out by, may still be the same one.
+        let tells_of_it = ask.era == Era::Modern && ask.method != "server/discover" && !ask.standing;
+        let answer = link.closing.run_until_cancelled(link.ask(ask, side)).await;
         let answer = answer.unwrap_or_else(|| Err(link.closed(Delivered::Maybe).into()));
-        if ask.era == Era::Modern && ask.method != "server/discover" && answer.as_ref().is_err_and(is_another_server) {
+        if tells_of_it && answer.as_ref().is_err_and(is_another_server) {
             // The next call is to agree anew.
             link.stale.store(true, Ordering::Relaxed);
         }
@@ -119,37 +126,46 @@ impl Way for Http {
     }
 
     async fn tell(&self, method: &'static str) -> Result<(), Failure> {
-        Ok(self.0.tell(frame::notification(method, None)).await?)
+        Ok(self.link.tell(frame::notification(method, None)).await?)
     }
 
     fn agreed(&self, revision: &str) {
         // A modern request says its revision by itself.
-        self.0.legacy().revision = HeaderValue::from_str(revision).ok().filter(|revision| revision != MODERN);
+        if revision != MODERN
+            && let Ok(revision) = HeaderValue::from_str(revision)
+        {
+            let mut state = self.link.state();
+            state.era = Era::Legacy;
+            Arc::make_mut(&mut state.headers).insert(header::PROTOCOL_VERSION, revision);
+        }
     }
 
-    async fn changed(&self) {
-        std::future::pending().await
+    fn listen(&self) {
+        if self.link.state().era == Era::Legacy {
+            http_listen::spawn(&self.link);
+        }
+    }
+
+    fn news(&self) -> &News {
+        &self.link.news
     }
 
     fn is_closed(&self) -> bool {
-        self.0.closing.is_cancelled() || self.0.stale.load(Ordering::Relaxed)
+        self.link.closing.is_cancelled() || self.link.stale.load(Ordering::Relaxed)
     }
 
     async fn close(&self) {
+        let link = &self.link;
         // A stale one is closed to make room for a fresh one: calls of others that it still carries are not to be cut for that.
-        if !self.0.stale.load(Ordering::Relaxed) {
-            self.0.closing.cancel();
+        if !link.stale.load(Ordering::Relaxed) {
+            link.closing.cancel();
         }
-        let session = self.0.legacy().session.take();
-        if let Some(session) = session {
-            let end = self
-                .0
-                .client
-                .delete(self.0.url.clone())
-                .headers(self.0.headers.clone())
-                .header(header::SESSION_ID, session);
+        let headers = link.headers();
+        let ended = Arc::make_mut(&mut link.state().headers).remove(header::SESSION_ID);
+        if ended.is_some() {
             // A server need not know how to end a session; it forgets it in time.
-            let _ = timeout(Duration::from_secs(TELL_S_MAX), end.send()).await;
+            let end = link.send(Method::DELETE, headers, Bytes::new());
+            let _ = timeout(Duration::from_secs(TELL_S_MAX), end).await;
         }
     }
 }
@@ -164,106 +180,109 @@ fn is_another_server(failure: &Failure) -> bool {
 }
 
 impl Link {
-    async fn ask(self: &Arc<Self>, ask: &Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure> {
-        let session = self.legacy().session.clone();
-        let answer = self.attempt(ask, session.clone(), progress).await;
-        match (&answer, session) {
-            // The server has forgotten the session, and with it has not taken the request.
-            (Err(Failure::Status(404, _) | Failure::Rpc(_, Some(404))), Some(forgotten))
-                if ask.method != "initialize" =>
-            {
-                self.renew(&forgotten).await?;
-                let session = self.legacy().session.clone();
-                self.attempt(ask, session, progress).await
-            }
-            _ => answer,
+    async fn ask(self: &Arc<Self>, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        let mut ask = ask;
+        let frame = Bytes::from(std::mem::take(&mut ask.frame));
+        let headers = self.headers();
+        if ask.method == "initialize" {
+            self.state().initialize = Some((ask.id, frame.clone()));
+            return self.initialize(ask, frame, headers).await;
         }
+        let session = headers.get(header::SESSION_ID).cloned();
+        let answer = self.attempt(&ask, frame.clone(), headers, side).await;
+        let forgotten = session.filter(|_| matches!(answer, Err(Failure::Status(404, _) | Failure::Rpc(_, Some(404)))));
+        // A server that has forgotten the session has not taken the request.
+        let Some(forgotten) = forgotten else { return answer };
+        // Boxed: this is the rare way, and the future of every call would carry it.
+        Box::pin(self.renew(&forgotten)).await?;
+        self.attempt(&ask, frame, self.headers(), side).await
+    }
+
+    /// Begins a session.
+    async fn initialize(self: &Arc<Self>, ask: Ask<'_>, frame: Bytes, mut headers: HeaderMap) -> Result<Step, Failure> {
+        headers.remove(header::SESSION_ID);
+        let response = self.send(Method::POST, headers, frame).await?;
+        let begun = response.headers().get(header::SESSION_ID).cloned();
+        let step = http_answer::read(Guard::unarmed(self), response, &ask, &Deaf).await?;
+        let mut state = self.state();
+        let headers = Arc::make_mut(&mut state.headers);
+        match begun {
+            Some(session) => headers.insert(header::SESSION_ID, session),
+            None => headers.remove(header::SESSION_ID),
+        };
+        Ok(step)
     }
 
     async fn attempt(
         self: &Arc<Self>,
         ask: &Ask<'_>,
-        session: Option<HeaderValue>,
-        progress: &ProgressSink<'_>,
-    ) -> Result<RawJson, Failure> {
-        let mut headers = HeaderMap::new();
-        match ask.era {
-            Era::Modern => {
-                headers.insert(header::PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
-                headers.insert(header::METHOD, header::value(ask.method));
-                if let Some(name) = ask.name {
-                    headers.insert(header::NAME, header::value(name));
-                }
-                headers.extend(ask.headers.iter().cloned());
+        frame: Bytes,
+        mut headers: HeaderMap,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure> {
+        if ask.era == Era::Modern {
+            headers.insert(header::PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
+            headers.insert(header::METHOD, header::value(ask.method));
+            if let Some(name) = ask.name {
+                headers.insert(header::NAME, header::value(name));
             }
-            Era::Legacy if ask.method == "initialize" => self.legacy().initialize = Some(ask.params.clone()),
-            Era::Legacy => {}
+            headers.extend(ask.headers.iter().cloned());
         }
-        let session = session.filter(|_| ask.method != "initialize");
-        let frame = frame::request(ask.id, ask.method, &ask.params);
         // A modern server is told by the end of the stream, a legacy one in words.
         let tell_end = ask.cancellable && ask.era == Era::Legacy;
-        let mut guard = Guard { link: self, cancel: tell_end.then(|| frame::cancelled(ask.id)) };
-        let answer = self.post(frame, headers, session, progress, ask).await;
-        guard.cancel = None;
-        answer
+        let guard = Guard { link: Arc::clone(self), cancel: tell_end.then_some(ask.id) };
+        match self.send(Method::POST, headers, frame).await {
+            Ok(response) => http_answer::read(guard, response, ask, side).await,
+            Err(error) => guard.over(Err(error.into())),
+        }
     }
 
-    async fn post(
-        self: &Arc<Self>,
-        frame: String,
+    /// The headers of a request from now on.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let headers = Arc::clone(&self.state().headers);
+        HeaderMap::clone(&headers)
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    pub(super) async fn send(
+        &self,
+        method: Method,
         headers: HeaderMap,
-        session: Option<HeaderValue>,
-        progress: &ProgressSink<'_>,
-        ask: &Ask<'_>,
-    ) -> Result<RawJson, Failure> {
-        let sent = self.request(frame, headers, session).send().await;
-        let response = sent.map_err(|source| self.unsent(source))?;
-        let begun = response.headers().get(header::SESSION_ID).cloned();
-        let answer = http_answer::read(self, response, ask.id, progress).await?;
-        if ask.method == "initialize" {
-            self.legacy().session = begun;
+        body: Bytes,
+    ) -> Result<Response<Incoming>, TransportError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        match timeout(self.idle, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(source)) => Err(self.unsent(source)),
+            Err(_) => Err(self.silent()),
         }
-        Ok(answer)
-    }
-
-    /// A POST of one frame, with what every POST needs.
-    fn request(&self, frame: String, headers: HeaderMap, session: Option<HeaderValue>) -> reqwest::RequestBuilder {
-        let mut all = self.headers.clone();
-        all.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(revision) = self.legacy().revision.clone() {
-            all.insert(header::PROTOCOL_VERSION, revision);
-        }
-        if let Some(session) = session {
-            all.insert(header::SESSION_ID, session);
-        }
-        // This replaces headers of the same name.
-        all.extend(headers);
-        self.client.post(self.url.clone()).headers(all).body(frame)
     }
 
     /// Begins a session anew that the server has forgotten, unless somebody else just did.
     async fn renew(self: &Arc<Self>, forgotten: &HeaderValue) -> Result<(), Failure> {
         let _one_at_a_time = self.renewing.lock().await;
-        let params = {
-            let legacy = self.legacy();
-            if legacy.session.as_ref() != Some(forgotten) {
+        let initialize = {
+            let state = self.state();
+            if state.headers.get(header::SESSION_ID) != Some(forgotten) {
                 return Ok(());
             }
-            legacy.initialize.clone()
+            state.initialize.clone()
         };
-        let Some(params) = params else { return Err(self.closed(Delivered::No).into()) };
+        let Some((id, frame)) = initialize else { return Err(self.closed(Delivered::No).into()) };
         tracing::debug!(server = %self.server, "the server has forgotten the session, beginning a new one");
-        let (method, name, headers) = ("initialize", None, Vec::new());
-        let ask = Ask { id: RENEW_ID, era: Era::Legacy, method, params, name, headers, cancellable: false };
-        // Boxed: this is the rare way, and the future of every call would carry it.
-        let begun = Box::pin(self.attempt(&ask, None, &|_| ())).await;
-        let told = match begun {
+        let (era, method, name, headers, capabilities) = (Era::Legacy, "initialize", None, Vec::new(), None);
+        let (cancellable, standing) = (false, false);
+        let ask = Ask { id, era, method, frame: String::new(), name, headers, capabilities, cancellable, standing };
+        let begun = match self.initialize(ask, frame, self.headers()).await {
             Ok(_) => self.tell(frame::notification("notifications/initialized", None)).await.map_err(Failure::Other),
             Err(failure) => Err(failure),
         };
-        told.map_err(|failure| {
+        // What was told to the old session is told to nobody.
+        self.news.missed();
+        begun.map_err(|failure| {
             let mut error = failure.into_error(&self.server);
             error.delivered = Delivered::No;
             Failure::Other(error)
@@ -271,22 +290,20 @@ impl Link {
     }
 
     /// Sends what has no answer.
-    async fn tell(&self, frame: String) -> Result<(), TransportError> {
-        let session = self.legacy().session.clone();
-        let sent =
-            timeout(Duration::from_secs(TELL_S_MAX), self.request(frame, HeaderMap::new(), session).send()).await;
-        match sent {
+    pub(super) async fn tell(&self, frame: String) -> Result<(), TransportError> {
+        let sending = self.send(Method::POST, self.headers(), Bytes::from(frame));
+        match timeout(Duration::from_secs(TELL_S_MAX), sending).await {
             Ok(Ok(response)) if response.status().is_success() => Ok(()),
             Ok(Ok(response)) => Err(http_answer::refused(self, response).await.into_error(&self.server)),
-            Ok(Err(source)) => Err(self.unsent(source)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(self.silent()),
         }
     }
 
     /// Answers a request that the server sent beside an answer.
-    pub(super) fn answer_later(self: &Arc<Self>, id: &RawValue, method: &str) {
+    pub(super) fn answer_later(self: &Arc<Self>, answer: String) {
         if let Ok(place) = Arc::clone(&self.answering).try_acquire_owned() {
-            self.tell_later(frame::answer(id, method), Some(place));
+            self.tell_later(answer, Some(place));
         } else {
             let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::debug!(server = %self.server, unanswered, "too many requests of the server at a time");
@@ -294,7 +311,7 @@ impl Link {
     }
 
     /// `place` is given back once it is told.
-    fn tell_later(self: &Arc<Self>, frame: String, place: Option<OwnedSemaphorePermit>) {
+    pub(super) fn tell_later(self: &Arc<Self>, frame: String, place: Option<OwnedSemaphorePermit>) {
         // Outside of a runtime nobody can be told any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let link = Arc::clone(self);
@@ -307,16 +324,10 @@ impl Link {
         }
     }
 
-    fn unsent(&self, source: reqwest::Error) -> TransportError {
-        // The address may hold secrets and is not for the message.
-        let source = source.without_url();
+    fn unsent(&self, source: hyper_util::client::legacy::Error) -> TransportError {
         let cause = innermost(&source);
-        let (kind, delivered, what) = if source.is_builder() {
-            (TransportErrorKind::Invalid, Delivered::No, "the request cannot be made")
-        } else if source.is_connect() {
+        let (kind, delivered, what) = if source.is_connect() {
             (TransportErrorKind::Connect, Delivered::No, "cannot be reached")
-        } else if source.is_timeout() {
-            return self.silent();
         } else {
             (TransportErrorKind::Closed, Delivered::Maybe, "the connection broke")
         };
@@ -328,12 +339,12 @@ impl Link {
         error(&self.server, TransportErrorKind::Timeout, Delivered::Maybe, what)
     }
 
-    fn closed(&self, delivered: Delivered) -> TransportError {
+    pub(super) fn closed(&self, delivered: Delivered) -> TransportError {
         error(&self.server, TransportErrorKind::Closed, delivered, "connection was closed")
     }
 
-    fn legacy(&self) -> MutexGuard<'_, Legacy> {
-        self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -349,15 +360,29 @@ pub(super) fn not_taken(status: StatusCode, has_retry_after: bool) -> bool {
 }
 
 /// Tells a legacy server that an answer is no longer wanted.
-struct Guard<'a> {
-    link: &'a Arc<Link>,
-    cancel: Option<String>,
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) link: Arc<Link>,
+    /// The id of the request.
+    cancel: Option<u64>,
 }
 
-impl Drop for Guard<'_> {
+impl Guard {
+    fn unarmed(link: &Arc<Link>) -> Self {
+        Self { link: Arc::clone(link), cancel: None }
+    }
+
+    /// The request has come to its end.
+    pub(super) fn over<T>(mut self, end: T) -> T {
+        self.cancel = None;
+        end
+    }
+}
+
+impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(cancel) = self.cancel.take() {
-            self.link.tell_later(cancel, None);
+        if let Some(id) = self.cancel.take() {
+            self.link.tell_later(frame::cancelled(id), None);
         }
     }
 }

@@ -2,31 +2,29 @@
 //!
 //! Every body is bounded, and every silence.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use hyper::body::Incoming;
 use metamcp_core::{
     json::RawJson,
-    queue::Progress,
-    transport::{Delivered, ProgressSink, TransportError, TransportErrorKind},
+    transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
 };
-use reqwest::Response;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    http::{Link, innermost, not_taken},
-    way::{Failure, error, violation},
+    http::{Guard, Link, not_taken},
+    http_body::{self, Body, BodyError},
+    http_events,
+    way::{Ask, Failure, Step, error, violation},
 };
 use crate::wire::{
     FRAME_BYTES_MAX,
     frame::{self, Frame, Outcome},
-    sse::{Events, EventsError},
 };
 
 /// Most of the body of a refusal that is read, in bytes.
@@ -36,69 +34,80 @@ const EXCERPT_BYTES_MAX: usize = 200;
 /// Longest pause a server may ask for, in seconds.
 const RETRY_AFTER_S_MAX: u64 = 24 * 3_600;
 
-/// The result of the request `id`.
+/// The result of a request, or the question on the way there.
 pub(super) async fn read(
-    link: &Arc<Link>,
-    response: Response,
-    id: u64,
-    progress: &ProgressSink<'_>,
-) -> Result<RawJson, Failure> {
-    if !response.status().is_success() {
-        return Err(refused(link, response).await);
-    }
-    let kind = media_type(response.headers());
+    guard: Guard,
+    response: Response<Incoming>,
+    ask: &Ask<'_>,
+    side: &dyn RelaySide,
+) -> Result<Step, Failure> {
     let status = response.status();
-    let mut wanted = Wanted { link, id, progress, progressed_to: f64::NEG_INFINITY, outcome: None };
-    match kind.as_deref() {
-        Some("text/event-stream") => {
-            let mut events = Events::new(response.bytes_stream(), FRAME_BYTES_MAX, |error| {
-                if error.is_timeout() { EventsError::Silent } else { EventsError::Broken(innermost(error)) }
-            });
-            loop {
-                let event = match events.next().await {
-                    Ok(event) => event,
-                    Err(EventsError::TooLarge(bytes)) => return Err(too_large(link, bytes).into()),
-                    Err(EventsError::Silent) => return Err(link.silent().into()),
-                    Err(EventsError::Broken(reason)) => return Err(broke_off(link, &reason).into()),
-                };
-                let Some(event) = event else {
-                    return Err(broke_off(link, "the stream ended before the answer").into());
-                };
-                // What is no message is skipped: the answer may still come.
-                if let Err(reason) = frame::each(&event, |frame| wanted.take(frame)) {
-                    tracing::debug!(server = %link.server, %reason, "skipped an event that is not a message");
-                }
-                if let Some(outcome) = wanted.outcome.take() {
-                    return wanted.judge(outcome, status);
-                }
-            }
+    if !status.is_success() {
+        let refused = refused(&guard.link, response).await;
+        return guard.over(Err(refused));
+    }
+    if is_media(response.headers(), EVENTS) {
+        // Boxed: the future of every call would carry it.
+        return Box::pin(http_events::read(guard, response, ask, side)).await;
+    }
+    let read = if is_media(response.headers(), JSON) {
+        json(&guard.link, response, ask.id).await
+    } else {
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no content");
+        let what = format!("HTTP {status} with {} in place of an answer", excerpt(kind));
+        Err(violation(&guard.link.server, what).into())
+    };
+    guard.over(read.map(Step::Done))
+}
+
+/// An answer that is one JSON text.
+async fn json(link: &Link, response: Response<Incoming>, id: u64) -> Result<RawJson, Failure> {
+    let status = response.status();
+    let body = match http_body::whole(response.into_body(), FRAME_BYTES_MAX, link.idle).await {
+        Ok(Body::Whole(body)) => body,
+        Ok(Body::Cut(_)) => return Err(too_large(link, FRAME_BYTES_MAX).into()),
+        Err(BodyError::Silent) => return Err(link.silent().into()),
+        Err(BodyError::Broken(reason)) => return Err(broke_off(link, &reason).into()),
+    };
+    let text = std::str::from_utf8(&body).map_err(|_| violation(&link.server, "an answer that is not UTF-8"))?;
+    let mut found = None;
+    let read = frame::each(text, |frame| {
+        if let Frame::Response { id: of, outcome } = frame
+            && found.is_none()
+            && is_answer_to(id, of, &outcome)
+        {
+            found = Some(outcome);
         }
-        Some("application/json") => {
-            let body = match body(link, response, FRAME_BYTES_MAX).await? {
-                Body::Whole(body) => body,
-                Body::Cut(_) => return Err(too_large(link, FRAME_BYTES_MAX).into()),
-            };
-            let text =
-                std::str::from_utf8(&body).map_err(|_| violation(&link.server, "an answer that is not UTF-8"))?;
-            frame::each(text, |frame| wanted.take(frame))
-                .map_err(|e| violation(&link.server, format_args!("an answer that is not JSON-RPC: {e}")))?;
-            match wanted.outcome.take() {
-                Some(outcome) => wanted.judge(outcome, status),
-                None => Err(violation(&link.server, "an answer to something else").into()),
-            }
-        }
-        other => {
-            let what = format!("HTTP {status} with {} in place of an answer", other.unwrap_or("no content"));
-            Err(violation(&link.server, what).into())
-        }
+    });
+    read.map_err(|e| violation(&link.server, format_args!("an answer that is not JSON-RPC: {e}")))?;
+    match found {
+        Some(outcome) => judge(link, outcome, status),
+        None => Err(violation(&link.server, "an answer to something else").into()),
+    }
+}
+
+/// An error without an id can only be about the one request of this POST.
+pub(super) fn is_answer_to(wanted: u64, id: Option<&RawValue>, outcome: &Outcome) -> bool {
+    match id {
+        Some(id) => id.get().parse() == Ok(wanted),
+        None => matches!(outcome, Outcome::Error(_)),
+    }
+}
+
+pub(super) fn judge(link: &Link, outcome: Outcome, status: StatusCode) -> Result<RawJson, Failure> {
+    match outcome {
+        Outcome::Result(result) => Ok(result),
+        Outcome::Error(rpc) => Err(Failure::Rpc(rpc, Some(status.as_u16()))),
+        Outcome::Malformed(what) => Err(violation(&link.server, format_args!("an answer with {what}")).into()),
     }
 }
 
 /// Why the server has not taken the request, as far as its status tells.
-pub(super) async fn refused(link: &Link, response: Response) -> Failure {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let kind = media_type(&headers);
-    let body = match body(link, response, REFUSAL_BYTES_MAX).await {
+pub(super) async fn refused(link: &Link, response: Response<Incoming>) -> Failure {
+    let status = response.status();
+    let (head, body) = response.into_parts();
+    let headers = head.headers;
+    let body = match http_body::whole(body, REFUSAL_BYTES_MAX, link.idle).await {
         Ok(Body::Whole(body) | Body::Cut(body)) => body,
         // The status alone says enough.
         Err(_) => Bytes::new(),
@@ -140,7 +149,7 @@ pub(super) async fn refused(link: &Link, response: Response) -> Failure {
             if let (Ok(()), Some(rpc)) = (read, rpc) {
                 return Failure::Rpc(rpc, Some(status.as_u16()));
             }
-            let shown = if kind.as_deref() == Some("text/html") { String::new() } else { excerpt(&text) };
+            let shown = if is_media(&headers, "text/html") { String::new() } else { excerpt(&text) };
             if status.is_server_error() {
                 fail(TransportErrorKind::Closed, Delivered::Maybe, format!("failed (HTTP {status}) {shown}"))
             } else {
@@ -151,108 +160,24 @@ pub(super) async fn refused(link: &Link, response: Response) -> Failure {
     }
 }
 
-/// Looks through frames for the answer.
-struct Wanted<'a, 'p> {
-    link: &'a Arc<Link>,
-    id: u64,
-    progress: &'a ProgressSink<'p>,
-    progressed_to: f64,
-    outcome: Option<Outcome>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    progress_token: u64,
-    progress: f64,
-    total: Option<f64>,
-    message: Option<String>,
-}
-
-impl Wanted<'_, '_> {
-    fn take(&mut self, frame: Frame<'_>) {
-        match frame {
-            Frame::Response { id, outcome } if self.outcome.is_none() && self.is_ours(id, &outcome) => {
-                self.outcome = Some(outcome);
-            }
-            Frame::Response { .. } => {
-                tracing::debug!(server = %self.link.server, "dropped an answer that nobody waits for");
-            }
-            Frame::Request { id, method } => self.link.answer_later(id, &method),
-            Frame::Notification { method, params } if method == "notifications/progress" => {
-                let report = params.and_then(|params| serde_json::from_str::<Report>(params.get()).ok());
-                if let Some(report) = report.filter(|r| r.progress_token == self.id && r.progress > self.progressed_to)
-                {
-                    self.progressed_to = report.progress;
-                    let Report { progress: value, total, message, .. } = report;
-                    (self.progress)(Progress { value, total, message });
-                }
-            }
-            Frame::Notification { .. } => {}
-        }
-    }
-
-    /// An error without an id can only be about the one request of this POST.
-    fn is_ours(&self, id: Option<&RawValue>, outcome: &Outcome) -> bool {
-        match id {
-            Some(id) => id.get() == self.id.to_string(),
-            None => matches!(outcome, Outcome::Error(_)),
-        }
-    }
-
-    fn judge(&self, outcome: Outcome, status: StatusCode) -> Result<RawJson, Failure> {
-        match outcome {
-            Outcome::Result(result) => Ok(result),
-            Outcome::Error(rpc) => Err(Failure::Rpc(rpc, Some(status.as_u16()))),
-            Outcome::Malformed(what) => Err(violation(&self.link.server, format_args!("an answer with {what}")).into()),
-        }
-    }
-}
-
-enum Body {
-    Whole(Bytes),
-    /// Its first part, as large as the bound.
-    Cut(Bytes),
-}
-
-async fn body(link: &Link, response: Response, bytes_max: usize) -> Result<Body, TransportError> {
-    let mut chunks = response.bytes_stream();
-    let Some(first) = chunk(link, &mut chunks).await? else { return Ok(Body::Whole(Bytes::new())) };
-    let mut body = BytesMut::from(first);
-    while let Some(chunk) = chunk(link, &mut chunks).await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > bytes_max {
-            body.truncate(bytes_max);
-            return Ok(Body::Cut(body.freeze()));
-        }
-    }
-    Ok(if body.len() > bytes_max { Body::Cut(body.split_to(bytes_max).freeze()) } else { Body::Whole(body.freeze()) })
-}
-
-async fn chunk(
-    link: &Link,
-    chunks: &mut (impl Stream<Item = Result<Bytes, reqwest::Error>> + Unpin),
-) -> Result<Option<Bytes>, TransportError> {
-    chunks
-        .next()
-        .await
-        .transpose()
-        .map_err(|source| if source.is_timeout() { link.silent() } else { broke_off(link, &innermost(&source)) })
-}
-
-fn broke_off(link: &Link, reason: &str) -> TransportError {
+pub(super) fn broke_off(link: &Link, reason: &str) -> TransportError {
     error(&link.server, TransportErrorKind::Closed, Delivered::Maybe, format_args!("broke off its answer: {reason}"))
 }
 
 /// The far side has answered, but nobody can hold the answer.
-fn too_large(link: &Link, bytes_max: usize) -> TransportError {
+pub(super) fn too_large(link: &Link, bytes_max: usize) -> TransportError {
     let what = format!("its answer is over the bound of {bytes_max} bytes");
     error(&link.server, TransportErrorKind::TooLarge, Delivered::Yes, what)
 }
 
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+/// The media type of one JSON text.
+const JSON: &str = "application/json";
+/// The media type of a stream of events.
+pub(super) const EVENTS: &str = "text/event-stream";
+
+pub(super) fn is_media(headers: &HeaderMap, media: &str) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media)
 }
 
 fn excerpt(text: &str) -> String {

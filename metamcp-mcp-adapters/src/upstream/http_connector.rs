@@ -9,33 +9,37 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+};
 use metamcp_core::{
     id::ServerName,
     transport::{Connector, Delivered, McpTransport, TransportError, TransportErrorKind},
 };
-use reqwest::{Client, Url, redirect::Policy};
+use percent_encoding::percent_decode_str;
+use url::Url;
 
 use super::{
     handshake::Refusal,
     http::{Http, innermost},
+    http_client::{self, Client},
     redact,
     session::Session,
     way::error,
 };
 use crate::wire::era::Era;
 
-/// Longest wait for a connection, TLS included, in seconds.
-const CONNECT_S_MAX: u64 = 10;
-/// How long an idle connection is kept, in seconds.
-const POOL_IDLE_S: u64 = 90;
 /// Longest silence of a server in the middle of an answer, in seconds, unless told otherwise.
 const IDLE_S_MAX: u64 = 300;
+/// Headers that most requests have; more make the map grow.
+const HEADERS_ROOM: usize = 16;
 
 /// A server that is spoken to over streamable HTTP.
 ///
-/// Messages of a legacy server that belong to no call (it would send them on a stream of their own) are not listened for. Nor is a broken
-/// stream of a legacy server taken up again with `Last-Event-ID`: its call ends as one that may have been made.
+/// A legacy server is listened to on a stream of its own, and a broken stream of it is taken up again with `Last-Event-ID` where the
+/// server marks its events; a modern one is listened to by `subscriptions/listen`.
 ///
 /// ```no_run
 /// use metamcp_core::{id::ServerName, transport::Connector};
@@ -105,30 +109,49 @@ impl HttpConnector {
 
     async fn attempt(&self, era: Option<Era>) -> Result<Arc<Session>, Refusal> {
         let client = self.client().map_err(Refusal::Final)?;
-        let way = Http::new(self.server.clone(), client, self.url.clone(), self.headers.clone(), self.idle);
-        Session::open(Box::new(way), self.server.clone(), era).await
+        let (uri, headers) = self.target_and_headers().map_err(Refusal::Final)?;
+        let way = Http::new(self.server.clone(), client, uri, headers, self.idle);
+        Session::open(Arc::new(way), self.server.clone(), era).await
     }
 
     fn client(&self) -> Result<Client, TransportError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let mut client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(Duration::from_secs(CONNECT_S_MAX))
-            .read_timeout(self.idle)
-            .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
-            .user_agent(concat!("metamcp/", env!("CARGO_PKG_VERSION")));
-        if self.url.scheme() == "http" {
-            // Without TLS there is no need for roots of trust, which a small container may not have.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|e| {
+        let client = http_client::client(self.url.scheme() == "https").map_err(|e| {
             let what = format!("no HTTP client can be made: {}", innermost(&e));
             error(&self.server, TransportErrorKind::Invalid, Delivered::No, what).with_source(e)
         })?;
         Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// What every request is sent to and with. Credentials go from the address into a header.
+    fn target_and_headers(&self) -> Result<(Uri, HeaderMap), TransportError> {
+        let mut url = self.url.clone();
+        let mut headers = HeaderMap::with_capacity(HEADERS_ROOM);
+        let agent = concat!("metamcp/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if !url.username().is_empty() || url.password().is_some() {
+            let decoded = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
+            let mut pair = decoded(url.username());
+            pair.push(b':');
+            pair.extend(decoded(url.password().unwrap_or_default()));
+            let basic = format!("Basic {}", BASE64_STANDARD.encode(pair));
+            let mut basic = HeaderValue::from_str(&basic).expect("base64 is a header value");
+            basic.set_sensitive(true);
+            headers.insert(AUTHORIZATION, basic);
+            // These fail only for addresses without a host.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+        }
+        headers.extend(self.headers.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        url.set_fragment(None);
+        let uri = url.as_str().parse().map_err(|_| {
+            error(&self.server, TransportErrorKind::Invalid, Delivered::No, "`url` is not an address that HTTP takes")
+        })?;
+        Ok((uri, headers))
     }
 }
 

@@ -14,12 +14,12 @@ use metamcp_core::{
     matching::{Capability, ServerTerms},
     transport::{Delivered, TransportError, TransportErrorKind},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::way::{Failure, error, violation};
 use crate::wire::{
-    era::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, RequestMeta},
+    era::{INVALID_PARAMS, METHOD_NOT_FOUND},
     header::{self, ParamHeader},
 };
 
@@ -47,19 +47,6 @@ pub(super) struct Listed {
 struct Page {
     tools: Vec<RawJson>,
     next_cursor: Option<String>,
-}
-
-/// The parameters of `tools/list`.
-#[derive(Debug, Serialize)]
-pub(super) struct Params<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<&'a str>,
-    #[serde(rename = "_meta", skip_serializing_if = "RequestMeta::is_empty")]
-    meta: RequestMeta,
-}
-
-pub(super) fn params(era: Era, cursor: Option<&str>) -> Params<'_> {
-    Params { cursor, meta: RequestMeta::of(era) }
 }
 
 /// Asks for page after page.

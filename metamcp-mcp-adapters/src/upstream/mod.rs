@@ -6,27 +6,44 @@
 //! ```text
 //!  StdioConnector ─▶ child ─┐
 //!  IoConnector ─────────────┴▶ duplex ─▶ peer ─┐
-//!  HttpConnector ────────────▶ http ───────────┴▶ way ─▶ handshake ─▶ session = McpTransport
+//!  HttpConnector ────────────▶ http ───────────┴▶ way ─▶ handshake ─▶ session ─┬▶ jobs = McpTransport
+//!                                                                 parked, news ┴▶ relay = Relay
 //! ```
 
+mod abilities;
 mod backoff;
 mod child;
 mod duplex;
 mod handshake;
 mod http;
 mod http_answer;
+mod http_body;
+mod http_client;
 mod http_connector;
+mod http_events;
+mod http_listen;
+mod jobs;
 mod launch;
+mod level;
 mod list;
+mod listen;
+mod meta;
+mod news;
+mod parked;
 mod peer;
 mod pipe;
 mod rare;
 pub mod redact;
+mod relay;
 mod reply;
 mod session;
+mod slot;
 mod stdio;
+mod watch;
 mod way;
 
+#[cfg(feature = "gateway")]
+pub(crate) use self::reply::of_relayed as tool_reply;
 pub use self::{
     http_connector::HttpConnector,
     launch::launch,

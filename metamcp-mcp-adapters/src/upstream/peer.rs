@@ -1,81 +1,69 @@
 //! Which answer belongs to which request, on a connection that many callers share.
 //!
-//! A request is *queued* until its first byte may have left, and *sent* from then on: that alone decides what an error says of its
-//! delivery. Second answers, answers after a cancel and unknown messages are counted and dropped; they never reach another call.
+//! Second answers, answers after a cancel and unknown messages are counted and dropped; they never reach another call. What a server sends
+//! without saying for which request (logs, questions) is taken to be for the only one under way; when that is not certain, it is for none.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use async_trait::async_trait;
 use metamcp_core::{
     id::ServerName,
-    json::RawJson,
-    queue::Progress,
-    transport::{Delivered, ProgressSink, TransportError, TransportErrorKind},
+    transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    abilities::Relayable,
+    news::News,
     rare::Rare,
-    way::{Ask, Failure, error, violation},
+    slot::{Came, Event, PROGRESS, Report, Slot},
+    way::{Ask, Failure, Question, Rest, Step, error, violation},
 };
-use crate::wire::frame::{self, Frame, Outcome};
+use crate::wire::{
+    era::INTERNAL_ERROR,
+    frame::{self, Frame, Outcome},
+};
 
 /// Frames that wait to be written; callers wait when there are more.
 const OUT_FRAMES_MAX: usize = 64;
-/// Progress reports of one call that wait for it; further ones are dropped.
-const PROGRESS_QUEUE_MAX: usize = 64;
+/// After a request was cancelled, how long the server may go on sending for it, in seconds, unless it answers before.
+const AFTERMATH_S_MAX: u64 = 30;
+/// Cancelled requests that are remembered for that; the oldest is forgotten first.
+const CANCELLED_MAX: usize = 64;
 
-/// How far a request has come. Moves forward only.
-#[derive(Debug, Clone)]
-pub(super) struct Stage(Arc<AtomicU8>);
-
-const QUEUED: u8 = 0;
-const SENT: u8 = 1;
-const ABANDONED: u8 = 2;
-
-impl Stage {
-    fn queued() -> Self {
-        Self(Arc::new(AtomicU8::new(QUEUED)))
-    }
-
-    /// The first byte is about to leave; `false` when nobody wants the request any more.
-    pub(super) fn send(&self) -> bool {
-        self.0.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    /// Keeps the request from being sent; `false` when it may have left.
-    fn abandon(&self) -> bool {
-        self.0.compare_exchange(QUEUED, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
-
-/// A frame to be written; one with a stage only if that still can be sent.
+/// A frame to be written; one with a slot only if that still can be sent.
 #[derive(Debug)]
 pub(super) struct Out {
     pub(super) frame: String,
-    pub(super) stage: Option<Stage>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    answer: oneshot::Sender<Result<RawJson, Failure>>,
-    progress: mpsc::Sender<Progress>,
-    progressed_to: f64,
-    stage: Stage,
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Why nothing can be asked any more.
     closed: Option<String>,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Arc<Slot>>,
+    /// Requests that were cancelled and not answered since.
+    cancelled: Vec<(u64, Instant)>,
+}
+
+impl State {
+    /// The one request that something without an address must be for.
+    fn only(&mut self) -> Option<&Arc<Slot>> {
+        let now = Instant::now();
+        self.cancelled.retain(|(_, until)| *until > now);
+        let mut under_way = self.waiting.values().filter(|slot| !slot.standing);
+        match (under_way.next(), under_way.next()) {
+            (Some(only), None) if self.cancelled.is_empty() => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// The requests of one connection.
@@ -85,10 +73,11 @@ pub(super) struct Peer {
     out: mpsc::Sender<Out>,
     /// Short sections, never held over an await.
     state: Mutex<State>,
-    changed: Notify,
+    pub(super) news: News,
     strays: Rare,
     garbage: Rare,
     unsent: Rare,
+    unaddressed: Rare,
 }
 
 impl Peer {
@@ -99,52 +88,37 @@ impl Peer {
             server,
             out,
             state: Mutex::default(),
-            changed: Notify::new(),
+            news: News::new(),
             strays: Rare::default(),
             garbage: Rare::default(),
             unsent: Rare::default(),
+            unaddressed: Rare::default(),
         };
         (Arc::new(peer), frames)
     }
 
-    /// Sends a request and waits for its result.
-    pub(super) async fn ask(&self, ask: Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure> {
-        let (stage, id) = (Stage::queued(), ask.id);
-        let (answer, mut answered) = oneshot::channel();
-        let (reports, mut reported) = mpsc::channel(PROGRESS_QUEUE_MAX);
-        let frame = frame::request(id, ask.method, &ask.params);
+    /// Sends a request and waits for its result, or for a question on the way there.
+    pub(super) async fn ask(self: &Arc<Self>, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        let slot = Arc::new(Slot::queued(ask.standing));
         {
             let mut state = self.state();
             if let Some(why) = &state.closed {
                 return Err(self.closed_error(Delivered::No, why).into());
             }
-            let waiting = Waiting { answer, progress: reports, progressed_to: f64::NEG_INFINITY, stage: stage.clone() };
-            state.waiting.insert(id, waiting);
+            state.waiting.insert(ask.id, Arc::clone(&slot));
         }
         // From here on the request leaves no trace when it is dropped.
-        let _guard = Guard { peer: self, id, stage: stage.clone(), cancellable: ask.cancellable };
-        let out = Out { frame, stage: Some(stage) };
-        if self.out.send(out).await.is_err() {
+        let live = Live { peer: Arc::clone(self), id: ask.id, slot: Arc::clone(&slot), cancellable: ask.cancellable };
+        if self.out.send(Out { frame: ask.frame, slot: Some(slot) }).await.is_err() {
             return Err(self.closed_error(Delivered::No, self.why_closed()).into());
         }
-        let result = loop {
-            tokio::select! {
-                biased;
-                Some(report) = reported.recv() => progress(report),
-                result = &mut answered => break result,
-            }
-        };
-        while let Ok(report) = reported.try_recv() {
-            progress(report);
-        }
-        // The sender lives in `waiting` until it is used: dropping it unused happens only with the peer itself.
-        result.unwrap_or_else(|_| Err(self.closed_error(Delivered::Maybe, "connection is gone").into()))
+        live.wait(ask.capabilities, side).await
     }
 
     /// Sends a frame that has no answer.
     pub(super) async fn tell(&self, frame: String) -> Result<(), TransportError> {
         let gone = |_| self.closed_error(Delivered::No, self.why_closed());
-        self.out.send(Out { frame, stage: None }).await.map_err(gone)
+        self.out.send(Out { frame, slot: None }).await.map_err(gone)
     }
 
     /// Takes a message of the far side.
@@ -162,11 +136,6 @@ impl Peer {
         }
     }
 
-    /// Waits until the far side says that its tools changed.
-    pub(super) async fn changed(&self) {
-        self.changed.notified().await;
-    }
-
     /// Whether nothing can be asked any more.
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed.is_some()
@@ -180,12 +149,12 @@ impl Peer {
     /// Takes no further request and ends those that have not left.
     pub(super) fn fail_queued(&self, why: &str) {
         self.refuse(why);
-        let queued: Vec<Waiting> = {
+        let queued: Vec<Arc<Slot>> = {
             let mut state = self.state();
-            state.waiting.extract_if(|_, waiting| waiting.stage.abandon()).map(|(_, waiting)| waiting).collect()
+            state.waiting.extract_if(|_, slot| slot.abandon()).map(|(_, slot)| slot).collect()
         };
-        for waiting in queued {
-            let _ = waiting.answer.send(Err(self.closed_error(Delivered::No, why).into()));
+        for slot in queued {
+            slot.answer(Err(self.closed_error(Delivered::No, why).into()));
         }
     }
 
@@ -193,9 +162,8 @@ impl Peer {
     pub(super) fn too_long(&self, bytes: u64, id: Option<u64>) {
         let what = format!("sent a message of {bytes} bytes, the bound is {}", crate::wire::FRAME_BYTES_MAX);
         match id.and_then(|id| self.state().waiting.remove(&id)) {
-            Some(waiting) => {
-                let answer = error(&self.server, TransportErrorKind::TooLarge, Delivered::Yes, what);
-                let _ = waiting.answer.send(Err(answer.into()));
+            Some(slot) => {
+                slot.answer(Err(error(&self.server, TransportErrorKind::TooLarge, Delivered::Yes, what).into()));
             }
             None => self.garbage(&what, ""),
         }
@@ -208,70 +176,103 @@ impl Peer {
             state.closed = Some(why.to_owned());
             std::mem::take(&mut state.waiting)
         };
-        for waiting in waiting.into_values() {
-            let delivered = if waiting.stage.abandon() { Delivered::No } else { Delivered::Maybe };
-            // Who no longer waits needs no answer.
-            let _ = waiting.answer.send(Err(self.closed_error(delivered, why).into()));
+        for slot in waiting.into_values() {
+            let delivered = if slot.abandon() { Delivered::No } else { Delivered::Maybe };
+            slot.answer(Err(self.closed_error(delivered, why).into()));
         }
     }
 
     fn take(&self, frame: Frame<'_>) {
         match frame {
             Frame::Response { id, outcome } => self.answer(id, outcome),
-            Frame::Request { id, method } => self.send_now(frame::answer(id, &method)),
-            Frame::Notification { method, params } => match (&*method, params) {
-                ("notifications/progress", Some(params)) => self.progress(params),
-                ("notifications/tools/list_changed", _) => self.changed.notify_one(),
-                ("notifications/message", Some(params)) => {
-                    let text = params.get();
-                    let text = &text[..text.floor_char_boundary(1_024)];
-                    tracing::debug!(target: "metamcp::server_log", server = %self.server, "{text}");
-                }
-                _ => {}
-            },
+            Frame::Request { id, method, params } => self.question(id, &method, params),
+            Frame::Notification { method, params } => self.notification(&method, params),
         }
     }
 
     fn answer(&self, id: Option<&RawValue>, outcome: Outcome) {
         let id = id.and_then(|id| id.get().parse::<u64>().ok());
-        let waiting = id.and_then(|id| self.state().waiting.remove(&id));
-        let Some(waiting) = waiting else {
+        let slot = id.and_then(|id| {
+            let mut state = self.state();
+            state.cancelled.retain(|(cancelled, _)| *cancelled != id);
+            state.waiting.remove(&id)
+        });
+        let Some(slot) = slot else {
             if let Some(count) = self.strays.tell() {
                 tracing::debug!(server = %self.server, ?id, count, "dropped an answer that nobody waits for");
             }
             return;
         };
-        let result = match outcome {
+        slot.answer(match outcome {
             Outcome::Result(result) => Ok(result),
             Outcome::Error(error) => Err(Failure::Rpc(error, None)),
             Outcome::Malformed(what) => Err(violation(&self.server, format_args!("an answer with {what}")).into()),
-        };
-        let _ = waiting.answer.send(result);
+        });
     }
 
-    fn progress(&self, params: &RawValue) {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Report {
-            progress_token: u64,
-            progress: f64,
-            total: Option<f64>,
-            message: Option<String>,
+    /// A question is for the only request under way; when there are several, whose client is to be asked is not known.
+    fn question(&self, id: &RawValue, method: &str, params: Option<&RawValue>) {
+        if method == "ping" {
+            return self.send_now(frame::answer(id, method));
         }
-        let Ok(report) = serde_json::from_str::<Report>(params.get()) else { return };
-        let mut state = self.state();
-        let Some(waiting) = state.waiting.get_mut(&report.progress_token) else { return };
-        // The protocol wants it to grow; what does not is of no use to anybody.
-        if report.progress > waiting.progressed_to {
-            waiting.progressed_to = report.progress;
-            let Report { progress: value, total, message, .. } = report;
-            let _ = waiting.progress.try_send(Progress { value, total, message });
+        let refusal = {
+            let mut state = self.state();
+            match state.only() {
+                Some(slot) => {
+                    let event = Event::Question {
+                        id: id.to_owned(),
+                        method: method.to_owned(),
+                        params: params.map(ToOwned::to_owned),
+                    };
+                    if slot.push(event) {
+                        return;
+                    }
+                    "too many questions at a time"
+                }
+                None => "cannot tell which caller is asked: ask while exactly one request is under way",
+            }
+        };
+        self.send_now(frame::error(id, INTERNAL_ERROR, refusal));
+    }
+
+    fn notification(&self, method: &str, params: Option<&RawValue>) {
+        if method == PROGRESS {
+            let Some(report) = Report::read(params) else { return };
+            let slot = self.state().waiting.get(&report.progress_token).cloned();
+            if let (Some(slot), Some(params)) = (slot, params) {
+                slot.push_progress(report.progress, params);
+            }
+            return;
+        }
+        if let Some(id) = subscription(params) {
+            let slot = self.state().waiting.get(&id).cloned();
+            if let Some(slot) = slot.filter(|slot| slot.standing) {
+                slot.push(notification(method, params));
+                return;
+            }
+        }
+        if News::is(method) {
+            return self.news.tell(method, params);
+        }
+        if let Some(id) = cancelled(method, params) {
+            // Servers cancel nothing but what they were listened to by.
+            let ended = self.state().waiting.extract_if(|of, slot| *of == id && slot.standing).next();
+            if let Some((_, slot)) = ended {
+                slot.answer(Err(self
+                    .closed_error(Delivered::Maybe, "the server ended what it was listened to by")
+                    .into()));
+            }
+            return;
+        }
+        let taken = self.state().only().is_some_and(|slot| slot.push(notification(method, params)));
+        if !taken && let Some(count) = self.unaddressed.tell() {
+            tracing::debug!(server = %self.server, method, count, "dropped a notification that is for nobody");
         }
     }
 
     /// Sends without waiting: who reads must never wait for who writes.
     fn send_now(&self, frame: String) {
-        if self.out.try_send(Out { frame, stage: None }).is_err()
+        if self.out.try_send(Out { frame, slot: None }).is_err()
             && !self.is_closed()
             && let Some(count) = self.unsent.tell()
         {
@@ -292,18 +293,95 @@ impl Peer {
     }
 }
 
-/// Forgets a request when its caller is done with it, and tells the far side when that was before its answer.
-struct Guard<'a> {
-    peer: &'a Peer,
+fn notification(method: &str, params: Option<&RawValue>) -> Event {
+    Event::Notification { method: method.to_owned(), params: params.map(ToOwned::to_owned) }
+}
+
+/// The request that the far side cancels.
+fn cancelled(method: &str, params: Option<&RawValue>) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct View {
+        request_id: u64,
+    }
+    if method != "notifications/cancelled" {
+        return None;
+    }
+    serde_json::from_str::<View>(params?.get()).ok().map(|view| view.request_id)
+}
+
+/// The listening that a notification says it belongs to.
+fn subscription(params: Option<&RawValue>) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct View {
+        #[serde(rename = "_meta")]
+        meta: Meta,
+    }
+    #[derive(Deserialize)]
+    struct Meta {
+        #[serde(rename = "io.modelcontextprotocol/subscriptionId")]
+        id: u64,
+    }
+    serde_json::from_str::<View>(params?.get()).ok().map(|view| view.meta.id)
+}
+
+/// A request under way. Forgets it when its caller is done with it, and tells the far side when that was before its answer.
+#[derive(Debug)]
+struct Live {
+    peer: Arc<Peer>,
     id: u64,
-    stage: Stage,
+    slot: Arc<Slot>,
     cancellable: bool,
 }
 
-impl Drop for Guard<'_> {
+impl Live {
+    async fn wait(self, capabilities: Option<&RawValue>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        loop {
+            match self.slot.next().await {
+                Came::Answer(answer) => return answer.map(Step::Done),
+                Came::Event(Event::Notification { method, params }) => side.notify(&method, params.as_deref()),
+                Came::Event(Event::Question { id, method, params }) => {
+                    if Relayable::of(capabilities).cover(&method, params.as_deref()) {
+                        return Ok(Step::Asked(Question { id, method, params, rest: Box::new(self) }));
+                    }
+                    self.peer.send_now(frame::answer(&id, &method));
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Rest for Live {
+    async fn go_on(
+        self: Box<Self>,
+        answer: String,
+        capabilities: Option<&RawValue>,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure> {
+        self.peer.tell(answer).await?;
+        self.wait(capabilities, side).await
+    }
+
+    fn give_up(self: Box<Self>, answer: String) {
+        self.peer.send_now(answer);
+    }
+}
+
+impl Drop for Live {
     fn drop(&mut self) {
-        let unanswered = self.peer.state().waiting.remove(&self.id).is_some();
-        let may_have_left = !self.stage.abandon();
+        let may_have_left = !self.slot.abandon();
+        let unanswered = {
+            let mut state = self.peer.state();
+            let unanswered = state.waiting.remove(&self.id).is_some();
+            if unanswered && may_have_left && !self.slot.standing {
+                if state.cancelled.len() >= CANCELLED_MAX {
+                    state.cancelled.remove(0);
+                }
+                state.cancelled.push((self.id, Instant::now() + Duration::from_secs(AFTERMATH_S_MAX)));
+            }
+            unanswered
+        };
         if unanswered && may_have_left && self.cancellable {
             self.peer.send_now(frame::cancelled(self.id));
         }
@@ -313,11 +391,33 @@ impl Drop for Guard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::era::Era;
+    use metamcp_core::json::RawJson;
+
+    use crate::{upstream::way::Deaf, wire::era::Era};
+
+    /// What came for a caller beside its answer.
+    #[derive(Debug, Default, Clone)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl RelaySide for Heard {
+        fn notify(&self, method: &str, params: Option<&RawValue>) {
+            let params = params.map(RawValue::get).unwrap_or_default();
+            self.0.lock().unwrap().push(format!("{method} {params}"));
+        }
+    }
+
+    async fn result(peer: &Arc<Peer>, id: u64, side: &dyn RelaySide) -> Result<RawJson, Failure> {
+        match peer.ask(ask(id), side).await? {
+            Step::Done(result) => Ok(result),
+            Step::Asked(question) => panic!("a question: {question:?}"),
+        }
+    }
 
     fn ask(id: u64) -> Ask<'static> {
-        let (method, params) = ("tools/call", RawJson::empty_object());
-        Ask { id, era: Era::Legacy, method, params, name: None, headers: Vec::new(), cancellable: true }
+        let (method, frame) = ("tools/call", frame::request(id, "tools/call", 0, |_| ()));
+        let (name, headers, capabilities) = (None, Vec::new(), None);
+        let (cancellable, standing) = (true, false);
+        Ask { id, era: Era::Legacy, method, frame, name, headers, capabilities, cancellable, standing }
     }
 
     fn peer() -> (Arc<Peer>, mpsc::Receiver<Out>) {
@@ -326,7 +426,7 @@ mod tests {
 
     async fn sent(frames: &mut mpsc::Receiver<Out>) -> String {
         let out = frames.recv().await.unwrap();
-        assert!(out.stage.as_ref().is_none_or(Stage::send));
+        assert!(out.slot.as_ref().is_none_or(|slot| slot.send()));
         out.frame
     }
 
@@ -335,7 +435,7 @@ mod tests {
         let (peer, mut frames) = peer();
         let asking = tokio::spawn({
             let peer = Arc::clone(&peer);
-            async move { peer.ask(ask(1), &|_| ()).await }
+            async move { result(&peer, 1, &Deaf).await }
         });
         sent(&mut frames).await;
         for answer in [r#"{"id":9,"result":{}}"#, r#"{"id":1,"result":{"a":1}}"#, r#"{"id":1,"result":{"a":2}}"#] {
@@ -350,7 +450,7 @@ mod tests {
         let (peer, mut frames) = peer();
         let spawn = |id| {
             let peer = Arc::clone(&peer);
-            tokio::spawn(async move { peer.ask(ask(id), &|_| ()).await.unwrap_err().into_error(&peer.server) })
+            tokio::spawn(async move { result(&peer, id, &Deaf).await.unwrap_err().into_error(&peer.server) })
         };
         let first = spawn(1);
         sent(&mut frames).await;
@@ -359,7 +459,7 @@ mod tests {
         peer.fail("it broke");
         assert_eq!(first.await.unwrap().delivered, Delivered::Maybe);
         assert_eq!(second.await.unwrap().delivered, Delivered::No);
-        assert!(!queued.stage.unwrap().send(), "what was given up must not be written after all");
+        assert!(!queued.slot.unwrap().send(), "what was given up must not be written after all");
         assert_eq!(spawn(3).await.unwrap().delivered, Delivered::No);
     }
 
@@ -368,7 +468,7 @@ mod tests {
         let (peer, mut frames) = peer();
         let spawn = |id| {
             let peer = Arc::clone(&peer);
-            tokio::spawn(async move { peer.ask(ask(id), &|_| ()).await.map_err(drop) })
+            tokio::spawn(async move { result(&peer, id, &Deaf).await.map_err(drop) })
         };
         let first = spawn(1);
         sent(&mut frames).await;
@@ -380,17 +480,17 @@ mod tests {
         let queued = frames.recv().await.unwrap();
         second.abort();
         assert!(second.await.unwrap_err().is_cancelled());
-        assert!(!queued.stage.unwrap().send());
+        assert!(!queued.slot.unwrap().send());
         assert!(frames.try_recv().is_err(), "nothing to cancel was sent");
     }
 
     #[tokio::test]
     async fn progress_that_does_not_grow_is_dropped() {
         let (peer, mut frames) = peer();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        let heard = Heard::default();
         let asking = tokio::spawn({
-            let (peer, seen) = (Arc::clone(&peer), Arc::clone(&seen));
-            async move { peer.ask(ask(1), &|p| seen.lock().unwrap().push(p.value)).await }
+            let (peer, heard) = (Arc::clone(&peer), heard.clone());
+            async move { result(&peer, 1, &heard).await }
         });
         sent(&mut frames).await;
         for value in ["1", "1", "0.5", "2", "\"x\""] {
@@ -399,7 +499,114 @@ mod tests {
         }
         peer.receive(r#"{"id":1,"result":{}}"#);
         asking.await.unwrap().unwrap();
-        assert_eq!(*seen.lock().unwrap(), [1.0, 2.0]);
+        let report = |n| format!(r#"notifications/progress {{"progressToken":1,"progress":{n}}}"#);
+        assert_eq!(*heard.0.lock().unwrap(), [report(1), report(2)]);
+    }
+
+    /// Spawns a request that hears, and waits until it has left.
+    async fn hearing(
+        peer: &Arc<Peer>,
+        frames: &mut mpsc::Receiver<Out>,
+        id: u64,
+    ) -> (Heard, tokio::task::JoinHandle<()>) {
+        let heard = Heard::default();
+        let (peer, side) = (Arc::clone(peer), heard.clone());
+        let asking = tokio::spawn(async move { drop(result(&peer, id, &side).await) });
+        sent(frames).await;
+        (heard, asking)
+    }
+
+    #[tokio::test]
+    async fn what_has_no_address_reaches_the_only_request_or_nobody() {
+        let (peer, mut frames) = peer();
+        let log = |text: &str| peer.receive(&format!(r#"{{"method":"notifications/message","params":"{text}"}}"#));
+        log("to nobody");
+        let (first, first_asking) = hearing(&peer, &mut frames, 1).await;
+        log("to the first");
+        let (second, second_asking) = hearing(&peer, &mut frames, 2).await;
+        log("to one of two");
+        peer.receive(r#"{"id":"q","method":"elicitation/create","params":{}}"#);
+        assert!(sent(&mut frames).await.contains("cannot tell which caller"));
+        second_asking.abort();
+        assert!(second_asking.await.unwrap_err().is_cancelled());
+        assert!(sent(&mut frames).await.contains("notifications/cancelled"));
+        log("perhaps still to the second");
+        peer.receive(r#"{"id":2,"result":{}}"#);
+        log("to the first again");
+        peer.receive(r#"{"id":1,"result":{}}"#);
+        first_asking.await.unwrap();
+        let heard = ["to the first", "to the first again"].map(|text| format!("notifications/message \"{text}\""));
+        assert_eq!(*first.0.lock().unwrap(), heard);
+        assert!(second.0.lock().unwrap().is_empty());
+        assert_eq!(peer.unaddressed.count(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_question_parks_its_request_and_the_answer_goes_on_with_it() {
+        let (peer, mut frames) = peer();
+        let roots = RawValue::from_string(r#"{"roots":{}}"#.to_owned()).unwrap();
+        let asking = tokio::spawn({
+            let (peer, roots) = (Arc::clone(&peer), roots.clone());
+            async move { peer.ask(Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
+        });
+        sent(&mut frames).await;
+        peer.receive(r#"{"id":"no","method":"sampling/createMessage","params":{}}"#);
+        assert!(sent(&mut frames).await.contains("-32601"), "the client cannot do that");
+        peer.receive(r#"{"id":"q1","method":"roots/list"}"#);
+        let Ok(Step::Asked(question)) = asking.await.unwrap() else { panic!("a question") };
+        let answer = RawValue::from_string(r#"{"roots":[]}"#.to_owned()).unwrap();
+        let going_on = tokio::spawn(async move { question.answer(&answer, None, &Deaf).await });
+        assert_eq!(sent(&mut frames).await, r#"{"jsonrpc":"2.0","id":"q1","result":{"roots":[]}}"#);
+        peer.receive(r#"{"id":1,"result":{"done":true}}"#);
+        let Ok(Step::Done(result)) = going_on.await.unwrap() else { panic!("a result") };
+        assert_eq!(result.get(), r#"{"done":true}"#);
+        assert!(frames.try_recv().is_err(), "nothing was cancelled");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_given_up_is_refused_and_its_request_cancelled() {
+        let (peer, mut frames) = peer();
+        let roots = RawValue::from_string(r#"{"roots":{}}"#.to_owned()).unwrap();
+        let asking = tokio::spawn({
+            let peer = Arc::clone(&peer);
+            async move { peer.ask(Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
+        });
+        sent(&mut frames).await;
+        peer.receive(r#"{"id":"q1","method":"roots/list"}"#);
+        let Ok(Step::Asked(question)) = asking.await.unwrap() else { panic!("a question") };
+        question.give_up("too late");
+        assert!(sent(&mut frames).await.contains("too late"));
+        assert!(sent(&mut frames).await.contains("notifications/cancelled"));
+    }
+
+    #[tokio::test]
+    async fn what_belongs_to_a_listening_reaches_it_and_no_request() {
+        let (peer, mut frames) = peer();
+        let heard = Heard::default();
+        let listening = tokio::spawn({
+            let (peer, heard) = (Arc::clone(&peer), heard.clone());
+            async move { peer.ask(Ask { standing: true, ..ask(1) }, &heard).await.map(drop) }
+        });
+        sent(&mut frames).await;
+        let (call, calling) = hearing(&peer, &mut frames, 2).await;
+        let mut news = peer.news.receiver();
+        let meta = r#"{"_meta":{"io.modelcontextprotocol/subscriptionId":1}}"#;
+        peer.receive(&format!(r#"{{"method":"notifications/tools/list_changed","params":{meta}}}"#));
+        peer.receive(r#"{"method":"notifications/prompts/list_changed"}"#);
+        peer.receive(r#"{"method":"notifications/message","params":"log"}"#);
+        peer.receive(r#"[{"id":1,"result":{}},{"id":2,"result":{}}]"#);
+        listening.await.unwrap().unwrap();
+        calling.await.unwrap();
+        let again = tokio::spawn({
+            let peer = Arc::clone(&peer);
+            async move { peer.ask(Ask { standing: true, ..ask(3) }, &Deaf).await.map(drop) }
+        });
+        sent(&mut frames).await;
+        peer.receive(r#"{"method":"notifications/cancelled","params":{"requestId":3}}"#);
+        assert!(again.await.unwrap().is_err(), "its server ended it");
+        assert_eq!(*heard.0.lock().unwrap(), [format!("notifications/tools/list_changed {meta}")]);
+        assert_eq!(*call.0.lock().unwrap(), ["notifications/message \"log\""]);
+        assert_eq!(news.try_recv().unwrap().method, "notifications/prompts/list_changed");
     }
 
     #[tokio::test]
@@ -408,7 +615,7 @@ mod tests {
         peer.receive("npm warn something");
         peer.receive(r#"[{"id":"s1","method":"ping"},{"id":2,"method":"sampling/createMessage","params":{}}]"#);
         assert_eq!(sent(&mut frames).await, r#"{"jsonrpc":"2.0","id":"s1","result":{}}"#);
-        assert!(sent(&mut frames).await.contains("-32601"));
+        assert!(sent(&mut frames).await.contains("-32603"));
         assert_eq!(peer.garbage.count(), 1);
     }
 
@@ -416,6 +623,6 @@ mod tests {
     async fn a_change_is_not_lost_between_two_waits() {
         let (peer, _frames) = peer();
         peer.receive(r#"{"method":"notifications/tools/list_changed"}"#);
-        tokio::time::timeout(std::time::Duration::from_secs(5), peer.changed()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), peer.news.tools_changed()).await.unwrap();
     }
 }

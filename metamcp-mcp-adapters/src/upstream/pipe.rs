@@ -29,7 +29,7 @@ where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    let way = Box::new(Duplex::new(server.clone(), KIND, reader, writer, None));
+    let way = Arc::new(Duplex::new(server.clone(), KIND, reader, writer, None));
     match Session::open(way, server, None).await {
         Ok(session) => Ok(session),
         Err(Refusal::Died(error) | Refusal::Final(error)) => Err(error),
@@ -76,7 +76,7 @@ where
     async fn attempt(&self, era: Option<Era>) -> Result<Arc<Session>, Refusal> {
         let (reader, writer) = tokio::io::split((self.open)());
         let way = Duplex::new(self.server.clone(), KIND, reader, writer, None);
-        Session::open(Box::new(way), self.server.clone(), era).await
+        Session::open(Arc::new(way), self.server.clone(), era).await
     }
 }
 

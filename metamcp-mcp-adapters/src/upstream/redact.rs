@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Url;
+use url::Url;
 
 /// What stands in place of a secret.
 pub const REDACTED: &str = "(redacted)";

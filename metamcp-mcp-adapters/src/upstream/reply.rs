@@ -13,7 +13,10 @@ use metamcp_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::way::{error, rejected, violation};
+use super::{
+    parked,
+    way::{error, rejected, violation},
+};
 use crate::wire::{
     era::Era,
     frame::{self, Frame, Outcome, RpcError},
@@ -37,6 +40,16 @@ pub(super) struct Unfinished {
     /// Set when the call is to be made again, with answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) again: Option<Again>,
+    /// Set when the call is alive and waits for an answer; it is nowhere but in the process that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) parked: Option<ParkedRef>,
+}
+
+/// A call that waits, alive, for an answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ParkedRef {
+    pub(super) state: String,
+    pub(super) tool: String,
 }
 
 /// A task of the server.
@@ -82,8 +95,10 @@ impl Unfinished {
         let invalid = |what: String| error(server, TransportErrorKind::Invalid, Delivered::No, what);
         let read: Self =
             serde_json::from_str(&from.text).map_err(|e| invalid(format!("not a checkpoint of an MCP server: {e}")))?;
-        if read.task.is_some() == read.again.is_some() {
-            return Err(invalid("not a checkpoint of an MCP server: neither a task nor a call".to_owned()));
+        if [read.task.is_some(), read.again.is_some(), read.parked.is_some()].into_iter().filter(|set| *set).count()
+            != 1
+        {
+            return Err(invalid("not a checkpoint of an MCP server: it must name one task or one call".to_owned()));
         }
         Ok(read)
     }
@@ -99,7 +114,7 @@ impl Unfinished {
     }
 
     fn of_task(task: TaskRef) -> Self {
-        Self { task: Some(task), again: None }
+        Self { task: Some(task), again: None, parked: None }
     }
 }
 
@@ -161,7 +176,7 @@ pub(super) fn of_call(
             if requests.is_empty() && again.state.is_none() {
                 return Err(violation(server, "`input_required` with neither a question nor a state"));
             }
-            let checkpoint = Unfinished { task: None, again: Some(again) }.write(server)?;
+            let checkpoint = Unfinished { task: None, again: Some(again), parked: None }.write(server)?;
             if requests.is_empty() {
                 // Nobody is asked anything: the server only wants to be called again.
                 let poll_after = Duration::from_millis(POLL_MS_DEFAULT);
@@ -174,6 +189,33 @@ pub(super) fn of_call(
             Err(violation(server, format_args!("a result of the unknown type `{other}`")))
         }
     }
+}
+
+/// The answer to a relayed `tools/call`, which has the form of the modern era whatever its server speaks, as a job takes it.
+pub(crate) fn of_relayed(
+    server: &ServerName,
+    tool: &str,
+    arguments: RawJson,
+    result: RawJson,
+) -> Result<ToolReply, TransportError> {
+    let view: ResultView<'_> = view(server, &result)?;
+    if let Some(state) = view.request_state.as_ref().and_then(|state| parked::named(state.raw()))
+        && let Some((key, request)) = view.input_requests.unwrap_or_default().into_iter().next()
+    {
+        return of_parked(server, ParkedRef { state, tool: tool.to_owned() }, key, request.get().to_owned());
+    }
+    of_call(server, Era::Modern, result, Again::of(&ToolCall::new(tool, arguments)))
+}
+
+/// A call that waits, alive, for the answer to one question.
+pub(super) fn of_parked(
+    server: &ServerName,
+    parked: ParkedRef,
+    key: String,
+    request: String,
+) -> Result<ToolReply, TransportError> {
+    let checkpoint = Unfinished { task: None, again: None, parked: Some(parked) }.write(server)?;
+    Ok(ToolReply::NeedsInput { checkpoint, requests: vec![InputRequest { key, request }] })
 }
 
 /// The answer to `tasks/get`.

@@ -1,4 +1,4 @@
-//! A connected server as an [`McpTransport`]: the methods of the protocol over whichever way it is reached.
+//! A connected server: its requests, over whichever way it is reached, and what of it lives longer than one request.
 //!
 //! It waits as long as it is let; deadlines are the engine's. It retries nothing and caches nothing but which arguments go into headers.
 
@@ -10,67 +10,63 @@ use std::{
     },
 };
 
-use async_trait::async_trait;
+use http::{HeaderName, HeaderValue};
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    queue::{Answer, Checkpoint},
-    transport::{
-        CallContext, Delivered, Discovered, McpTransport, ProgressSink, Resume, ToolCall, ToolReply, TransportError,
-        TransportErrorKind, TransportInfo,
-    },
+    transport::{Delivered, RelayMeta, RelayRequest, RelaySide, TransportError, TransportErrorKind, TransportInfo},
 };
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    abilities,
     handshake::{self, Agreed, Refusal},
-    list,
-    reply::{self, Again, TaskRef, Unfinished},
-    way::{Ask, Failure, Way, error},
+    level::SessionLevel,
+    listen::Ear,
+    meta,
+    parked::{self, About, Parked},
+    watch::Watched,
+    way::{Ask, Failure, Step, Way, error, plain},
 };
 use crate::wire::{
-    era::{Era, INVALID_PARAMS, RequestMeta},
+    era::Era,
     header::{self, ParamHeader},
 };
 
 /// A connected server.
 #[derive(Debug)]
 pub(super) struct Session {
-    info: TransportInfo,
-    agreed: Agreed,
-    way: Box<dyn Way>,
-    ids: AtomicU64,
+    pub(super) info: TransportInfo,
+    pub(super) agreed: Agreed,
+    pub(super) way: Arc<dyn Way>,
+    ids: Arc<AtomicU64>,
     /// Which arguments of which tool go along as headers; filled by `discover`.
-    headers: Mutex<HashMap<String, Vec<ParamHeader>>>,
+    pub(super) headers: Mutex<HashMap<String, Vec<ParamHeader>>>,
+    pub(super) parked: Arc<Parked>,
+    pub(super) level: SessionLevel,
+    pub(super) watched: Watched,
+    /// The stream on which a modern server tells that lists changed.
+    _lists: Option<AbortOnDropHandle<()>>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CallParams<'a> {
-    name: &'a str,
-    arguments: &'a RawJson,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_responses: Option<RawJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_state: Option<&'a RawJson>,
-    #[serde(rename = "_meta")]
-    meta: RequestMeta,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TaskParams<'a> {
-    task_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_responses: Option<RawJson>,
-    #[serde(rename = "_meta")]
-    meta: RequestMeta,
+/// How a request has ended for its caller.
+#[derive(Debug)]
+pub(super) enum Reached {
+    Result(RawJson),
+    /// It waits, alive, for the answer to a question.
+    Parked {
+        key: String,
+        request: String,
+        state: String,
+    },
 }
 
 impl Session {
     /// Agrees with the server; closes the way when that fails.
-    pub(super) async fn open(way: Box<dyn Way>, server: ServerName, only: Option<Era>) -> Result<Arc<Self>, Refusal> {
-        let ids = AtomicU64::new(1);
+    pub(super) async fn open(way: Arc<dyn Way>, server: ServerName, only: Option<Era>) -> Result<Arc<Self>, Refusal> {
+        let ids = Arc::new(AtomicU64::new(1));
         let agreed = match handshake::agree(&*way, &server, &ids, only).await {
             Ok(agreed) => agreed,
             Err(refusal) => {
@@ -79,7 +75,20 @@ impl Session {
             }
         };
         let info = TransportInfo::new(server, way.kind(), &agreed.revision, &agreed.implementation);
-        Ok(Arc::new(Self { info, agreed, way, ids, headers: Mutex::default() }))
+        way.listen();
+        let ear = Ear { way: Arc::clone(&way), ids: Arc::clone(&ids) };
+        let lists = if agreed.era == Era::Modern { ear.lists(&agreed.can) } else { None };
+        Ok(Arc::new(Self {
+            info,
+            agreed,
+            way,
+            ids,
+            headers: Mutex::default(),
+            parked: Arc::default(),
+            level: SessionLevel::default(),
+            watched: Watched::default(),
+            _lists: lists,
+        }))
     }
 
     /// How the server is spoken to.
@@ -87,145 +96,105 @@ impl Session {
         self.agreed.era
     }
 
-    async fn call_with(
+    pub(super) fn ear(&self) -> Ear {
+        Ear { way: Arc::clone(&self.way), ids: Arc::clone(&self.ids) }
+    }
+
+    /// Makes a request, and parks it when the server asks something first.
+    pub(super) async fn make(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<Reached, Failure> {
+        let step = self.way.ask(self.ask(&request), side).await?;
+        self.settle(step, &request, 0, side).await
+    }
+
+    /// Goes on with a parked request. The answers may lack the one that is waited for: then the server is told that there is none.
+    pub(super) async fn go_on(
         &self,
-        call: &ToolCall,
-        answers: Option<RawJson>,
-        state: Option<&RawJson>,
-        progress: &ProgressSink<'_>,
-    ) -> Result<ToolReply, TransportError> {
-        let (id, mut meta) = (self.next_id(), RequestMeta::of(self.agreed.era));
-        meta.progress_token = Some(id);
-        meta.job = call.job.map(|job| job.to_string());
-        meta.epoch = call.job.map(|_| call.epoch);
-        let params = CallParams {
-            name: &call.tool,
-            arguments: &call.arguments,
-            input_responses: answers,
-            request_state: state,
-            meta,
+        state: &str,
+        responses: Option<&RawValue>,
+        request: RelayRequest<'_>,
+        side: &dyn RelaySide,
+    ) -> Result<Reached, Failure> {
+        let Some(waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
+            let what =
+                "the call that waited for this answer is gone: it may have happened; make it anew if that does no harm";
+            return Err(error(&self.info.server, TransportErrorKind::Closed, Delivered::Maybe, what).into());
         };
-        let headers = match self.agreed.era {
-            Era::Legacy => Vec::new(),
-            Era::Modern => {
-                let known = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
-                known.get(&call.tool).map(|marks| header::of_arguments(marks, &call.arguments)).unwrap_or_default()
+        let capabilities = request.meta.capabilities;
+        let step = match parked::response(responses, &waiting.key) {
+            Some(response) => waiting.question.answer(&response, capabilities, side).await?,
+            None => waiting.question.refuse("there is no answer to this question", capabilities, side).await?,
+        };
+        self.settle(step, &request, waiting.round, side).await
+    }
+
+    async fn settle(
+        &self,
+        mut step: Step,
+        request: &RelayRequest<'_>,
+        round: u32,
+        side: &dyn RelaySide,
+    ) -> Result<Reached, Failure> {
+        let round = round.saturating_add(1);
+        loop {
+            let question = match step {
+                Step::Done(result) => return Ok(Reached::Result(result)),
+                Step::Asked(question) => question,
+            };
+            let asked = parked::request_of(&question);
+            match self.parked.park(question, About::new(request.method, request.name), round) {
+                Ok(state) => return Ok(Reached::Parked { key: parked::key(round), request: asked, state }),
+                Err(question) => {
+                    let why = "too many calls wait for answers, ask again later";
+                    step = question.refuse(why, request.meta.capabilities, side).await?;
+                }
             }
-        };
-        let ask = Ask { headers, ..self.ask(id, "tools/call", &params, Some(&call.tool)) };
-        let result = self.way.ask(ask, progress).await.map_err(|failure| self.failed(failure))?;
-        reply::of_call(&self.info.server, self.agreed.era, result, Again::of(call))
+        }
     }
 
-    async fn poll(&self, task: TaskRef) -> Result<ToolReply, TransportError> {
-        let result = match self.ask_task("tasks/get", &task.id, None).await {
-            Ok(result) => result,
-            Err(Failure::Rpc(rpc, _)) if rpc.code == INVALID_PARAMS => {
-                // The task ran, its end is not known any more.
-                let kind = TransportErrorKind::Rejected { code: rpc.code };
-                let what = format!("does not know the task any more: {}", rpc.message);
-                return Err(error(&self.info.server, kind, Delivered::Maybe, what));
-            }
-            Err(failure) => return Err(self.failed(failure)),
-        };
-        reply::of_task(&self.info.server, &result, task)
+    /// A request of our own that lets no question through.
+    pub(super) async fn plain(
+        &self,
+        method: &'static str,
+        name: Option<&str>,
+        params: &[(&str, &RawValue)],
+    ) -> Result<RawJson, Failure> {
+        let meta = RelayMeta { capabilities: Some(abilities::of_job()), ..RelayMeta::default() };
+        plain(&*self.way, self.ask(&RelayRequest { method, name, params, meta })).await
     }
 
-    async fn ask_task(&self, method: &'static str, task: &str, answers: Option<RawJson>) -> Result<RawJson, Failure> {
-        let params = TaskParams { task_id: task, input_responses: answers, meta: RequestMeta::of(self.agreed.era) };
-        self.way.ask(self.ask(self.next_id(), method, &params, Some(task)), &|_| ()).await
+    fn ask<'a>(&self, request: &RelayRequest<'a>) -> Ask<'a> {
+        let RelayRequest { method, name, params, meta } = *request;
+        let (id, era) = (self.ids.fetch_add(1, Ordering::Relaxed), self.agreed.era);
+        let frame = meta::request(era, id, method, params, &meta);
+        let headers = self.headers_of(request);
+        let capabilities = meta.capabilities;
+        Ask { id, era, method, frame, name, headers, capabilities, cancellable: true, standing: false }
     }
 
-    fn ask<'a, T: Serialize>(&self, id: u64, method: &'static str, params: &T, name: Option<&'a str>) -> Ask<'a> {
-        let params = RawJson::from_value(params).expect("parameters have string keys only");
-        Ask { id, era: self.agreed.era, method, params, name, headers: Vec::new(), cancellable: true }
+    /// The arguments that go along as headers.
+    fn headers_of(&self, request: &RelayRequest<'_>) -> Vec<(HeaderName, HeaderValue)> {
+        if self.agreed.era == Era::Legacy || request.method != "tools/call" {
+            return Vec::new();
+        }
+        let known = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = request.name.and_then(|name| known.get(name));
+        let arguments = request.params.iter().find(|(key, _)| *key == "arguments");
+        match (marks, arguments) {
+            (Some(marks), Some((_, arguments))) => header::of_arguments(marks, arguments),
+            _ => Vec::new(),
+        }
     }
 
-    fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn failed(&self, failure: Failure) -> TransportError {
+    pub(super) fn failed(&self, failure: Failure) -> TransportError {
         failure.into_error(&self.info.server)
     }
 
-    fn invalid(&self, what: impl std::fmt::Display) -> TransportError {
+    pub(super) fn invalid(&self, what: impl std::fmt::Display) -> TransportError {
         error(&self.info.server, TransportErrorKind::Invalid, Delivered::No, what)
     }
 }
 
-#[async_trait]
-impl McpTransport for Session {
-    fn info(&self) -> &TransportInfo {
-        &self.info
-    }
-
-    async fn discover(&self) -> Result<Discovered, TransportError> {
-        let (era, http) = (self.agreed.era, self.way.kind() == "http");
-        let ask = |cursor: Option<String>| async move {
-            let params = list::params(era, cursor.as_deref());
-            self.way.ask(self.ask(self.next_id(), "tools/list", &params, None), &|_| ()).await
-        };
-        let listed = list::drain(&self.info.server, ask, self.agreed.has_tools, http && era == Era::Modern).await?;
-        *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = listed.headers;
-        Ok(Discovered::new(listed.tools, self.agreed.instructions.clone()))
-    }
-
-    async fn call(&self, call: &ToolCall, cx: &CallContext<'_>) -> Result<ToolReply, TransportError> {
-        if !call.arguments.is_object() {
-            return Err(self.invalid("the arguments of a tool must be a JSON object"));
-        }
-        self.call_with(call, None, None, cx.progress).await
-    }
-
-    async fn resume(&self, from: &Checkpoint, with: Resume, cx: &CallContext<'_>) -> Result<ToolReply, TransportError> {
-        let server = &self.info.server;
-        let answers = match with {
-            Resume::Poll => None,
-            Resume::Answer(Answer { responses }) => {
-                let read = RawJson::parse(responses).ok().filter(RawJson::is_object);
-                Some(read.ok_or_else(|| self.invalid("an answer must be a JSON object, request key to response"))?)
-            }
-            other => return Err(self.invalid(format_args!("cannot go on by {other:?}"))),
-        };
-        match Unfinished::read(server, from)? {
-            Unfinished { task: Some(task), .. } => match answers {
-                None => self.poll(task).await,
-                Some(answers) => {
-                    let keys: HashMap<String, serde::de::IgnoredAny> =
-                        answers.view().map_err(|e| self.invalid(format_args!("an answer cannot be read: {e}")))?;
-                    let told = self.ask_task("tasks/update", &task.id, Some(answers)).await;
-                    told.map_err(|failure| self.failed(failure))?;
-                    reply::answered(server, task, keys.into_keys().collect())
-                }
-            },
-            Unfinished { again: Some(again), .. } => {
-                self.call_with(&again.call(), answers, again.state.as_ref(), cx.progress).await
-            }
-            Unfinished { .. } => Err(self.invalid("the checkpoint says nothing")),
-        }
-    }
-
-    async fn cancel(&self, from: &Checkpoint) -> Result<(), TransportError> {
-        match Unfinished::read(&self.info.server, from)?.task {
-            Some(task) => {
-                let told = self.ask_task("tasks/cancel", &task.id, None).await;
-                told.map(drop).map_err(|failure| self.failed(failure))
-            }
-            // A call that waits for answers is nowhere: the server keeps nothing of it.
-            None => Ok(()),
-        }
-    }
-
-    async fn changed(&self) {
-        self.way.changed().await;
-    }
-
-    fn is_closed(&self) -> bool {
-        self.way.is_closed()
-    }
-
-    async fn close(&self) {
-        self.way.close().await;
-    }
+/// A value of ours as the JSON text that is sent.
+pub(super) fn raw<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
+    to_raw_value(value).expect("what is sent has string keys only")
 }

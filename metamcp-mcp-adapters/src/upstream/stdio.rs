@@ -120,7 +120,7 @@ impl StdioConnector {
         let (process, stdin, stdout) = child::spawn(&self.server, &self.program).map_err(Refusal::Final)?;
         let ended = process.ended();
         let way = Duplex::new(self.server.clone(), "stdio", stdout, stdin, Some(process));
-        Ok((Session::open(Box::new(way), self.server.clone(), era).await?, ended))
+        Ok((Session::open(Arc::new(way), self.server.clone(), era).await?, ended))
     }
 
     async fn start(&self, life: &mut Life) -> Result<(Arc<Session>, EndedWatch), TransportError> {

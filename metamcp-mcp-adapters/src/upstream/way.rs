@@ -9,28 +9,113 @@ use http::{HeaderName, HeaderValue};
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    transport::{Delivered, ProgressSink, TransportError, TransportErrorKind},
+    transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
+};
+use serde_json::value::RawValue;
+
+use super::news::News;
+use crate::wire::{
+    era::{Era, INTERNAL_ERROR},
+    frame::{self, RpcError},
 };
 
-use crate::wire::{era::Era, frame::RpcError};
+/// Longest error message of a server that is repeated, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// One request.
 #[derive(Debug)]
 pub(super) struct Ask<'a> {
     /// Its id, unique on the connection; also its progress token.
     pub(super) id: u64,
-    /// How the server is spoken to, for the headers.
+    /// How the server is spoken to.
     pub(super) era: Era,
     /// What is wanted.
-    pub(super) method: &'static str,
-    /// The parameters, an object.
-    pub(super) params: RawJson,
-    /// The tool or task it is about, for the headers.
+    pub(super) method: &'a str,
+    /// The whole frame.
+    pub(super) frame: String,
+    /// The tool, prompt, resource or task it is about, for the headers.
     pub(super) name: Option<&'a str>,
     /// Arguments that go along as headers.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The client capabilities that questions of a legacy server may use.
+    pub(super) capabilities: Option<&'a RawValue>,
     /// Whether the server is told when the answer is no longer wanted.
     pub(super) cancellable: bool,
+    /// Whether it stays open for what the server has to tell; then everything on its stream is its own.
+    pub(super) standing: bool,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// To its result.
+    Done(RawJson),
+    /// To a question of a legacy server, which waits for the answer.
+    Asked(Question),
+}
+
+/// A question of a legacy server in the middle of a request. Dropping it cancels the request.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// The server's id of it.
+    pub(super) id: Box<RawValue>,
+    /// `elicitation/create`, `sampling/createMessage` or `roots/list`.
+    pub(super) method: String,
+    /// As they were written.
+    pub(super) params: Option<Box<RawValue>>,
+    /// The request that goes on with the answer.
+    pub(super) rest: Box<dyn Rest>,
+}
+
+impl Question {
+    /// Goes on with this answer.
+    pub(super) async fn answer(
+        self,
+        result: &RawValue,
+        capabilities: Option<&RawValue>,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure> {
+        self.rest.go_on(frame::result(&self.id, result), capabilities, side).await
+    }
+
+    /// Goes on without an answer, for this reason.
+    pub(super) async fn refuse(
+        self,
+        why: &str,
+        capabilities: Option<&RawValue>,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure> {
+        let refusal = frame::error(&self.id, INTERNAL_ERROR, why);
+        self.rest.go_on(refusal, capabilities, side).await
+    }
+
+    /// Ends the request: the server is told so, and why its question has no answer.
+    pub(super) fn give_up(self, why: &str) {
+        self.rest.give_up(frame::error(&self.id, INTERNAL_ERROR, why));
+    }
+}
+
+/// What is left of a request that stopped at a question. Dropping it cancels the request.
+#[async_trait]
+pub(super) trait Rest: fmt::Debug + Send {
+    /// Sends the answer and waits on. The client behind it may have changed its capabilities.
+    async fn go_on(
+        self: Box<Self>,
+        answer: String,
+        capabilities: Option<&RawValue>,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure>;
+
+    /// Sends the answer without waiting, and cancels the request.
+    fn give_up(self: Box<Self>, answer: String);
+}
+
+/// Takes nothing.
+#[derive(Debug)]
+pub(super) struct Deaf;
+
+impl RelaySide for Deaf {
+    fn notify(&self, _method: &str, _params: Option<&RawValue>) {}
 }
 
 /// Why there is no result.
@@ -66,8 +151,9 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
     /// Its kind, as `TransportInfo` has it.
     fn kind(&self) -> &'static str;
 
-    /// Sends a request and waits for its result. Dropping it tells the server, where the request may have left.
-    async fn ask(&self, ask: Ask<'_>, progress: &ProgressSink<'_>) -> Result<RawJson, Failure>;
+    /// Sends a request and waits for its result, or for a question on the way there. Dropping it tells the server, where the request may
+    /// have left.
+    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure>;
 
     /// Sends a notification.
     async fn tell(&self, method: &'static str) -> Result<(), Failure>;
@@ -75,14 +161,25 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
     /// Both sides have agreed on a revision.
     fn agreed(&self, revision: &str);
 
-    /// Waits until the server says that its tools changed.
-    async fn changed(&self);
+    /// Listens for what belongs to no request, where that takes more than having agreed. Called once.
+    fn listen(&self) {}
+
+    /// What the server tells without being asked.
+    fn news(&self) -> &News;
 
     /// Whether nothing can be asked any more.
     fn is_closed(&self) -> bool;
 
     /// Ends it; what waits gets an error. Twice is once.
     async fn close(&self);
+}
+
+/// A request that lets no question through: its result.
+pub(super) async fn plain(way: &dyn Way, ask: Ask<'_>) -> Result<RawJson, Failure> {
+    match way.ask(Ask { capabilities: None, ..ask }, &Deaf).await? {
+        Step::Done(result) => Ok(result),
+        Step::Asked(_) => unreachable!("without capabilities no question is let through"),
+    }
 }
 
 /// An error that names the server.
@@ -98,7 +195,8 @@ pub(super) fn error(
 /// A server's JSON-RPC error as the error of a call: it was delivered and refused.
 pub(super) fn rejected(server: &ServerName, rpc: &RpcError) -> TransportError {
     let kind = TransportErrorKind::Rejected { code: rpc.code };
-    let message = if rpc.message.is_empty() { "no message" } else { &rpc.message };
+    let message = &rpc.message[..rpc.message.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    let message = if message.is_empty() { "no message" } else { message };
     error(server, kind, Delivered::Yes, format_args!("refused with {}: {message}", rpc.code))
 }
 

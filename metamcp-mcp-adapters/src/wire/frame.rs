@@ -5,11 +5,10 @@
 use std::borrow::Cow;
 
 use metamcp_core::json::RawJson;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Longest error message of a server that is kept, in bytes.
-const MESSAGE_BYTES_MAX: usize = 1_024;
+use super::{era::METHOD_NOT_FOUND, object::ObjectText};
 
 /// One message of the far side.
 #[derive(Debug)]
@@ -27,6 +26,8 @@ pub(crate) enum Frame<'a> {
         id: &'a RawValue,
         /// What it wants.
         method: Cow<'a, str>,
+        /// The particulars.
+        params: Option<&'a RawValue>,
     },
     /// A message without an answer.
     Notification {
@@ -53,7 +54,7 @@ pub(crate) enum Outcome {
 pub(crate) struct RpcError {
     /// The kind of error.
     pub(crate) code: i64,
-    /// In the server's words, cut to a bound.
+    /// In the server's words.
     pub(crate) message: String,
     /// Particulars.
     pub(crate) data: Option<RawJson>,
@@ -98,7 +99,7 @@ pub(crate) fn each<'a>(text: &'a str, mut take: impl FnMut(Frame<'a>)) -> Result
 impl<'a> Envelope<'a> {
     fn frame(self) -> Result<Frame<'a>, serde_json::Error> {
         match (self.method, self.id) {
-            (Some(method), Some(id)) => Ok(Frame::Request { id, method }),
+            (Some(method), Some(id)) => Ok(Frame::Request { id, method, params: self.params }),
             (Some(method), None) => Ok(Frame::Notification { method, params: self.params }),
             (None, id) if id.is_some() || self.error.is_some() => {
                 let outcome = match (self.result, self.error) {
@@ -116,52 +117,63 @@ impl<'a> Envelope<'a> {
 
 fn rpc_error(raw: &RawValue) -> Outcome {
     match serde_json::from_str::<ErrorObject>(raw.get()) {
-        Ok(mut error) => {
-            error.message.truncate(error.message.floor_char_boundary(MESSAGE_BYTES_MAX));
-            Outcome::Error(RpcError { code: error.code, message: error.message, data: error.data })
-        }
+        Ok(ErrorObject { code, message, data }) => Outcome::Error(RpcError { code, message, data }),
         Err(_) => Outcome::Malformed("an `error` without a numeric `code`"),
     }
 }
 
-#[derive(Serialize)]
-struct Message<'a> {
-    jsonrpc: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<u64>,
-    method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    params: Option<&'a RawValue>,
-}
+/// The bytes of a request around its parameters, in round figures.
+const ENVELOPE_BYTES: usize = 128;
 
-/// The text of a request.
-pub(crate) fn request(id: u64, method: &str, params: &RawJson) -> String {
-    print(&Message { jsonrpc: "2.0", id: Some(id), method, params: Some(params.raw()) })
+/// The text of a request with the parameters that `fill` writes, which have `room` bytes or so.
+pub(crate) fn request(id: u64, method: &str, room: usize, fill: impl FnOnce(&mut ObjectText)) -> String {
+    let mut text = ObjectText::with_capacity(ENVELOPE_BYTES + room);
+    text.string("jsonrpc", "2.0").number("id", id).string("method", method).object("params", fill);
+    text.finish()
 }
 
 /// The text of a notification.
-pub(crate) fn notification(method: &str, params: Option<&RawJson>) -> String {
-    print(&Message { jsonrpc: "2.0", id: None, method, params: params.map(RawJson::raw) })
+pub(crate) fn notification(method: &str, params: Option<&RawValue>) -> String {
+    let mut text = ObjectText::with_capacity(ENVELOPE_BYTES + params.map_or(0, |params| params.get().len()));
+    text.string("jsonrpc", "2.0").string("method", method);
+    if let Some(params) = params {
+        text.value("params", params);
+    }
+    text.finish()
 }
 
 /// That a request is no longer wanted.
 pub(crate) fn cancelled(id: u64) -> String {
-    let params = serde_json::json!({ "requestId": id, "reason": "the answer is no longer wanted" });
-    notification("notifications/cancelled", Some(&params.into()))
+    let mut text = ObjectText::with_capacity(ENVELOPE_BYTES);
+    text.string("jsonrpc", "2.0").string("method", "notifications/cancelled").object("params", |params| {
+        params.number("requestId", id).string("reason", "the answer is no longer wanted");
+    });
+    text.finish()
 }
 
-/// The answer to a request of the far side. We declare no client capability to servers that send requests, so only `ping` has one.
+/// The answer to a request of the far side.
+pub(crate) fn result(id: &RawValue, result: &RawValue) -> String {
+    let mut text = ObjectText::with_capacity(ENVELOPE_BYTES + result.get().len());
+    text.string("jsonrpc", "2.0").value("id", id).value("result", result);
+    text.finish()
+}
+
+/// The refusal of a request of the far side.
+pub(crate) fn error(id: &RawValue, code: i64, message: &str) -> String {
+    let mut text = ObjectText::with_capacity(ENVELOPE_BYTES + message.len());
+    text.string("jsonrpc", "2.0").value("id", id).object("error", |error| {
+        error.raw("code", &code.to_string()).string("message", message);
+    });
+    text.finish()
+}
+
+/// The answer to a request of the far side that is put before nobody: a `ping` is answered, everything else is not known here.
 pub(crate) fn answer(id: &RawValue, method: &str) -> String {
     if method == "ping" {
-        return format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, id.get());
+        return result(id, RawJson::empty_object().raw());
     }
-    let message = print(&format!("this client does not answer `{}`", method.get(..64).unwrap_or(method)));
-    let code = super::era::METHOD_NOT_FOUND;
-    format!(r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":{code},"message":{message}}}}}"#, id.get())
-}
-
-fn print<T: Serialize + ?Sized>(value: &T) -> String {
-    serde_json::to_string(value).expect("frames have string keys only")
+    let method = &method[..method.floor_char_boundary(64)];
+    error(id, METHOD_NOT_FOUND, &format!("this client does not answer `{method}`"))
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-pro
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 /// Names the method.
 pub(crate) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-/// Names the tool or the task.
+/// Names the tool, the prompt, the resource or the task.
 pub(crate) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// Names the last event that was read of a stream that is taken up again.
+pub(crate) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Deepest schema that is searched for marks; deeper ones count as marked wrongly.
 const SCHEMA_DEPTH_MAX: usize = 64;
@@ -41,17 +43,29 @@ pub(crate) fn value(text: &str) -> HeaderValue {
 }
 
 /// The headers for these arguments.
-pub(crate) fn of_arguments(params: &[ParamHeader], arguments: &RawJson) -> Vec<(HeaderName, HeaderValue)> {
-    params.iter().filter_map(|param| Some((param.header.clone(), argument(&param.path, arguments.raw())?))).collect()
+pub(crate) fn of_arguments(params: &[ParamHeader], arguments: &RawValue) -> Vec<(HeaderName, HeaderValue)> {
+    params.iter().filter_map(|param| Some((param.header.clone(), value(&param.repeated(arguments)?)))).collect()
 }
 
-fn argument(path: &[String], raw: &RawValue) -> Option<HeaderValue> {
+impl ParamHeader {
+    /// The header.
+    pub(crate) const fn header(&self) -> &HeaderName {
+        &self.header
+    }
+
+    /// What the header says for these arguments, before it is encoded; `None` when the argument is not there.
+    pub(crate) fn repeated(&self, arguments: &RawValue) -> Option<String> {
+        argument(&self.path, arguments)
+    }
+}
+
+fn argument(path: &[String], raw: &RawValue) -> Option<String> {
     let Some((first, rest)) = path.split_first() else {
         return match raw.get().as_bytes().first()? {
-            b'"' => serde_json::from_str::<String>(raw.get()).ok().map(|text| value(&text)),
+            b'"' => serde_json::from_str(raw.get()).ok(),
             b'{' | b'[' | b'n' => None,
             // Numbers and booleans go as they are spelled.
-            _ => Some(value(raw.get())),
+            _ => Some(raw.get().to_owned()),
         };
     };
     let object: BTreeMap<String, &RawValue> = serde_json::from_str(raw.get()).ok()?;
@@ -175,7 +189,7 @@ mod tests {
             "absent": { "type": "boolean", "x-mcp-header": "Absent" },
         } });
         let arguments = RawJson::parse(r#"{"region":" é","where":{"n":12345678901234567890123}}"#).unwrap();
-        let mut headers: Vec<_> = of_arguments(&marks(schema).unwrap(), &arguments)
+        let mut headers: Vec<_> = of_arguments(&marks(schema).unwrap(), arguments.raw())
             .into_iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();

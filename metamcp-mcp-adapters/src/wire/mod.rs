@@ -6,6 +6,7 @@ pub(crate) mod era;
 pub(crate) mod frame;
 pub(crate) mod header;
 pub(crate) mod line;
+pub(crate) mod object;
 pub(crate) mod sse;
 
 /// Largest frame of any wire, in bytes: one line of stdio, one JSON body, one event of a stream.

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    fmt,
     pin::Pin,
     sync::{
         Arc,
@@ -15,11 +16,28 @@ use sse_stream::SseByteStream;
 
 type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, EventsError>> + Send>>;
 
-/// The data of events, one after another.
+/// One event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Event {
+    /// The text of a message; `None` when the event only says where the stream stands.
+    pub(crate) data: Option<String>,
+    /// Where the stream stands after it.
+    pub(crate) id: Option<String>,
+    /// How long to wait before the stream is taken up again, in milliseconds.
+    pub(crate) retry_ms: Option<u64>,
+}
+
+/// The events of a stream, one after another.
 pub(crate) struct Events {
     inner: Pin<Box<SseByteStream<Chunks>>>,
     /// Bytes since the last event.
     pending: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("pending", &self.pending).finish_non_exhaustive()
+    }
 }
 
 /// Why a stream of events ended early.
@@ -55,8 +73,8 @@ impl Events {
         Self { inner: Box::pin(SseByteStream::new(chunks)), pending }
     }
 
-    /// The data of the next event that has any; `None` at the end of the stream. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Option<String>, EventsError> {
+    /// The next event that says anything to us; `None` at the end of the stream. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, EventsError> {
         while let Some(event) = self.inner.next().await {
             let event = match event {
                 Ok(event) => event,
@@ -70,8 +88,9 @@ impl Events {
             };
             self.pending.store(0, Ordering::Relaxed);
             let is_message = event.event.as_deref().is_none_or(|kind| kind == "message");
-            if let Some(data) = event.data.filter(|data| is_message && !data.trim().is_empty()) {
-                return Ok(Some(data));
+            let data = event.data.filter(|data| is_message && !data.trim().is_empty());
+            if data.is_some() || event.id.is_some() || event.retry.is_some() {
+                return Ok(Some(Event { data, id: event.id, retry_ms: event.retry }));
             }
         }
         Ok(None)
@@ -88,13 +107,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_data_of_messages_is_given_out() {
-        let chunks =
-            ["id: 1\ndata:\n\n: keep alive\n\ndata: {\"a\"", ":1}\n\nevent: ping\ndata: x\n\ndata: a\ndata: b\n\n"];
+    async fn only_messages_and_marks_of_the_stream_are_given_out() {
+        let chunks = [
+            "id: 1\ndata:\n\n: keep alive\n\nretry: 50\n\ndata: {\"a\"",
+            ":1}\n\nevent: ping\ndata: x\n\ndata: a\ndata: b\nid: 2\n\n",
+        ];
         let mut events = events(&chunks, 1_000);
-        assert_eq!(events.next().await.unwrap().as_deref(), Some("{\"a\":1}"));
-        assert_eq!(events.next().await.unwrap().as_deref(), Some("a\nb"));
-        assert_eq!(events.next().await.unwrap(), None);
+        let mut seen = Vec::new();
+        while let Some(Event { data, id, retry_ms }) = events.next().await.unwrap() {
+            seen.push((data.unwrap_or_default(), id.unwrap_or_default(), retry_ms));
+        }
+        let expected = [("", "1", None), ("", "", Some(50)), ("{\"a\":1}", "", None), ("a\nb", "2", None)];
+        assert_eq!(seen, expected.map(|(data, id, retry_ms)| (data.to_owned(), id.to_owned(), retry_ms)));
     }
 
     #[tokio::test]

@@ -398,14 +398,23 @@ pub(super) struct ServersArgs {
 /// `metamcp mcp`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example, as an entry of an MCP client's file:
-  { \"mcpServers\": { \"code\": { \"command\": \"metamcp\", \"args\": [\"mcp\", \"code\", \"--root\", \"/srv/project\"] } } }")]
+Examples, as entries of an MCP client's file:
+  { \"mcpServers\": { \"all\": { \"command\": \"metamcp\", \"args\": [\"mcp\", \"gateway\", \"--memory\"] } } }
+  { \"mcpServers\": { \"code\": { \"command\": \"metamcp\", \"args\": [\"mcp\", \"code\", \"--root\", \"/srv/project\"] } } }
+
+`gateway` is every configured server as one. It needs the data folder for itself; where `metamcp serve` has it, let the client
+connect to its /mcp.")]
 pub(super) struct McpArgs {
-    /// Which server: code
+    /// Which server: gateway or code
     pub(super) name: String,
-    /// Folder it may read; may be repeated [default: the working directory]
+    /// For gateway: the endpoint to show [default: the main one]
+    #[arg(long, value_name = "NAME")]
+    pub(super) endpoint: Option<String>,
+    /// For code: folder it may read; may be repeated [default: the working directory]
     #[arg(long = "root", value_name = "DIR")]
     pub(super) roots: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
 }
 
 /// `metamcp config`.

@@ -91,7 +91,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Opens the store, starts the worker if there is to be one, and serves on the listener. No MCP server is started or waited for.
+    /// Opens the store, starts the worker if there is to be one, and serves on the listener. No MCP server is waited for; the
+    /// gateway starts them in the background.
     ///
     /// # Errors
     /// When the store cannot be opened, or does not come up within [`STORE_WAIT_S_MAX`].
@@ -110,7 +111,8 @@ impl Running {
             drain: app.drain(),
             ..ServeOptions::default()
         };
-        let serving = tokio::spawn(serve::run(listener, app.router(), options, stop.clone().cancelled_owned()));
+        let mount = app.mount().await?;
+        let serving = tokio::spawn(serve::run(listener, mount, options, stop.clone().cancelled_owned()));
         Ok(Self { url, app, worker, serving, stop, grace, note })
     }
 

@@ -57,6 +57,15 @@ pub struct Flag {
     pub value: String,
 }
 
+/// The tables of a file whose names are the user's.
+#[derive(Debug, Default)]
+pub(super) struct NamedTables {
+    /// `[servers.NAME]`.
+    pub(super) servers: Vec<Item>,
+    /// `[gateway.endpoints.NAME]`.
+    pub(super) endpoints: Vec<Item>,
+}
+
 /// The value of every key, with its source.
 #[derive(Debug, Clone)]
 pub(super) struct Settings(BTreeMap<&'static str, (Option<Setting>, Source)>);
@@ -72,23 +81,39 @@ impl Settings {
         Self(KEYS.iter().map(|key| (key.path, (read(key), Source::Default))).collect())
     }
 
-    /// Lays a file's sections over what stands; answers the `[servers]` tables, which are read elsewhere.
-    pub(super) fn lay_file(&mut self, path: &Path, items: Vec<Item>, problems: &mut Vec<Problem>) -> Vec<Item> {
-        let mut servers = Vec::new();
-        for item in items {
-            match (item.key.as_str(), item.value) {
-                ("servers", Raw::Table(tables)) => servers = tables,
-                ("servers", other) => {
-                    let place = Source::File { path: path.to_owned(), line: item.line };
-                    let mend = format!("is {}; write a table for each server, such as [servers.git]", other.what());
-                    problems.push(Problem::new(place, "servers", mend));
+    /// Lays a file's sections over what stands; answers the tables with names of their own, which are read elsewhere.
+    pub(super) fn lay_file(&mut self, path: &Path, items: Vec<Item>, problems: &mut Vec<Problem>) -> NamedTables {
+        let mut named = NamedTables::default();
+        let mut refuse = |key: &str, line: usize, other: &Raw, example: &str| {
+            let place = Source::File { path: path.to_owned(), line };
+            let mend = format!("is {}; write a table for each, such as [{example}]", other.what());
+            problems.push(Problem::new(place, key, mend));
+        };
+        let mut rest = Vec::new();
+        for mut item in items {
+            match (item.key.as_str(), &mut item.value) {
+                ("servers", Raw::Table(tables)) => named.servers = std::mem::take(tables),
+                ("servers", other) => refuse("servers", item.line, other, "servers.git"),
+                ("gateway", Raw::Table(inner)) => {
+                    for endpoints in inner.extract_if(.., |inner| inner.key == "endpoints") {
+                        match endpoints.value {
+                            Raw::Table(tables) => named.endpoints = tables,
+                            other => refuse("gateway.endpoints", endpoints.line, &other, "gateway.endpoints.team"),
+                        }
+                    }
+                    rest.push(item);
                 }
+                _ => rest.push(item),
+            }
+        }
+        for item in rest {
+            match (item.key.as_str(), item.value) {
                 (_, value) => {
                     self.lay_item(path, &item.key, item.line, value, problems);
                 }
             }
         }
-        servers
+        named
     }
 
     fn lay_item(&mut self, file: &Path, path: &str, line: usize, value: Raw, problems: &mut Vec<Problem>) {

@@ -5,6 +5,7 @@
 //! directory is never taken by itself: it may name programs to start, and a folder from elsewhere must not.
 
 mod environment;
+mod gateway;
 mod keys;
 mod kind;
 mod layers;
@@ -27,16 +28,18 @@ use metamcp_core::{
     id::{InvalidName, Lane, ServerName, TenantId},
     queue::WEIGHT_MAX,
 };
+use metamcp_mcp_adapters::gateway::EndpointView;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::{
     environment::Environment,
+    gateway::GatewaySection,
     layers::{Flag, Source},
     problem::{Problem, Problems},
     server::ServerConfig,
     store::{Address, StoreKind},
 };
-use self::{layers::Settings, raw::Item};
+use self::{gateway::Shown, layers::Settings, raw::Item};
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -75,6 +78,9 @@ pub struct Config {
     pub jobs: JobsSection,
     /// The log.
     pub log: LogSection,
+    /// How the servers are shown to MCP clients.
+    pub gateway: GatewaySection,
+    endpoints: BTreeMap<String, Shown<EndpointView>>,
     /// Folders our own server `code` may read; `None`: it is not offered.
     pub code_roots: Option<Vec<PathBuf>>,
     /// Every configured server by name, the disabled ones too.
@@ -177,14 +183,16 @@ impl Config {
         let environment = &sources.environment;
         let mut problems = Vec::new();
         let mut settings = Settings::defaults(environment);
-        let mut found = Vec::new();
+        let (mut found, mut endpoints) = (Vec::new(), BTreeMap::new());
         let user_file = || if sources.no_user_file { None } else { user_file(environment) };
         if let Some(file) = sources.file.clone().or_else(user_file) {
             let file = absolute(file);
             if let Some(items) = read_file(&file, &mut problems) {
-                for item in settings.lay_file(&file, items, &mut problems) {
-                    found.extend(server::read(&file, &item, environment, &mut problems));
+                let tables = settings.lay_file(&file, items, &mut problems);
+                for item in &tables.servers {
+                    found.extend(server::read(&file, item, environment, &mut problems));
                 }
+                endpoints = gateway::read_endpoints(&file, &tables.endpoints, &mut problems);
             }
         }
         settings.lay_environment(environment, &mut problems);
@@ -195,7 +203,7 @@ impl Config {
                 found.extend(server::read_clients_file(&file, &text, environment, &mut problems));
             }
         }
-        let config = Self::assemble(settings, found, &mut problems);
+        let config = Self::assemble(settings, found, endpoints, &mut problems);
         Problems::none(problems)?;
         Ok(config)
     }
@@ -210,7 +218,12 @@ impl Config {
         self.servers.values().filter(|server| !server.spec.disabled)
     }
 
-    fn assemble(settings: Settings, found: Vec<ServerConfig>, problems: &mut Vec<Problem>) -> Self {
+    fn assemble(
+        settings: Settings,
+        found: Vec<ServerConfig>,
+        endpoints: BTreeMap<String, Shown<EndpointView>>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let (store, directory) = store(&settings, problems);
         let lanes = lanes(&settings, problems);
         check_listen(&settings, problems);
@@ -220,6 +233,10 @@ impl Config {
             check_roots(&settings, roots, problems);
         }
         let servers = by_name(found, code_roots.is_some(), &lanes, &settings, problems);
+        check_endpoints(&endpoints, &servers, code_roots.is_some(), problems);
+        let views = servers.iter().map(|(name, server)| (name.clone(), server.view().clone())).collect();
+        let wait = settings.seconds("jobs.discover_wait_s");
+        let gateway = gateway::section(&settings, &endpoints, views, wait, problems);
         let small = |path: &str| usize::try_from(settings.number(path)).unwrap_or(usize::MAX);
         let count = |path: &str| u32::try_from(settings.number(path)).unwrap_or(u32::MAX);
         let day = Duration::from_secs(24 * 3_600);
@@ -267,6 +284,8 @@ impl Config {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
             },
+            gateway,
+            endpoints,
             code_roots,
             servers,
             settings,
@@ -402,6 +421,25 @@ fn by_name(
         servers.insert(spec.name.clone(), server);
     }
     servers
+}
+
+/// A server that is misspelt would silently be missing from an endpoint.
+fn check_endpoints(
+    endpoints: &BTreeMap<String, Shown<EndpointView>>,
+    servers: &BTreeMap<ServerName, ServerConfig>,
+    has_code: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let code = has_code.then_some(BUILTIN_CODE);
+    let known = || servers.keys().map(ServerName::as_str).chain(code);
+    for (name, endpoint) in endpoints {
+        for server in endpoint.view.servers.iter().filter(|server| !known().any(|known| known == server.as_str())) {
+            let key = format!("gateway.endpoints.{name}.servers");
+            let names: Vec<&str> = known().collect();
+            let mend = format!("`{server}`: {}", problem::unknown("server", server.as_str(), names.iter().copied()));
+            problems.push(Problem::new(format_args!("[gateway.endpoints.{name}]"), key, mend));
+        }
+    }
 }
 
 /// `metamcp/config.toml` in the user's configuration folder, if it is there.

@@ -13,6 +13,7 @@ use super::{
     keys::KEYS,
     kind::{Setting, quoted},
     layers::Source,
+    raw::{Item, bare},
 };
 
 /// Column at which the comments begin, if the value leaves room.
@@ -32,14 +33,25 @@ pub(super) fn print(config: &Config) -> String {
         let value = setting.map_or_else(|| format!("# {name} ="), |setting| format!("{name} = {}", setting.print()));
         line(&mut out, format_args!("{value}"), &source.to_string());
     }
+    for (name, endpoint) in &config.endpoints {
+        line(&mut out, format_args!("\n[gateway.endpoints.{}]", bare(name)), "");
+        print_items(&mut out, &endpoint.items);
+    }
     for server in config.servers.values() {
         print_server(&mut out, &server.spec, &server.source);
+        print_items(&mut out, &server.shown.items);
     }
     out
 }
 
+fn print_items(out: &mut String, items: &[Item]) {
+    for item in items {
+        line(out, format_args!("{} = {}", bare(&item.key), item.value.print()), "");
+    }
+}
+
 fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
-    line(out, format_args!("\n[servers.{}]", name(server.name.as_str())), &source.to_string());
+    line(out, format_args!("\n[servers.{}]", bare(server.name.as_str())), &source.to_string());
     let mut say = |text: String| line(out, format_args!("{text}"), "");
     if server.disabled {
         say("disabled = true".to_owned());
@@ -93,14 +105,8 @@ fn secrets(map: &BTreeMap<String, String>) -> String {
 }
 
 fn table(pairs: impl Iterator<Item = (impl AsRef<str>, String)>) -> String {
-    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{} = {value}", name(key.as_ref()))).collect();
+    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{} = {value}", bare(key.as_ref()))).collect();
     format!("{{ {} }}", pairs.join(", "))
-}
-
-/// A key, quoted when TOML wants it.
-fn name(key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if bare { key.to_owned() } else { quoted(key) }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>, comment: &str) {

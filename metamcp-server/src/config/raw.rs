@@ -2,6 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::kind::quoted;
+
 /// A value as it is written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Raw {
@@ -35,6 +37,27 @@ impl Raw {
             Self::Other(what) => what,
         }
     }
+
+    /// As TOML, on one line.
+    pub(super) fn print(&self) -> String {
+        match self {
+            Self::Text(text) => quoted(text),
+            Self::Integer(number) => number.to_string(),
+            Self::Bool(flag) => flag.to_string(),
+            Self::List(list) => format!("[{}]", list.iter().map(Self::print).collect::<Vec<_>>().join(", ")),
+            Self::Table(items) => {
+                let pairs = items.iter().map(|item| format!("{} = {}", bare(&item.key), item.value.print()));
+                format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+            }
+            Self::Other(what) => format!("\"{what}\""),
+        }
+    }
+}
+
+/// A key, quoted when TOML wants it.
+pub(super) fn bare(key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if bare { key.to_owned() } else { quoted(key) }
 }
 
 /// Reads a whole file.

@@ -3,11 +3,15 @@
 
 use std::path::Path;
 
-use metamcp_mcp_adapters::discover::{ServerSpec, Way, parse_mcp_servers};
+use metamcp_mcp_adapters::{
+    discover::{ServerSpec, Way, parse_mcp_servers},
+    gateway::ServerView,
+};
 use serde_json::{Map, Value};
 
 use super::{
     environment::Environment,
+    gateway::{self, Shown, VIEW_KEYS},
     layers::Source,
     problem::{Problem, unknown},
     raw::{Item, Raw},
@@ -20,6 +24,15 @@ pub struct ServerConfig {
     pub spec: ServerSpec,
     /// Where it is said.
     pub source: Source,
+    /// How it is shown to MCP clients.
+    pub(super) shown: Shown<ServerView>,
+}
+
+impl ServerConfig {
+    /// How it is shown to MCP clients.
+    pub fn view(&self) -> &ServerView {
+        &self.shown.view
+    }
 }
 
 /// Keys of every server, of those that are started, and of those that are at an address.
@@ -36,7 +49,9 @@ pub(super) fn read(
     problems: &mut Vec<Problem>,
 ) -> Option<ServerConfig> {
     let path = format!("servers.{}", item.key);
+    let mut shown = Shown::default();
     if let Raw::Table(items) = &item.value {
+        shown = gateway::read_view(file, &path, items, problems);
         let has = |key: &str| items.iter().any(|item| item.key == key);
         let own: &[&str] = match (has("command"), has("url")) {
             (true, false) => &COMMAND_KEYS,
@@ -44,7 +59,7 @@ pub(super) fn read(
             // What is missing, or too much, is told by the reader.
             _ => &["command", "args", "env", "cwd", "url", "headers"],
         };
-        refuse_unknown(file, &path, items, &[own, &COMMON_KEYS].concat(), problems);
+        refuse_unknown(file, &path, items, &[own, &COMMON_KEYS, &VIEW_KEYS].concat(), problems);
         for nested in items.iter().filter(|item| item.key == "resources") {
             if let Raw::Table(items) = &nested.value {
                 refuse_unknown(file, &format!("{path}.resources"), items, &RESOURCE_KEYS, problems);
@@ -58,7 +73,7 @@ pub(super) fn read(
                 *cwd = folder.join(&*cwd);
             }
             let source = Source::File { path: file.to_owned(), line: item.line };
-            Some(ServerConfig { spec, source })
+            Some(ServerConfig { spec, source, shown })
         }
         Err(error) => {
             // An unknown key is told already, and nearer to what was meant.
@@ -81,7 +96,10 @@ pub(super) fn read_clients_file(
 ) -> Vec<ServerConfig> {
     let source = Source::File { path: file.to_owned(), line: 0 };
     match parse_mcp_servers(text, &|name| environment.get(name).map(str::to_owned)) {
-        Ok(specs) => specs.into_iter().map(|spec| ServerConfig { spec, source: source.clone() }).collect(),
+        Ok(specs) => specs
+            .into_iter()
+            .map(|spec| ServerConfig { spec, source: source.clone(), shown: Shown::default() })
+            .collect(),
         Err(error) => {
             problems.push(Problem::new(source, error.place, error.mend));
             Vec::new()

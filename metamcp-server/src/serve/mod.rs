@@ -1,12 +1,16 @@
 //! The accept loop: bound the connections, serve each over HTTP/1.1 or HTTP/2, and drain when asked to stop.
 //!
-//! It knows nothing of routes: what it serves is an axum router, what stops it is any future.
+//! It knows nothing of routes: what it serves is any tower service, what stops it is any future.
 
+mod mount;
 mod preface;
 
-use std::{future::Future, io, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::BoxError;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -17,7 +21,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
 
+pub use self::mount::Mount;
 use self::preface::PrefaceTimeout;
 
 /// Connections served at the same time, unless options say otherwise; further ones wait in the kernel's queue.
@@ -73,12 +79,16 @@ pub struct Drained {
 ///
 /// # Cancel safety
 /// Dropping the future stops accepting and cuts every connection.
-pub async fn run(
+pub async fn run<S, B>(
     listener: TcpListener,
-    app: Router,
+    app: S,
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<Drained> {
+) -> io::Result<Drained>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
     tracing::info!(address = %listener.local_addr()?, "listening");
     let places = Arc::new(Semaphore::new(options.connections_max));
     let graceful = GracefulShutdown::new();

@@ -23,6 +23,7 @@ use metamcp_core::{
 };
 use metamcp_mcp_adapters::{
     discover::ServerSpec,
+    gateway::{Gateway, GatewayService, HttpOptions},
     servers::code::{CodeConfig, CodeServer, in_process, serve_stdio},
     upstream::launch,
 };
@@ -32,7 +33,8 @@ pub use self::stores::{Stores, is_down, open as open_stores};
 
 use crate::{
     api::{self, ApiOptions, ApiState},
-    config::{BUILTIN_CODE, Config},
+    config::{BUILTIN_CODE, Config, GatewaySection},
+    serve::Mount,
 };
 
 /// The word by which this program runs itself between it and a child process, so that no child outlives it.
@@ -48,6 +50,7 @@ pub struct App {
     stores: Stores,
     worker: WorkerOptions,
     api: ApiOptions,
+    gateway: GatewaySection,
 }
 
 /// Builds everything that `config` asks for.
@@ -80,13 +83,40 @@ pub async fn build(config: &Config) -> Result<App> {
         allowed_hosts: config.server.allowed_hosts.clone(),
         ..ApiOptions::default()
     };
-    Ok(App { engine: builder.build(), stores, worker: worker(config), api })
+    Ok(App { engine: builder.build(), stores, worker: worker(config), api, gateway: config.gateway.clone() })
 }
 
 impl App {
     /// The REST API over the engine.
     pub fn router(&self) -> Router {
         api::router(ApiState::new(self.engine.clone(), self.api.clone()))
+    }
+
+    /// The gateway to all servers. It begins to connect to them in the background.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn gateway(&self) -> Result<Gateway> {
+        let records = Arc::clone(&self.stores.records);
+        let gateway = Gateway::builder(self.engine.clone(), records).options(self.gateway.options.clone());
+        gateway.build().await.context("the gateway cannot be set up")
+    }
+
+    /// The API, and beside it the gateway if there is to be one.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn mount(&self) -> Result<Mount> {
+        if !self.gateway.enabled {
+            return Ok(Mount::new(self.router(), None));
+        }
+        let mut options = HttpOptions::default();
+        options.body_bytes_max = self.api.body_bytes_max;
+        options.body_read = self.api.body_read;
+        options.loopback_only = self.api.loopback_only;
+        options.allowed_hosts.clone_from(&self.api.allowed_hosts);
+        options.drain = self.api.drain.clone();
+        Ok(Mount::new(self.router(), Some(GatewayService::new(self.gateway().await?, options))))
     }
 
     /// Cancelled when the process drains: streams and waits of the API end.

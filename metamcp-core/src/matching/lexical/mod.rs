@@ -35,8 +35,8 @@ use crate::{id::Lane, task::Need};
 const CHECKS_MAX: usize = 50;
 /// Most reasons told of one candidate.
 const REASONS_MAX: usize = 8;
-/// Indexes kept: the newest snapshot's and the one before, for needs that still hold it.
-const INDEXES_MAX: usize = 2;
+/// Indexes kept: the newest snapshots' of the engine and of the endpoints of a gateway, which show a part of it each.
+const INDEXES_MAX: usize = 8;
 /// A larger snapshot is indexed off the runtime's own threads.
 const INLINE_TOOLS_MAX: usize = 512;
 /// A candidate has at least this share of the best score.

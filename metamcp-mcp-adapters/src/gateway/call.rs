@@ -1,0 +1,456 @@
+//! `tools/call`: from the name that a client knows to the server that is called, and what the client is told of it.
+//!
+//! The plain way writes nothing anywhere: the call is made on the live connection and its result passed on as it was written. A call owns all
+//! it needs, so that it can outlive its request: one that outlasts a set wait becomes a job while it runs on.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metamcp_core::{
+    id::ServerName,
+    json::RawJson,
+    queue::Progress,
+    transport::{
+        CallContext, Delivered, RelayError, RelayMeta, RelayRequest, RelaySide, ToolCall, ToolReply, TransportError,
+        TransportErrorKind,
+    },
+};
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::{
+    Caller, ClientSide, Gateway, Reply, Request, RpcFault,
+    bridge::{Bridge, Goes, Origin, kind},
+    catalog::ToolRef,
+    front,
+    members::{Key, quoted},
+    methods::relayed::Beside,
+    own_tools, pointers, retry, tasks,
+};
+use crate::wire::era::{INTERNAL_ERROR, INVALID_PARAMS};
+
+/// The method of a call.
+pub(crate) const METHOD: &str = "tools/call";
+/// The client's own key of a call, in `_meta`: calls with the same one are one call.
+const KEY_META: &str = "io.github.metamcp/idempotencyKey";
+/// What is told of a failure, in `_meta` of the result.
+const ERROR_META: &str = "io.github.metamcp/error";
+/// Longest a call may last that cannot become a job.
+const CALL_MAX: Duration = Duration::from_secs(3_600);
+/// Notifications of one call that wait for its client; further ones are dropped.
+const NOTES_MAX: usize = 256;
+
+/// Answers `tools/call`.
+pub(crate) async fn call(gateway: &Gateway, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
+    match answer(gateway, caller, request, side).await {
+        Ok(result) => Reply::Result(result),
+        Err(fault) => Reply::Fault(fault),
+    }
+}
+
+/// As [`call`], for what makes calls of its own.
+pub(crate) async fn answer(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: &Request<'_>,
+    side: &dyn ClientSide,
+) -> Result<RawJson, RpcFault> {
+    let invalid = |why: String| RpcFault::new(INVALID_PARAMS, why);
+    let name = request.param("name").ok_or_else(|| invalid("name: which tool? tools/list names them".to_owned()))?;
+    let Ok(Key(name)) = serde_json::from_str::<Key<'_>>(name.get()) else {
+        return Err(invalid("name: must be a string".to_owned()));
+    };
+    if request.param("arguments").is_some_and(|arguments| !arguments.get().starts_with('{')) {
+        return Err(invalid("arguments: must be an object".to_owned()));
+    }
+    let Some(tool) = gateway.tool(caller.endpoint.as_deref(), &name) else {
+        // Boxed: `call_tool` makes calls itself.
+        return match own_tools::named(&name) {
+            Some(own) => Box::pin(own_tools::call(own, gateway, caller, request, side)).await,
+            None => Err(invalid(format!("unknown tool `{}`; tools/list names those there are", shown(&name)))),
+        };
+    };
+    let arguments = match request.param("arguments") {
+        Some(arguments) if arguments.get().contains("\"$ref\"") => {
+            let given: RawJson = arguments.to_owned().into();
+            match gateway.engine().fill(&caller.principal, &given).await {
+                Ok(Some(filled)) => Some(filled),
+                // It names a task that has not ended: a task of its own waits for that.
+                Ok(None) => return tasks::submit_call(gateway, caller, side, request, &tool, given, None).await,
+                Err(error) => return Ok(tasks::refusal(&error)),
+            }
+        }
+        _ => None,
+    };
+    let key = match request.meta(KEY_META) {
+        Some(key) => Some(
+            serde_json::from_str::<String>(key.get())
+                .map_err(|_| invalid(format!("_meta.{KEY_META}: must be a string")))?,
+        ),
+        None => None,
+    };
+    if key.is_some() || tool.heavy {
+        let arguments = arguments.or_else(|| request.param("arguments").map(|raw| raw.to_owned().into()));
+        let arguments = arguments.unwrap_or_default();
+        return tasks::submit_call(gateway, caller, side, request, &tool, arguments, key.as_deref()).await;
+    }
+    direct(gateway, caller, request, side, tool, arguments).await
+}
+
+/// A call on the live connection of its server.
+async fn direct(
+    gateway: &Gateway,
+    caller: &Caller,
+    request: &Request<'_>,
+    side: &dyn ClientSide,
+    tool: Arc<ToolRef>,
+    arguments: Option<RawJson>,
+) -> Result<RawJson, RpcFault> {
+    let own = Arc::clone(&tool);
+    let id = &own.capability.id;
+    let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
+    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    if let Goes::Job(job) = *bridge.goes() {
+        return tasks::go_on(gateway, caller, &mut bridge, job, Some(&own)).await;
+    }
+    let call = Arc::new(Call::new(gateway, caller, request, tool, arguments.as_ref()));
+    loop {
+        match carry(gateway, caller, side, request, &call, &bridge).await? {
+            Carried::Told(result) => return Ok(result),
+            Carried::Came(result) => {
+                if let Some(result) = bridge.take(result).await? {
+                    return Ok(pointers::fit(gateway, caller, &call, result).await);
+                }
+            }
+        }
+    }
+}
+
+enum Carried {
+    /// The server's result.
+    Came(RawJson),
+    /// What the client is told in its place.
+    Told(RawJson),
+}
+
+/// One round of a call: until the server answers, or until it has lasted so long that it becomes a job.
+async fn carry(
+    gateway: &Gateway,
+    caller: &Caller,
+    side: &dyn ClientSide,
+    request: &Request<'_>,
+    call: &Arc<Call>,
+    bridge: &Bridge<'_>,
+) -> Result<Carried, RpcFault> {
+    let beside = Beside::new(request, side);
+    let notes = Arc::new(Notes::default());
+    let mut running: Running =
+        Box::pin(Arc::clone(call).run(bridge.answers().cloned(), bridge.state().cloned(), Arc::clone(&notes)));
+    let ran = match tasks::patience(gateway, caller) {
+        Some(wait) => match timeout(wait, watched(&mut running, &notes, &beside)).await {
+            Ok(ran) => ran,
+            Err(_) => match gateway.engine().adopt(&caller.principal, &call.tool.capability.id, call.arguments()).await
+            {
+                Ok(adopted) => {
+                    let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
+                    let (report, notes) = (adopted.reporter(), Arc::clone(&notes));
+                    let call = Arc::clone(call);
+                    adopted.run(async move {
+                        let ran = reported(running, &notes, report).await;
+                        call.as_reply(ran)
+                    });
+                    return Ok(Carried::Told(handle));
+                }
+                Err(error) => {
+                    tracing::warn!(tool = %call.tool.capability.id, %error, "a long call could not become a task and goes on as it is");
+                    bounded(call, watched(&mut running, &notes, &beside)).await
+                }
+            },
+        },
+        None => bounded(call, watched(&mut running, &notes, &beside)).await,
+    };
+    let begun = match ran {
+        Ok(Came::Result(result)) if kind(&result, "task") => call.as_reply(Ok(Came::Result(result))),
+        Ok(Came::Result(result)) => return Ok(Carried::Came(result)),
+        Ok(Came::Begun(reply)) => Ok(reply),
+        Err(RelayError::Rpc(error)) => {
+            return Err(RpcFault { code: error.code, message: error.message, data: error.data });
+        }
+        Err(RelayError::Transport(error)) => Err(error),
+    };
+    match begun {
+        Ok(reply) => begin(gateway, caller, call, reply).await.map(Carried::Told),
+        Err(error) => Ok(Carried::Told(failure(call, &error))),
+    }
+}
+
+/// A server that goes on by itself: its task becomes a job, which polls it.
+async fn begin(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, reply: ToolReply) -> Result<RawJson, RpcFault> {
+    let adopted = gateway.engine().adopt(&caller.principal, &call.tool.capability.id, call.arguments()).await;
+    match adopted {
+        Ok(adopted) => {
+            let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
+            adopted.run(std::future::ready(Ok(reply)));
+            Ok(handle)
+        }
+        Err(error) => {
+            let server = call.tool.capability.id.server();
+            let message = format!("server `{server}` began a task of its own, and it cannot be followed: {error}");
+            Err(RpcFault::new(INTERNAL_ERROR, message))
+        }
+    }
+}
+
+/// Polls a call and passes its notifications on as they come.
+async fn watched(running: &mut Running, notes: &Notes, beside: &Beside<'_>) -> Ran {
+    poll_fn(|cx| {
+        let polled = running.as_mut().poll(cx);
+        for (method, params) in notes.take() {
+            beside.notify(&method, params.as_deref());
+        }
+        polled
+    })
+    .await
+}
+
+/// Polls a call that has become a job: its progress goes to the job, other notifications have nobody to go to.
+async fn reported(mut running: Running, notes: &Notes, report: impl Fn(Progress)) -> Ran {
+    poll_fn(|cx| {
+        let polled = running.as_mut().poll(cx);
+        for (method, params) in notes.take() {
+            if let (PROGRESS, Some(progress)) = (method.as_str(), params.as_deref().and_then(progress_of)) {
+                report(progress);
+            }
+        }
+        polled
+    })
+    .await
+}
+
+/// Keeps a call that cannot become a job from lasting for ever.
+async fn bounded(call: &Call, running: impl Future<Output = Ran>) -> Ran {
+    timeout(CALL_MAX, running).await.unwrap_or_else(|_| {
+        let server = call.tool.capability.id.server();
+        let message = format!("server `{server}` did not answer within {} s", CALL_MAX.as_secs());
+        Err(RelayError::Transport(TransportError::new(TransportErrorKind::Timeout, Delivered::Maybe, message)))
+    })
+}
+
+type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
+type Ran = Result<Came, RelayError>;
+
+/// What a server answered.
+pub(crate) enum Came {
+    /// A result, as it was written.
+    Result(RawJson),
+    /// The call goes on elsewhere, or needs answers.
+    Begun(ToolReply),
+}
+
+/// One call with all it needs.
+pub(crate) struct Call {
+    gateway: Gateway,
+    pub(crate) tool: Arc<ToolRef>,
+    /// The server's own name of the tool, a JSON string.
+    name: Box<RawValue>,
+    params: Vec<(Box<str>, Box<RawValue>)>,
+    meta: Vec<(Box<str>, Box<RawValue>)>,
+    capabilities: RawJson,
+    client_info: Option<RawJson>,
+    log_level: Option<RawJson>,
+    progress: bool,
+}
+
+impl Call {
+    fn new(
+        gateway: &Gateway,
+        caller: &Caller,
+        request: &Request<'_>,
+        tool: Arc<ToolRef>,
+        arguments: Option<&RawJson>,
+    ) -> Self {
+        let name = quoted(tool.capability.id.tool());
+        let mut params = Vec::with_capacity(request.params.len());
+        for (key, value) in &request.params {
+            match (&**key, arguments) {
+                // Set anew for each round; `task` is of an older revision and means nothing.
+                ("name" | "inputResponses" | "requestState" | "task", _) => {}
+                ("arguments", Some(filled)) => params.push(("arguments".into(), filled.raw().to_owned())),
+                _ => params.push((key.as_ref().into(), (*value).to_owned())),
+            }
+        }
+        let passes = |key: &str| key != "progressToken" && !key.starts_with("io.modelcontextprotocol/");
+        let meta = request.meta.iter().filter(|(key, _)| passes(key));
+        Self {
+            gateway: gateway.clone(),
+            tool,
+            name: RawValue::from_string(name).expect("a quoted string is JSON"),
+            params,
+            meta: meta.map(|(key, value)| (key.as_ref().into(), (*value).to_owned())).collect(),
+            capabilities: caller.capabilities.clone(),
+            client_info: caller.client_info.clone(),
+            log_level: caller.log_level.clone(),
+            progress: request.meta("progressToken").is_some(),
+        }
+    }
+
+    /// Its arguments.
+    pub(crate) fn arguments(&self) -> RawJson {
+        let given = self.params.iter().find(|(key, _)| &**key == "arguments");
+        given.map_or_else(RawJson::empty_object, |(_, arguments)| arguments.clone().into())
+    }
+
+    fn server(&self) -> &ServerName {
+        self.tool.capability.id.server()
+    }
+
+    async fn run(self: Arc<Self>, answers: Option<RawJson>, state: Option<RawJson>, notes: Arc<Notes>) -> Ran {
+        let mut tries = 0;
+        loop {
+            let error = match self.attempt(answers.as_ref(), state.as_ref(), &notes).await {
+                Err(RelayError::Transport(error)) => error,
+                other => return other,
+            };
+            tries += 1;
+            match retry::pause_after(tries, &error, self.tool.capability.annotations) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(RelayError::Transport(error)),
+            }
+        }
+    }
+
+    async fn attempt(&self, answers: Option<&RawJson>, state: Option<&RawJson>, notes: &Notes) -> Ran {
+        let transport = self.gateway.engine().transport(self.server()).await.map_err(RelayError::Transport)?;
+        let Some(relay) = transport.relay() else {
+            let call = ToolCall::new(self.tool.capability.id.tool(), self.arguments());
+            let progress = |progress| notes.progress(&progress);
+            return match transport.call(&call, &CallContext { progress: &progress }).await {
+                Ok(ToolReply::Done(output)) => Ok(Came::Result(output.body)),
+                Ok(begun) => Ok(Came::Begun(begun)),
+                Err(error) => Err(RelayError::Transport(error)),
+            };
+        };
+        let mut params: Vec<(&str, &RawValue)> = Vec::with_capacity(self.params.len() + 3);
+        params.push(("name", &self.name));
+        params.extend(self.params.iter().map(|(key, value)| (&**key, &**value)));
+        params.extend(answers.map(|answers| ("inputResponses", answers.raw())));
+        params.extend(state.map(|state| ("requestState", state.raw())));
+        let extra: Vec<(&str, &RawValue)> = self.meta.iter().map(|(key, value)| (&**key, &**value)).collect();
+        let meta = RelayMeta {
+            capabilities: Some(self.capabilities.raw()),
+            client_info: self.client_info.as_ref().map(RawJson::raw),
+            log_level: self.log_level.as_ref().map(RawJson::raw),
+            progress: self.progress,
+            extra: &extra,
+        };
+        let request =
+            RelayRequest { method: METHOD, name: Some(self.tool.capability.id.tool()), params: &params, meta };
+        relay.request(request, notes).await.map(Came::Result)
+    }
+
+    /// What came of it as a job takes it.
+    fn as_reply(&self, ran: Ran) -> Result<ToolReply, TransportError> {
+        match ran {
+            Ok(Came::Result(result)) => {
+                crate::upstream::tool_reply(self.server(), self.tool.capability.id.tool(), self.arguments(), result)
+            }
+            Ok(Came::Begun(reply)) => Ok(reply),
+            Err(RelayError::Rpc(error)) => {
+                let (kind, server) = (TransportErrorKind::Rejected { code: error.code }, self.server());
+                let message = format!("server `{server}` answered with error {}: {}", error.code, error.message);
+                Err(TransportError::new(kind, Delivered::Yes, message))
+            }
+            Err(RelayError::Transport(error)) => Err(error),
+        }
+    }
+}
+
+const PROGRESS: &str = "notifications/progress";
+
+type Note = (String, Option<Box<RawValue>>);
+
+/// Notifications of a call, from when they come to when the call is polled: it may have lost its client by then.
+#[derive(Default)]
+struct Notes(Mutex<Vec<Note>>);
+
+impl Notes {
+    fn take(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn progress(&self, progress: &Progress) {
+        let report = serde_json::json!({
+            "progressToken": 0, "progress": progress.value, "total": progress.total, "message": progress.message,
+        });
+        self.notify(PROGRESS, Some(RawJson::from(report).raw()));
+    }
+}
+
+impl RelaySide for Notes {
+    fn notify(&self, method: &str, params: Option<&RawValue>) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() < NOTES_MAX {
+            notes.push((method.to_owned(), params.map(ToOwned::to_owned)));
+        }
+    }
+}
+
+fn progress_of(params: &RawValue) -> Option<Progress> {
+    #[derive(serde::Deserialize)]
+    struct Report {
+        progress: f64,
+        #[serde(default)]
+        total: Option<f64>,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let Report { progress: value, total, message } = serde_json::from_str(params.get()).ok()?;
+    Some(Progress { value, total, message })
+}
+
+/// A call without an answer, as the model reads it.
+fn failure(call: &Call, error: &TransportError) -> RawJson {
+    let (code, text) = retry::told(error, call.tool.capability.annotations);
+    tracing::info!(tool = %call.tool.capability.id, delivered = ?error.delivered, %error, "call failed");
+    let server = call.server();
+    failed(&text, code, &format!(r#","server":{}"#, quoted(server.as_str())))
+}
+
+/// A result that says in words what went wrong; `more`: further members of its particulars.
+pub(crate) fn failed(text: &str, code: &str, more: &str) -> RawJson {
+    let content = format!(r#""content":[{{"type":"text","text":{}}}],"isError":true"#, quoted(text));
+    let meta = format!(r#""_meta":{{"{ERROR_META}":{{"code":{}{more}}}}}"#, quoted(code));
+    RawJson::parse(front::result(&format!("{content},{meta}"))).expect("the parts are JSON")
+}
+
+/// Longest name that an error repeats, in bytes.
+const SHOWN_BYTES_MAX: usize = 120;
+
+pub(crate) fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_bounded() {
+        let notes = Notes::default();
+        (0..NOTES_MAX + 10).for_each(|_| notes.notify("a", None));
+        assert_eq!(notes.take().len(), NOTES_MAX);
+        assert!(notes.take().is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_told_in_words_and_in_members() {
+        let result: serde_json::Value = failed("a \"b\"", "outcome_unknown", r#","server":"s""#).view().unwrap();
+        assert_eq!((&result["isError"], &result["content"][0]["text"]), (&true.into(), &"a \"b\"".into()));
+        assert_eq!(result["_meta"][ERROR_META]["code"], "outcome_unknown");
+        assert_eq!(result["_meta"][ERROR_META]["server"], "s");
+    }
+}

@@ -1,0 +1,201 @@
+//! What all servers offer, read in the background and shown as finished snapshots: a list request does no I/O and waits for nobody.
+//!
+//! ```text
+//!  follow (one task a server) ─▶ read ─▶ Offer ─▶ Catalog ─▶ Snapshot per endpoint ─▶ pages
+//!                                 keep ◀───┘ (survives a restart)     └─▶ news of changes ─▶ subscribe
+//! ```
+
+mod definition;
+mod discover;
+mod follow;
+mod keep;
+mod offer;
+mod pages;
+mod read;
+mod snapshot;
+mod template;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use metamcp_core::id::ServerName;
+use tokio::{sync::watch, time::Instant};
+
+pub(crate) use self::{
+    discover::Discover,
+    follow::Follower,
+    pages::Pages,
+    snapshot::{Clash, Own, SERVERS_URI, Snapshot, ToolRef},
+};
+use self::{offer::Offer, snapshot::Offered};
+use super::{
+    options::{GatewayOptions, ListMode},
+    subscribe::Hub,
+};
+
+/// Which lists of an endpoint changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ChangedLists {
+    pub(crate) tools: bool,
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+}
+
+/// What is known of the servers, and what is shown of it.
+pub(crate) struct Catalog {
+    options: Arc<GatewayOptions>,
+    own: fn(ListMode) -> Own,
+    hub: Arc<Hub>,
+    main: ArcSwap<Snapshot>,
+    named: HashMap<Box<str>, ArcSwap<Snapshot>>,
+    /// Held while snapshots are made, so that a later one never holds less. Never held over an await.
+    known: Mutex<BTreeMap<ServerName, Known>>,
+    /// How many servers were neither reached nor found unreachable, nor known from before.
+    unsettled: watch::Sender<usize>,
+    started: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    offer: Option<Arc<Offer>>,
+    left_out: bool,
+    settled: bool,
+}
+
+impl Catalog {
+    /// A catalogue of these servers, of which nothing is known.
+    pub(crate) fn new(
+        options: Arc<GatewayOptions>,
+        own: fn(ListMode) -> Own,
+        hub: Arc<Hub>,
+        servers: &[ServerName],
+    ) -> Self {
+        let known: BTreeMap<ServerName, Known> =
+            servers.iter().map(|server| (server.clone(), Known::default())).collect();
+        let named = options.endpoints.keys().map(|name| (name.as_str().into(), ArcSwap::default())).collect();
+        let unsettled = watch::Sender::new(known.len());
+        let (main, known) = (ArcSwap::default(), Mutex::new(known));
+        let catalog = Self { options, own, hub, main, named, known, unsettled, started: Instant::now() };
+        catalog.show(&catalog.known());
+        catalog
+    }
+
+    /// What an endpoint shows now; `None` when there is no such endpoint.
+    pub(crate) fn snapshot(&self, endpoint: Option<&str>) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
+        Some(self.place(endpoint)?.load())
+    }
+
+    /// Waits until every server was reached or found unreachable once, or is known from before; not past the first wait after the start.
+    pub(crate) async fn settled(&self) {
+        if *self.unsettled.borrow() == 0 {
+            return;
+        }
+        let mut unsettled = self.unsettled.subscribe();
+        let until = self.started + self.options.first_wait;
+        // Whether all are there or the time is over, what there is is shown.
+        let _ = tokio::time::timeout_at(until, unsettled.wait_for(|count| *count == 0)).await;
+    }
+
+    /// Whether a server is left out because it has been down for too long.
+    pub(crate) fn is_left_out(&self, server: &ServerName) -> bool {
+        self.known().get(server).is_some_and(|known| known.left_out)
+    }
+
+    /// A server offers this.
+    fn offers(&self, server: &ServerName, offer: Arc<Offer>) {
+        let mut all = self.known();
+        let Some(known) = all.get_mut(server) else { return };
+        let same = known.offer.as_ref().is_some_and(|old| old.digest == offer.digest) && !known.left_out;
+        known.left_out = false;
+        if !same {
+            known.offer = Some(offer);
+            self.show(&all);
+        }
+        self.settle(&mut all, server);
+    }
+
+    /// A server could not be reached; what it offered stays for a while.
+    fn unreachable(&self, server: &ServerName) {
+        self.settle(&mut self.known(), server);
+    }
+
+    /// A server has been down for too long.
+    fn leave_out(&self, server: &ServerName) {
+        let mut all = self.known();
+        let Some(known) = all.get_mut(server) else { return };
+        if !known.left_out && known.offer.is_some() {
+            known.left_out = true;
+            self.show(&all);
+        }
+    }
+
+    fn settle(&self, all: &mut BTreeMap<ServerName, Known>, server: &ServerName) {
+        if let Some(known) = all.get_mut(server)
+            && !known.settled
+        {
+            known.settled = true;
+            self.unsettled.send_modify(|count| *count -= 1);
+        }
+    }
+
+    /// Makes every endpoint's snapshot anew and tells what changed.
+    fn show(&self, all: &BTreeMap<ServerName, Known>) {
+        let offers: Vec<Offered<'_>> = all
+            .iter()
+            .filter(|(_, known)| !known.left_out)
+            .filter_map(|(server, known)| Some((server, &**known.offer.as_ref()?)))
+            .collect();
+        let endpoints = self.named.iter().map(|(name, place)| (Some(&**name), place));
+        for (name, place) in [(None, &self.main)].into_iter().chain(endpoints) {
+            let Some(view) = self.options.endpoint(name) else { continue };
+            let next = Snapshot::of(&self.options, view, &offers, &(self.own)(view.list));
+            let last = place.swap(Arc::new(next));
+            let next = place.load();
+            for clash in next.clashes.iter().filter(|clash| !last.clashes.contains(clash)) {
+                let Clash { what, name: shared, claimed_by, shown } = clash;
+                let endpoint = name.unwrap_or_default();
+                tracing::warn!(
+                    endpoint,
+                    what,
+                    name = shared,
+                    ?claimed_by,
+                    ?shown,
+                    "a name is claimed twice; set `naming` or `alias`"
+                );
+            }
+            let lists = ChangedLists {
+                tools: !next.tools.same_as(&last.tools),
+                prompts: !next.prompts.same_as(&last.prompts),
+                resources: !next.resources.same_as(&last.resources) || !next.templates.same_as(&last.templates),
+            };
+            if lists != ChangedLists::default() {
+                self.hub.changed(name, lists);
+            }
+        }
+    }
+
+    fn place(&self, endpoint: Option<&str>) -> Option<&ArcSwap<Snapshot>> {
+        match endpoint {
+            None => Some(&self.main),
+            Some(name) => self.named.get(name),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ServerName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grace(&self) -> Duration {
+        self.options.grace
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("named", &self.named.len()).finish_non_exhaustive()
+    }
+}

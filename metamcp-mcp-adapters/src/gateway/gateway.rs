@@ -1,0 +1,146 @@
+//! The gateway itself: an engine, what its servers offer, and how that is shown.
+
+use std::sync::Arc;
+
+use metamcp_core::{engine::Orchestrator, error::StoreError, id::ServerName, record::RecordStore};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Caller, ClientSide, Reply, Request,
+    catalog::{Catalog, Discover, Follower, Own, Snapshot, ToolRef},
+    methods,
+    options::{GatewayOptions, ListMode},
+    own_tools, pointers,
+    seal::Seal,
+    subscribe::{Filter, Hub, Subscription},
+};
+
+/// Every server of an engine behind one address. Cheap to clone; clones are the same gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Orchestrator,
+    records: Arc<dyn RecordStore>,
+    options: Arc<GatewayOptions>,
+    seal: Seal,
+    catalog: Arc<Catalog>,
+    hub: Arc<Hub>,
+    /// One task a server; they end with the gateway.
+    _followers: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Collects the parts of a [`Gateway`].
+#[derive(Debug)]
+#[must_use]
+pub struct GatewayBuilder {
+    engine: Orchestrator,
+    records: Arc<dyn RecordStore>,
+    options: GatewayOptions,
+}
+
+impl Gateway {
+    /// A gateway to the servers of `engine`. What replicas share and what outlives a restart is kept in `records`.
+    pub fn builder(engine: Orchestrator, records: Arc<dyn RecordStore>) -> GatewayBuilder {
+        GatewayBuilder { engine, records, options: GatewayOptions::default() }
+    }
+
+    /// Answers any request of a client but those that the fronts answer: `initialize`, `ping`, `logging/setLevel`, subscriptions.
+    pub(crate) async fn handle(&self, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
+        methods::handle(self, caller, request, side).await
+    }
+
+    /// Waits, for a bounded time after the start alone, until the lists hold what there is.
+    pub(crate) async fn settled(&self) {
+        self.0.catalog.settled().await;
+    }
+
+    /// What an endpoint says of itself; `None` when there is no such endpoint.
+    pub(crate) fn discover(&self, endpoint: Option<&str>) -> Option<Discover> {
+        self.snapshot(endpoint).map(|snapshot| snapshot.discover.clone())
+    }
+
+    /// News for a caller. Resources that nobody can watch for it are not granted.
+    pub(crate) fn subscribe(&self, caller: &Caller, filter: &Filter) -> Subscription {
+        let mut subscription = self.0.hub.subscribe(caller.endpoint.as_ref(), filter);
+        for uri in &filter.resource_subscriptions {
+            self.watch(caller, &mut subscription, uri);
+        }
+        subscription
+    }
+
+    /// Adds a resource to a caller's news; `false` when nobody can watch it.
+    pub(crate) fn watch(&self, caller: &Caller, subscription: &mut Subscription, uri: &str) -> bool {
+        let Some(snapshot) = self.snapshot(caller.endpoint.as_deref()) else { return false };
+        snapshot.watchable(uri).is_some_and(|server| subscription.watch(uri, server))
+    }
+
+    /// The tool that an endpoint shows under this name.
+    pub(crate) fn tool(&self, endpoint: Option<&str>, name: &str) -> Option<Arc<ToolRef>> {
+        self.snapshot(endpoint)?.tool(name).cloned()
+    }
+
+    /// What an endpoint shows now; `None` when there is no such endpoint. Not to be held over an await.
+    pub(crate) fn snapshot(&self, endpoint: Option<&str>) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
+        self.0.catalog.snapshot(endpoint)
+    }
+
+    /// Whether a server is left out of the lists because it has been down for too long.
+    pub(crate) fn is_left_out(&self, server: &ServerName) -> bool {
+        self.0.catalog.is_left_out(server)
+    }
+
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.0.seal
+    }
+
+    pub(crate) fn engine(&self) -> &Orchestrator {
+        &self.0.engine
+    }
+
+    pub(crate) fn records(&self) -> &Arc<dyn RecordStore> {
+        &self.0.records
+    }
+
+    pub(crate) fn options(&self) -> &GatewayOptions {
+        &self.0.options
+    }
+}
+
+impl GatewayBuilder {
+    /// Shows the servers so.
+    pub fn options(mut self, options: GatewayOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The gateway. It begins to connect to the servers in the background.
+    ///
+    /// # Errors
+    /// When the record store cannot be used.
+    pub async fn build(self) -> Result<Gateway, StoreError> {
+        let Self { engine, records, options } = self;
+        let (options, hub) = (Arc::new(options), Arc::new(Hub::default()));
+        let seal = Seal::shared(&*records).await?;
+        let servers: Vec<ServerName> = engine.servers().into_iter().map(|status| status.name).collect();
+        for (name, view) in &options.endpoints {
+            for server in view.servers.iter().filter(|server| !servers.contains(server)) {
+                tracing::warn!(endpoint = name, %server, "an endpoint names a server that is not configured");
+            }
+        }
+        let catalog = Arc::new(Catalog::new(Arc::clone(&options), own, Arc::clone(&hub), &servers));
+        let follow = |server: ServerName| {
+            let (engine, records) = (engine.clone(), Arc::clone(&records));
+            let follower = Follower { engine, records, catalog: Arc::clone(&catalog), hub: Arc::clone(&hub), server };
+            AbortOnDropHandle::new(tokio::spawn(follower.run()))
+        };
+        let followers = servers.into_iter().map(follow).collect();
+        Ok(Gateway(Arc::new(Inner { engine, records, options, seal, catalog, hub, _followers: followers })))
+    }
+}
+
+/// What we offer ourselves on an endpoint.
+fn own(list: ListMode) -> Own {
+    Own { tools: own_tools::definitions(list), templates: vec![pointers::template()] }
+}

@@ -1,0 +1,88 @@
+//! The body of an answer: read whole under a bound, or as a stream of events; no silence is longer than it may be.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use super::http::innermost;
+use crate::wire::{
+    FRAME_BYTES_MAX,
+    sse::{Events, EventsError},
+};
+
+/// Why there is no more of a body.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// Nothing came for too long.
+    #[error("nothing came for too long")]
+    Silent,
+    /// The connection broke.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What was read of a body.
+pub(super) enum Body {
+    Whole(Bytes),
+    /// Its first part, as large as the bound.
+    Cut(Bytes),
+}
+
+/// The next part of a body; `None` at its end.
+async fn chunk(body: &mut Incoming, idle: Duration) -> Result<Option<Bytes>, BodyError> {
+    loop {
+        match timeout(idle, body.frame()).await {
+            Err(_) => return Err(BodyError::Silent),
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => return Err(BodyError::Broken(innermost(&error))),
+            // Trailers say nothing to us.
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// The whole of a body, or as much of it as the bound lets in. A body that came in one part is not copied.
+pub(super) async fn whole(mut body: Incoming, bytes_max: usize, idle: Duration) -> Result<Body, BodyError> {
+    let Some(mut first) = chunk(&mut body, idle).await? else { return Ok(Body::Whole(Bytes::new())) };
+    if first.len() > bytes_max {
+        return Ok(Body::Cut(first.split_to(bytes_max)));
+    }
+    if body.is_end_stream() {
+        return Ok(Body::Whole(first));
+    }
+    let Some(second) = chunk(&mut body, idle).await? else { return Ok(Body::Whole(first)) };
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(bytes_max).min(bytes_max);
+    let mut all = BytesMut::with_capacity(first.len() + second.len() + expected);
+    all.extend_from_slice(&first);
+    let mut next = Some(second);
+    while let Some(part) = next {
+        all.extend_from_slice(&part);
+        if all.len() > bytes_max {
+            all.truncate(bytes_max);
+            return Ok(Body::Cut(all.freeze()));
+        }
+        next = chunk(&mut body, idle).await?;
+    }
+    Ok(Body::Whole(all.freeze()))
+}
+
+/// A body as a stream of events.
+pub(super) fn events(body: Incoming, idle: Duration) -> Events {
+    // The clock runs only while somebody waits: a stream that nobody reads is not silent.
+    let chunks = stream::unfold(body, move |mut body| async move {
+        let part = chunk(&mut body, idle).await.transpose()?;
+        Some((part, body))
+    });
+    Events::new(chunks, FRAME_BYTES_MAX, |error: &BodyError| match error {
+        BodyError::Silent => EventsError::Silent,
+        BodyError::Broken(reason) => EventsError::Broken(reason.clone()),
+    })
+}

@@ -1,0 +1,226 @@
+//! An answer to a POST that is a stream of events: what comes beside the answer goes to the caller, a question stops there, and a broken
+//! stream of a legacy server is taken up again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{
+    Method, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+};
+use hyper::body::Incoming;
+use metamcp_core::transport::{Delivered, RelaySide, TransportError, TransportErrorKind};
+use serde_json::value::RawValue;
+
+use super::{
+    abilities::Relayable,
+    http::{Guard, Link},
+    http_answer::{EVENTS, broke_off, is_answer_to, is_media, judge, refused, too_large},
+    http_body,
+    news::News,
+    slot::{Growing, PROGRESS, Report},
+    way::{Ask, Failure, Question, Rest, Step, violation},
+};
+use crate::wire::{
+    era::Era,
+    frame::{self, Frame, Outcome},
+    header,
+    sse::{Event, Events, EventsError},
+};
+
+/// Questions of one event or batch that wait for their turn; further ones are refused.
+const QUESTIONS_MAX: usize = 8;
+/// How often a broken stream is taken up again without anything new on it.
+const RESUMES_MAX: usize = 5;
+/// Pause before that, unless the server names one, in milliseconds.
+const RESUME_MS_DEFAULT: u64 = 1_000;
+/// Longest pause that a server may name, in milliseconds.
+const RESUME_MS_MAX: u64 = 60_000;
+
+/// The result of a request, or the question on the way there.
+pub(super) async fn read(
+    guard: Guard,
+    response: Response<Incoming>,
+    ask: &Ask<'_>,
+    side: &dyn RelaySide,
+) -> Result<Step, Failure> {
+    let status = response.status();
+    let events = http_body::events(response.into_body(), guard.link.idle);
+    let (id, standing, mark) = (ask.id, ask.standing, (ask.era == Era::Legacy).then(Mark::default));
+    let (progress, questions) = (Growing::default(), VecDeque::new());
+    let reading = Reading { guard, events, status, id, standing, progress, mark, resumes: 0, questions };
+    reading.on(ask.capabilities, side).await
+}
+
+/// Where a stream stands, by what its server said last.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    pub(super) last_id: Option<String>,
+    retry_ms: Option<u64>,
+}
+
+impl Mark {
+    pub(super) fn take(&mut self, event: &Event) {
+        if event.id.is_some() {
+            self.last_id.clone_from(&event.id);
+        }
+        self.retry_ms = event.retry_ms.or(self.retry_ms);
+    }
+
+    /// How long to wait before the stream is taken up again.
+    pub(super) fn pause(&self) -> Duration {
+        Duration::from_millis(self.retry_ms.unwrap_or(RESUME_MS_DEFAULT).min(RESUME_MS_MAX))
+    }
+}
+
+/// Opens a stream of a legacy server by GET: one of its own, or the one that a mark stands on.
+pub(super) async fn get(link: &Link, mark: &Mark) -> Result<Events, Failure> {
+    let mut headers = link.headers();
+    headers.remove(CONTENT_TYPE);
+    headers.insert(ACCEPT, HeaderValue::from_static(EVENTS));
+    if let Some(id) = mark.last_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+        headers.insert(header::LAST_EVENT_ID, id);
+    }
+    let response = link.send(Method::GET, headers, Bytes::new()).await?;
+    if !response.status().is_success() {
+        return Err(refused(link, response).await);
+    }
+    if !is_media(response.headers(), EVENTS) {
+        return Err(violation(&link.server, "a GET that is answered with something else than events").into());
+    }
+    Ok(http_body::events(response.into_body(), link.idle))
+}
+
+/// An answer that is a stream of events.
+#[derive(Debug)]
+struct Reading {
+    guard: Guard,
+    events: Events,
+    status: StatusCode,
+    id: u64,
+    standing: bool,
+    progress: Growing,
+    /// Where the stream stands; only legacy streams can be taken up again.
+    mark: Option<Mark>,
+    /// How often it was taken up again since something came.
+    resumes: usize,
+    questions: VecDeque<(Box<RawValue>, String, Option<Box<RawValue>>)>,
+}
+
+impl Reading {
+    async fn on(mut self, capabilities: Option<&RawValue>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        loop {
+            while let Some((id, method, params)) = self.questions.pop_front() {
+                if Relayable::of(capabilities).cover(&method, params.as_deref()) {
+                    return Ok(Step::Asked(Question { id, method, params, rest: Box::new(self) }));
+                }
+                self.guard.link.answer_later(frame::answer(&id, &method));
+            }
+            let outcome = match self.outcome(side).await {
+                Ok(None) => continue,
+                Ok(Some(outcome)) => judge(&self.guard.link, outcome, self.status),
+                Err(failure) => Err(failure),
+            };
+            return self.guard.over(outcome.map(Step::Done));
+        }
+    }
+
+    /// Takes the next event; the outcome, when it is in there.
+    async fn outcome(&mut self, side: &dyn RelaySide) -> Result<Option<Outcome>, Failure> {
+        let event = match self.events.next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return self.resume("the stream ended before the answer").await,
+            Err(EventsError::Broken(reason)) => return self.resume(&reason).await,
+            Err(EventsError::TooLarge(bytes)) => return Err(too_large(&self.guard.link, bytes).into()),
+            Err(EventsError::Silent) => return Err(self.guard.link.silent().into()),
+        };
+        if let Some(mark) = &mut self.mark {
+            mark.take(&event);
+        }
+        self.resumes = 0;
+        let Some(data) = event.data else { return Ok(None) };
+        let mut found = None;
+        // What is no message is skipped: the answer may still come.
+        if let Err(reason) = frame::each(&data, |frame| self.take(frame, &mut found, side)) {
+            tracing::debug!(server = %self.guard.link.server, %reason, "skipped an event that is not a message");
+        }
+        Ok(found)
+    }
+
+    fn take(&mut self, frame: Frame<'_>, found: &mut Option<Outcome>, side: &dyn RelaySide) {
+        let link = &self.guard.link;
+        match frame {
+            Frame::Response { id, outcome } if found.is_none() && is_answer_to(self.id, id, &outcome) => {
+                *found = Some(outcome);
+            }
+            Frame::Response { .. } => {
+                tracing::debug!(server = %link.server, "dropped an answer that nobody waits for");
+            }
+            Frame::Request { id, method, params } => {
+                // Modern servers do not send requests.
+                if self.mark.is_some() && method != "ping" && self.questions.len() < QUESTIONS_MAX {
+                    self.questions.push_back((id.to_owned(), method.into_owned(), params.map(ToOwned::to_owned)));
+                } else {
+                    link.answer_later(frame::answer(id, &method));
+                }
+            }
+            Frame::Notification { method, params } if method == PROGRESS => {
+                let ours = Report::read(params).filter(|report| report.progress_token == self.id);
+                if ours.is_some_and(|report| self.progress.grows(report.progress)) {
+                    side.notify(&method, params);
+                }
+            }
+            Frame::Notification { method, params } if !self.standing && News::is(&method) => {
+                link.news.tell(&method, params);
+            }
+            Frame::Notification { method, params } => side.notify(&method, params),
+        }
+    }
+
+    /// Takes the stream up where it broke off, if its server marks its events.
+    async fn resume(&mut self, reason: &str) -> Result<Option<Outcome>, Failure> {
+        let link = &self.guard.link;
+        let Some(mark) = self.mark.as_ref().filter(|mark| mark.last_id.is_some()) else {
+            return Err(broke_off(link, reason).into());
+        };
+        while self.resumes < RESUMES_MAX {
+            self.resumes += 1;
+            tokio::time::sleep(mark.pause()).await;
+            match get(link, mark).await {
+                Ok(events) => {
+                    self.events = events;
+                    return Ok(None);
+                }
+                Err(Failure::Other(error)) if error.kind != TransportErrorKind::Protocol => {
+                    tracing::debug!(server = %link.server, %error, "a broken stream could not be taken up again yet");
+                }
+                Err(_) => break,
+            }
+        }
+        Err(broke_off(link, reason).into())
+    }
+}
+
+#[async_trait]
+impl Rest for Reading {
+    async fn go_on(
+        self: Box<Self>,
+        answer: String,
+        capabilities: Option<&RawValue>,
+        side: &dyn RelaySide,
+    ) -> Result<Step, Failure> {
+        if let Err(error) = self.guard.link.tell(answer).await {
+            // The question stays unanswered, and the request will not come to its end.
+            return Err(TransportError { delivered: Delivered::Maybe, ..error }.into());
+        }
+        let closing = self.guard.link.closing.clone();
+        let link = Arc::clone(&self.guard.link);
+        let went_on = closing.run_until_cancelled(self.on(capabilities, side)).await;
+        went_on.unwrap_or_else(|| Err(link.closed(Delivered::Maybe).into()))
+    }
+
+    fn give_up(self: Box<Self>, answer: String) {
+        self.guard.link.answer_later(answer);
+    }
+}

@@ -1,0 +1,85 @@
+//! A connected server as a [`Relay`]: any request of the protocol, passed on as it was written.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metamcp_core::{
+    json::RawJson,
+    transport::{Introduction, Relay, RelayError, RelayNews, RelayRequest, RelaySide, RelayedError},
+};
+use tokio::{sync::broadcast, time::timeout};
+
+use super::{
+    level::{self, Wanted},
+    parked,
+    session::{Reached, Session},
+    way::Failure,
+};
+use crate::wire::era::Era;
+
+/// Longest wait until a server has set its log level, in seconds; the request is not held up for longer.
+const SET_LEVEL_S_MAX: u64 = 5;
+
+impl Session {
+    /// The members of a request to a legacy server that are about an answer it waits for.
+    async fn request_legacy(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<RawJson, Failure> {
+        let wanted = level::rank(request.meta.log_level);
+        if self.agreed.can.logging.is_some() && self.level.lowers(wanted) {
+            let level = request.meta.log_level.map(|level| ("level", level));
+            let set = self.plain("logging/setLevel", None, level.as_slice());
+            if let Ok(Err(failure)) = timeout(Duration::from_secs(SET_LEVEL_S_MAX), set).await {
+                tracing::debug!(server = %self.info.server, ?failure, "the log level could not be set");
+            }
+        }
+        let side = Wanted { side, rank: wanted };
+        let member = |key: &str| request.params.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        let reached = match member("requestState") {
+            None => self.make(request, &side).await?,
+            Some(state) => {
+                // A state that names nothing finds nothing.
+                let state = parked::named(state).unwrap_or_default();
+                self.go_on(&state, member("inputResponses"), request, &side).await?
+            }
+        };
+        Ok(match reached {
+            Reached::Result(result) => result,
+            Reached::Parked { key, request, state } => parked::input_required(&key, &request, &state),
+        })
+    }
+
+    fn relayed(&self, failure: Failure) -> RelayError {
+        match failure {
+            Failure::Rpc(error, _) => {
+                RelayError::Rpc(RelayedError { code: error.code, message: error.message, data: error.data })
+            }
+            Failure::Status(_, error) | Failure::Other(error) => RelayError::Transport(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Relay for Session {
+    fn introduction(&self) -> &Introduction {
+        &self.agreed.introduction
+    }
+
+    async fn request(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<RawJson, RelayError> {
+        let answered = match self.agreed.era {
+            Era::Legacy => self.request_legacy(request, side).await,
+            Era::Modern => match self.make(request, side).await {
+                Ok(Reached::Result(result)) => Ok(result),
+                Ok(Reached::Parked { key, request, state }) => Ok(parked::input_required(&key, &request, &state)),
+                Err(failure) => Err(failure),
+            },
+        };
+        answered.map_err(|failure| self.relayed(failure))
+    }
+
+    fn news(&self) -> broadcast::Receiver<RelayNews> {
+        self.way.news().receiver()
+    }
+
+    async fn watch(&self, uris: &[String]) -> Result<(), RelayError> {
+        self.watch_only(uris).await.map_err(|failure| self.relayed(failure))
+    }
+}

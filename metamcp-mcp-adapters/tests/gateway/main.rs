@@ -1,0 +1,22 @@
+//! The gateway from outside: its fronts, with real servers behind it.
+#![cfg(feature = "gateway")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
+mod calls;
+mod catalog;
+mod client;
+mod clients;
+#[path = "../conformance/fixture/mod.rs"]
+mod conformance_fixture;
+mod eras;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+mod framing;
+mod mutate;
+mod real;
+mod served;
+mod shelf;
+mod http;
+mod raw;
+mod sessions;
+mod stdio;
