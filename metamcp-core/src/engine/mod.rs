@@ -17,6 +17,7 @@ mod ports;
 mod schedule;
 mod servers;
 mod slots;
+mod store_clock;
 mod submit;
 mod timetable;
 mod worker;
