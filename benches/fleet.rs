@@ -1,7 +1,7 @@
 //! No-op jobs through the whole engine on a shared store, with one worker process: enqueue-to-complete rate, and enqueue-to-start latency.
 //!
-//! `cargo bench --bench fleet` starts a private Redis and a private PostgreSQL; `-- URL [JOBS]` uses a store that runs. Submissions come
-//! from one process, 100 at a time, and are worked on in another: match, idempotency key, enqueue, fence, fairness, result, events, all on.
+//! `cargo bench --bench fleet` starts a private Redis and a private PostgreSQL; `-- URL [JOBS [PRODUCERS [SLOTS]]]` uses a store that runs.
+//! Submissions come from one process and are worked on in another: match, idempotency key, enqueue, fence, fairness, result, events, all on.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -31,18 +31,28 @@ const JOBS: usize = 20_000;
 /// Jobs that are submitted one by one to measure latency, and the pause between them.
 const LATENCY_JOBS: usize = 300;
 const LATENCY_PAUSE: Duration = Duration::from_millis(10);
-/// Submissions under way at a time.
+/// Submissions under way at a time unless told otherwise.
 const PRODUCERS: usize = 100;
-/// Slots of the worker.
+/// Slots of the worker unless told otherwise.
 const SLOTS: u16 = 128;
+
+/// How much is done, and how much of it at a time.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    jobs: usize,
+    producers: usize,
+    slots: u16,
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    let jobs = args.get(1).map_or(JOBS, |jobs| jobs.parse().expect("a number of jobs"));
+    let number = |at: usize, otherwise| args.get(at).map_or(otherwise, |told| told.parse().expect("a number"));
+    let slots = u16::try_from(number(3, SLOTS.into())).expect("fewer slots");
+    let load = Load { jobs: number(1, JOBS), producers: number(2, PRODUCERS), slots };
     match args.first().map(String::as_str) {
-        Some("worker") => runtime.block_on(work(&args[2], jobs)),
-        Some(url) => println!("{}", runtime.block_on(run(url, jobs))),
+        Some("worker") => runtime.block_on(work(&args[4], load)),
+        Some(url) => println!("{}", runtime.block_on(run(url, load))),
         None => runtime.block_on(both()),
     }
 }
@@ -51,7 +61,8 @@ async fn both() {
     let redis =
         RedisServer::start(RedisSetup { append: Append::EverySecond, ..RedisSetup::default() }).await.expect("redis");
     let before = redis_cpu_s(&redis).await;
-    println!("{}", run(&redis.url(), JOBS).await);
+    let load = Load { jobs: JOBS, producers: PRODUCERS, slots: SLOTS };
+    println!("{}", run(&redis.url(), load).await);
     let spent = redis_cpu_s(&redis).await - before;
     #[expect(clippy::cast_precision_loss, reason = "counts of a bench")]
     let per_job = spent * 1e6 / (JOBS + LATENCY_JOBS) as f64;
@@ -59,7 +70,7 @@ async fn both() {
     drop(redis);
     let setup = PostgresSetup { fsync: true, ..PostgresSetup::default() };
     let postgres = PostgresServer::start(setup).await.expect("postgres");
-    println!("{}", run(&postgres.url(), JOBS / 2).await);
+    println!("{}", run(&postgres.url(), Load { jobs: JOBS / 2, ..load }).await);
 }
 
 async fn redis_cpu_s(redis: &RedisServer) -> f64 {
@@ -111,9 +122,10 @@ fn task(key: usize) -> Task {
         .with_idempotency_key(format!("{}-{key}", std::process::id()))
 }
 
-async fn run(url: &str, jobs: usize) -> String {
+async fn run(url: &str, load: Load) -> String {
+    let Load { jobs, producers: callers, slots } = load;
     let mut worker = Command::new(std::env::current_exe().expect("this program"))
-        .args(["worker", &jobs.to_string(), url])
+        .args(["worker", &jobs.to_string(), &callers.to_string(), &slots.to_string(), url])
         .stdout(Stdio::piped())
         .spawn()
         .expect("a worker process");
@@ -125,7 +137,7 @@ async fn run(url: &str, jobs: usize) -> String {
     let began = now_us();
     let (mut sent, mut producers) = (0, tokio::task::JoinSet::new());
     while sent < jobs || !producers.is_empty() {
-        while producers.len() < PRODUCERS && sent < jobs {
+        while producers.len() < callers && sent < jobs {
             let (engine, key) = (engine.clone(), sent);
             producers.spawn(async move { engine.submit(&Principal::local(), task(key)).await.map(|_| ()) });
             sent += 1;
@@ -154,7 +166,7 @@ async fn run(url: &str, jobs: usize) -> String {
     format!("{scheme}: {jobs} jobs, {rates}, start {waits}")
 }
 
-async fn work(url: &str, jobs: usize) {
+async fn work(url: &str, Load { jobs, slots, .. }: Load) {
     let store = open(url).await;
     let count = Arc::new(AtomicUsize::new(0));
     let waits = Arc::new(Mutex::new(Vec::new()));
@@ -166,7 +178,7 @@ async fn work(url: &str, jobs: usize) {
         }
     };
     let engine = engine(&store, called).await;
-    let worker = engine.worker(WorkerOptions::default().with_concurrency(SLOTS));
+    let worker = engine.worker(WorkerOptions::default().with_concurrency(slots));
     say("ready");
     let reach = async |wanted: usize| {
         // A job is done when it no longer stands in its lane, not when its tool was called.

@@ -31,7 +31,9 @@ fn main() {
         println!("redis, a live job beside its payload: {} bytes", live_bytes(&redis, &store).await);
         grow("redis", &store, finished).await;
         drop((store, redis));
-        let postgres = PostgresServer::start(PostgresSetup::default()).await.expect("postgres");
+        // A store refuses a server that is set up to lose jobs.
+        let setup = PostgresSetup { fsync: true, ..PostgresSetup::default() };
+        let postgres = PostgresServer::start(setup).await.expect("postgres");
         grow("postgres", &open(&postgres.url()).await, finished).await;
     });
 }

@@ -1,23 +1,18 @@
 //! Concurrent calls become one: entries that callers bring while a call is under way go out together with the next.
 //!
 //! Nothing waits for company: an entry that comes alone goes out alone and at once. A store whose cost is by the call, not by the entry, so
-//! serves many callers at the price of few.
+//! serves many callers at the price of few. One call is under way at a time: a second one would halve them both, not end them earlier.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{StoreError, StoreErrorKind, StoreResult};
 
-/// Calls under way at a time: while one is answered the next is already on its way.
-const IN_FLIGHT_MAX: usize = 2;
 /// Weight of one call, in bytes: one large entry must not hold up, nor fail, a hundred small ones.
 const CALL_BYTES_MAX: usize = 4 << 20;
 /// Callers that wait in line before further ones wait for room.
 const CALLERS_MAX: usize = 4_096;
-
-type Answer<O> = Pin<Box<dyn Future<Output = StoreResult<Vec<O>>> + Send>>;
-type Call<I, O> = Arc<dyn Fn(Vec<I>) -> Answer<O> + Send + Sync>;
 
 struct Entry<I, O> {
     items: Vec<I>,
@@ -25,7 +20,7 @@ struct Entry<I, O> {
 }
 
 /// One kind of call that takes entries and answers entry by entry.
-pub(crate) struct Coalescer<I, O> {
+pub struct Coalescer<I, O> {
     line: mpsc::Sender<Entry<I, O>>,
     store: &'static str,
 }
@@ -37,23 +32,23 @@ impl<I, O> fmt::Debug for Coalescer<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
-    /// Makes calls of at most `entries_max` entries that weigh no more than [`CALL_BYTES_MAX`] together, unless one alone does, from a task of the current tokio runtime that ends with the last clone of the line.
-    pub(crate) fn new<F>(
+    /// Makes calls of at most `entries_max` entries that weigh no more than 4 MiB together, unless one alone does. `store` is for errors.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, which must live as long as this is used.
+    pub fn new<F>(
         store: &'static str,
         entries_max: usize,
         weigh: fn(&I) -> usize,
-        call: impl Fn(Vec<I>) -> F + Send + Sync + 'static,
+        call: impl Fn(Vec<I>) -> F + Send + 'static,
     ) -> Self
     where
         F: Future<Output = StoreResult<Vec<O>>> + Send + 'static,
     {
         let (line, mut entries) = mpsc::channel::<Entry<I, O>>(CALLERS_MAX);
-        let call: Call<I, O> = Arc::new(move |items| Box::pin(call(items)));
         tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
             let mut held_over = None;
             loop {
-                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let first = match held_over.take() {
                     Some(entry) => Some(entry),
                     None => entries.recv().await,
@@ -76,11 +71,10 @@ impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
                     items.extend(next.items);
                     replies.push(next.reply);
                 }
-                let call = Arc::clone(&call);
-                tokio::spawn(async move {
-                    deal_out(store, call(items).await, counts, replies);
-                    drop(permit);
-                });
+                let calling = call(items);
+                // In a task of its own: a call that panics leaves its own callers without an answer, and no others.
+                let called = tokio::spawn(async move { deal_out(store, calling.await, counts, replies) });
+                let _ended = called.await;
             }
         });
         Self { line, store }
@@ -88,9 +82,12 @@ impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
 
     /// Brings entries and waits for their answers.
     ///
+    /// # Errors
+    /// That of the call they went out with; `Closed` when the runtime is gone.
+    ///
     /// # Cancel safety
     /// Entries that were brought are called for even if nobody waits any more.
-    pub(crate) async fn call(&self, items: Vec<I>) -> StoreResult<Vec<O>> {
+    pub async fn call(&self, items: Vec<I>) -> StoreResult<Vec<O>> {
         let gone = || StoreError::new(StoreErrorKind::Closed, self.store, "its runtime is gone, open it anew");
         let (reply, answer) = oneshot::channel();
         self.line.send(Entry { items, reply }).await.map_err(|_| gone())?;

@@ -70,7 +70,7 @@
 
 pub mod admin;
 pub mod auth;
-mod coalesce;
+pub mod coalesce;
 pub mod engine;
 pub mod entropy;
 pub mod error;

@@ -36,7 +36,8 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // In halves: digests are in every pointer and every head, and a write for each byte is what that would cost.
+        self.0.as_chunks().0.iter().try_for_each(|half| write!(f, "{:032x}", u128::from_be_bytes(*half)))
     }
 }
 
@@ -51,13 +52,14 @@ impl FromStr for Digest {
 
     fn from_str(s: &str) -> Result<Self, InvalidName> {
         let bad = || InvalidName { what: "digest", value: s.chars().take(64).collect(), rule: "64 hexadecimal digits" };
-        if s.len() != 64 || !s.is_ascii() {
+        // The numbers of the standard library would take a sign too.
+        if s.len() != 64 || !s.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(bad());
         }
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(s.as_bytes().chunks_exact(2)) {
-            let text = std::str::from_utf8(pair).map_err(|_| bad())?;
-            *byte = u8::from_str_radix(text, 16).map_err(|_| bad())?;
+        let (halves, _) = bytes.as_chunks_mut();
+        for (half, digits) in halves.iter_mut().zip([&s[..32], &s[32..]]) {
+            *half = u128::from_str_radix(digits, 16).map_err(|_| bad())?.to_be_bytes();
         }
         Ok(Self(bytes))
     }
@@ -151,6 +153,20 @@ mod tests {
         for bad in ["", "res://", "res://local/x/y", "http://a/b/c", &format!("{pointer}/more")] {
             assert!(bad.parse::<ResultPointer>().unwrap_err().to_string().contains("res://tenant/job/sha256"), "{bad}");
         }
-        assert!("é".repeat(32).parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn a_digest_has_one_text() {
+        let text = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Digest::of(b"").to_string(), text);
+        assert_eq!(text.parse::<Digest>().unwrap(), Digest::of(b""));
+        for bad in [
+            "é".repeat(32),
+            format!("+{}", &text[1..]),
+            format!("{}+{}", &text[..32], &text[33..]),
+            text[1..].to_owned(),
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
     }
 }

@@ -260,7 +260,7 @@ async fn every_difference_is_found_and_nothing_there_is_overwritten() {
     let with_result = jobs.iter().find(|job| job.head.result.is_some()).unwrap();
     to.results.delete(with_result.head.result.as_ref().unwrap()).await.unwrap();
     to.records.delete(RecordKind::Batch, "b1").await.unwrap();
-    to.records.put(RecordKind::Call, "more", "1".into(), Expect::Absent, None).await.unwrap();
+    to.records.put(RecordKind::Schedule, "more", "1".into(), Expect::Absent, None).await.unwrap();
     to.jobs.pause(&Lane::light(), true).await.unwrap();
     let extra = to.add(job_in("extra")).await;
     let missing = from.add(job_in("missing")).await;
@@ -268,7 +268,7 @@ async fn every_difference_is_found_and_nothing_there_is_overwritten() {
     for what in [
         format!("job {}: its result cannot be read", with_result.head.id),
         "batch record \"b1\": is not there".to_owned(),
-        "call record \"more\": is there and not in the source".to_owned(),
+        "schedule record \"more\": is there and not in the source".to_owned(),
         "lane light:".to_owned(),
         format!("job {extra}: is there and not in the source"),
         format!("job {missing}: is not there"),
@@ -278,6 +278,70 @@ async fn every_difference_is_found_and_nothing_there_is_overwritten() {
         assert!(told.first.iter().any(|finding| finding.starts_with(&what)), "{what}: {told:?}");
     }
     assert_eq!(told.total, 3 + 8, "{told:?}");
+}
+
+#[tokio::test]
+async fn records_that_ran_out_since_are_no_differences_and_counted_apart() {
+    let (from, to) = (House::new(), House::new());
+    from.fill().await;
+    migrate(from.place(), to.place(), &options(&to, false), &mut |_, _| {}).await.unwrap();
+    from.clock.advance(2 * HOUR);
+    let verified = verify(from.place(), to.place(), &mut |_, _| {}).await.unwrap();
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+    assert_eq!((verified.same.records, verified.ran_out), (2, 2), "schedules stay, a batch and a call ran out");
+}
+
+#[tokio::test]
+async fn an_export_of_a_store_at_work_comes_in_whole() {
+    let concurrency = Some(ConcurrencyKey { key: "c".to_owned(), max: 1 });
+    let (from, to) = (House::new(), House::new());
+    let parents = [from.add(new_job()).await, from.add(new_job()).await, from.add(new_job()).await];
+    let child = from.add(NewJob { after: parents[..2].to_vec(), ..new_job() }).await;
+    let lost = from.add(NewJob { after: vec![parents[0]], ..new_job() }).await;
+    let blocked = from.add(NewJob { concurrency, ..job_in("other") }).await;
+    let late = NewJob { id: JobId::MIN, after: vec![parents[2]], ..new_job() };
+    from.add(late.clone()).await;
+    let held = from.take("light").await;
+    // Each job as it stood at another moment: with a user more and a user less, a child that names one that is gone, and one that is passed
+    // over for nobody.
+    let mut jobs = from.all().await;
+    for Job { head, .. } in &mut jobs {
+        match head.id {
+            id if id == parents[0] => head.users = 7,
+            id if id == parents[1] => head.users = 0,
+            id if id == blocked => head.blocked = true,
+            _ => {}
+        }
+    }
+    jobs.retain(|job| job.head.id != lost);
+    let torn = House::new();
+    torn.jobs.restore(&jobs).await.unwrap();
+    let moved = to.import(&torn.export().await).await.unwrap();
+    assert!(moved.findings.is_empty() && moved.taken.jobs == 6, "{moved:?}");
+    to.jobs.check().unwrap();
+    let head = async |id| to.jobs.get(id).await.unwrap().unwrap().head;
+    let users = [head(parents[0]).await.users, head(parents[1]).await.users, head(parents[2]).await.users];
+    assert_eq!((users, head(child).await.state), ([1, 1, 1], JobState::Waiting));
+    assert_eq!(to.take("other").await.job, blocked);
+    let stood = torn.jobs.get(held.job).await.unwrap().unwrap().head;
+    assert_eq!((held.job, head(held.job).await.state), (parents[0], JobState::Leased));
+    to.clock.advance(HOUR);
+    to.jobs.maintain(std::num::NonZeroU16::MAX).await.unwrap();
+    let back = head(held.job).await;
+    assert_eq!((back.state, back.lost, back.maybe_called), (JobState::Ready, stood.lost + 1, true));
+    let again = to.import(&torn.export().await).await.unwrap();
+    assert_eq!(again.taken.jobs, 0, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_named_and_did_not_come_is_told() {
+    let (from, to) = (House::new(), House::new());
+    let parent = from.add(new_job()).await;
+    from.add(NewJob { after: vec![parent], ..new_job() }).await;
+    let torn = House::new();
+    torn.jobs.restore(&from.all().await[..1]).await.unwrap();
+    let moved = to.import(&torn.export().await).await.unwrap();
+    assert!(moved.findings.first[0].contains(&parent.to_string()), "{moved:?}");
 }
 
 #[tokio::test]

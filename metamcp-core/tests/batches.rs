@@ -53,7 +53,7 @@ async fn the_same_call_with_a_key_finds_the_same_batch_and_another_one_is_told()
     assert_eq!(first, again);
     assert_eq!(engine.list(&who, JobQuery::default()).await.unwrap().jobs.len(), 3);
     let other = engine.submit_batch(&who, (1..4).map(echo).collect(), Some("k")).await.unwrap_err();
-    assert!(other.to_string().contains("use a new key"), "{other}");
+    assert!(matches!(&other, EngineError::BatchConflict { batch } if *batch == first.id), "{other}");
     let stranger = Principal::new(who.tenant.clone(), "stranger");
     let theirs = engine.submit_batch(&stranger, (0..3).map(echo).collect(), Some("k")).await.unwrap();
     assert_ne!(theirs.id, first.id, "keys of different callers do not meet");
@@ -79,6 +79,21 @@ async fn a_batch_is_cancelled_as_one_and_is_its_owners_alone() {
     engine.cancel_batch(&who, &batch.id, "enough").await.unwrap();
     let state = engine.wait_batch(&who, &batch.id, LONG).await.unwrap();
     assert_eq!((state.states[&JobState::Cancelled], state.ended), (20, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_batch_is_kept_whatever_its_refusals_say() {
+    let (engine, _) = engine();
+    let who = Principal::local();
+    // What JSON must escape, in the error that repeats it.
+    let awkward = |n: usize| {
+        let mut task = echo(n);
+        task.labels.insert("\u{1}\"\\\n".repeat(90), String::new());
+        task
+    };
+    let batch = engine.submit_batch(&who, (0..BATCH_TASKS_MAX).map(awkward).collect(), Some("k")).await.unwrap();
+    assert!(batch.tasks.iter().all(|task| matches!(task, BatchTask::Refused(why) if why.starts_with("labels: "))));
+    assert_eq!(engine.batch(&who, &batch.id).await.unwrap(), batch);
 }
 
 #[tokio::test(start_paused = true)]

@@ -237,6 +237,40 @@ async fn a_running_job_that_is_cancelled_is_stopped_at_once() {
     assert!(matches!(kinds.last(), Some(EventKind::Cancelled { reason }) if reason == "enough"), "{kinds:?}");
 }
 
+/// A clock of a machine that is wrong by so many seconds.
+#[derive(Debug)]
+struct WrongClock(PausedClock, i64);
+
+impl Clock for WrongClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.now().as_millis().saturating_add_signed(self.1 * 1_000))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_goes_by_the_clock_of_the_store_whatever_the_worker_takes_for_the_time() {
+    for wrong_by_s in [-3_600, 0, 3_600] {
+        let began = Instant::now();
+        let clock = Arc::new(WrongClock(PausedClock(began), wrong_by_s));
+        let mut world = World::idle();
+        world.orchestrator = Orchestrator::builder()
+            .clock(clock)
+            .jobs(Arc::new(MemoryJobStore::new(Arc::new(PausedClock(began)))))
+            .server(ServerName::new("scripted").unwrap(), Arc::new(world.server.clone()))
+            .build();
+        world.start();
+        let quick = world.submit_task(task("echo").with_deadline(Duration::from_secs(90))).await;
+        assert_eq!(world.end(quick).await.head.state, JobState::Done, "wrong by {wrong_by_s} s");
+        world.server.standing(Step::Hang);
+        let hanging = world.submit_task(task("echo").with_deadline(Duration::from_secs(90))).await;
+        let before = Instant::now();
+        let job = world.end(hanging).await;
+        assert_eq!(code(&job), Some(JobErrorCode::DeadlineExceeded), "wrong by {wrong_by_s} s");
+        let took = before.elapsed().as_secs();
+        assert!((89..=91).contains(&took), "wrong by {wrong_by_s} s: ended after {took} s");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_ends_a_hanging_call_and_a_waiting_job() {
     let mut world = World::idle();

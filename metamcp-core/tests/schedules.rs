@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,8 @@ impl Clock for PausedClock {
 struct Failing {
     inner: MemoryRecordStore,
     loses_next_write: AtomicBool,
+    /// Pages of lists that were read.
+    pages: AtomicU32,
 }
 
 #[async_trait]
@@ -67,6 +69,7 @@ impl RecordStore for Failing {
     }
 
     async fn list(&self, kind: RecordKind, after: Option<&str>, max: u16) -> StoreResult<Vec<Record>> {
+        self.pages.fetch_add(1, Ordering::SeqCst);
         self.inner.list(kind, after, max).await
     }
 }
@@ -88,7 +91,7 @@ impl World {
             ScriptedTransport::new(ServerName::new("scripted").unwrap()).simple_tool("echo", "repeats words", true);
         Self {
             jobs: Arc::new(MemoryJobStore::new(Arc::<PausedClock>::clone(&clock))),
-            records: Arc::new(Failing { inner, loses_next_write: AtomicBool::new(false) }),
+            records: Arc::new(Failing { inner, loses_next_write: AtomicBool::new(false), pages: AtomicU32::new(0) }),
             clock,
             server,
             who: Principal::local(),
@@ -224,6 +227,62 @@ async fn a_schedule_is_paused_fired_by_hand_and_deleted_by_its_owner_alone() {
     engine.delete_schedule(who, "m").await.unwrap();
     tokio::time::sleep(MINUTE * 2).await;
     assert_eq!(world.made().await.len(), 2, "no more of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_read_the_schedules_again_only_when_one_was_changed() {
+    let world = World::new();
+    let engine = world.engine();
+    let _worker = engine.worker(WorkerOptions::default());
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!(world.records.pages.swap(0, Ordering::SeqCst), 1);
+    engine.put_schedule(&world.who, every_minute("m")).await.unwrap();
+    let counted = world.records.pages.swap(0, Ordering::SeqCst);
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!((counted, world.records.pages.swap(0, Ordering::SeqCst)), (1, 1), "once to count, once to fire");
+    assert_eq!(world.made().await.len(), 5);
+    engine.pause_schedule(&world.who, "m", true).await.unwrap();
+    engine.pause_schedule(&world.who, "m", false).await.unwrap();
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!((world.records.pages.load(Ordering::SeqCst), world.made().await.len()), (1, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_be_written_of_a_deleted_schedule_does_not_reach_the_one_made_after_it() {
+    let world = World::new();
+    let (engine, who) = (world.engine(), &world.who);
+    engine.put_schedule(who, every_minute("m")).await.unwrap();
+    let records = &world.records;
+    let all = records.list(RecordKind::Schedule, None, 10).await.unwrap();
+    // As a worker that fires it has it at hand.
+    let old = all.into_iter().find(|record| !record.value.is_empty()).unwrap();
+    engine.delete_schedule(who, "m").await.unwrap();
+    assert!(matches!(engine.delete_schedule(who, "m").await, Err(EngineError::NotFound { .. })));
+    assert!(engine.schedules(who, None, 10).await.unwrap().is_empty());
+    let hourly = NewSchedule { cron: "0 * * * *".to_owned(), ..every_minute("m") };
+    let made = engine.put_schedule(who, hourly).await.unwrap();
+    let late =
+        records.put(RecordKind::Schedule, &old.name, old.value, Expect::Version(old.version), None).await.unwrap();
+    assert!(matches!(late, Written::Conflict { version: Some(_) }), "{late:?}");
+    assert_eq!(engine.schedule(who, "m").await.unwrap(), made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_schedules_are_full_whatever_was_deleted_in_between() {
+    let world = World::new();
+    let (engine, who) = (world.engine(), &world.who);
+    for n in 0..9 {
+        engine.put_schedule(who, every_minute(&format!("s{n}"))).await.unwrap();
+    }
+    for n in [1, 2, 3, 6] {
+        engine.delete_schedule(who, &format!("s{n}")).await.unwrap();
+    }
+    let names = async |after: Option<&str>| {
+        let page = engine.schedules(who, after, 3).await.unwrap();
+        page.into_iter().map(|schedule| schedule.terms.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None).await, ["s0", "s4", "s5"]);
+    assert_eq!(names(Some("s5")).await, ["s7", "s8"]);
 }
 
 #[tokio::test(start_paused = true)]

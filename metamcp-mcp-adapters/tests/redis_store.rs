@@ -13,5 +13,7 @@ mod fixture;
 mod many;
 #[path = "redis_store/model.rs"]
 mod model;
+#[path = "redis_store/results.rs"]
+mod results;
 #[path = "redis_store/suites.rs"]
 mod suites;

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A call through the gateway is a handful of small allocations, often freed on another thread than they were made on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     metamcp_server::cli::main()
 }

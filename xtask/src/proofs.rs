@@ -17,6 +17,8 @@ const CHAOS_MINUTES: u64 = 10;
 /// The stores a fleet is tormented on, and the word for one after the other.
 const CHAOS_STORES: [&str; 3] = ["redis", "sentinel", "postgres"];
 const CHAOS_ALL: &str = "all";
+/// The nextest profile without a bound on time: see `.config/nextest.toml`.
+const PROFILE: &str = "proof";
 
 /// `cargo xtask kill9 [--cycles N] [--seed S]`.
 pub(crate) fn kill9(place: &Place, args: &[String]) -> Result<()> {
@@ -79,6 +81,7 @@ fn prove(place: &Place, name: &'static str, what: &[&str], numbers: &[(&'static 
 
 /// One test, told by `envs` how long to go on.
 fn proof<'a>(place: &'a Place, name: &'static str, what: &'a [&str], envs: Vec<(&'static str, String)>) -> Step<'a> {
+    let envs: Vec<_> = envs.into_iter().chain([("NEXTEST_PROFILE", PROFILE.to_owned())]).collect();
     let told: Vec<String> = envs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let about = format!("{} cargo nextest run {} --no-capture", told.join(" "), what.join(" "));
     Step::work(name, about, move || nextest(place, what, &["--no-capture".to_owned()], &envs).map(Ended::Done))

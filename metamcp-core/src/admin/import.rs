@@ -139,7 +139,8 @@ pub async fn check(input: &mut (dyn AsyncBufRead + Unpin + Send), watch: &mut Wa
 }
 
 /// Takes an export into a store, line by line. What stands there already is left as it is, and told when it differs, so that an import that
-/// was interrupted is simply repeated. Damage is found where it is: what was before it has been taken in; [`check`] the file first where that
+/// was interrupted is simply repeated. A job that a worker held is held there until its lease runs out, and then comes back as one whose call
+/// may have happened. Damage is found where it is: what was before it has been taken in; [`check`] the file first where that
 /// matters. Records are in version 1 there.
 ///
 /// # Errors
@@ -157,16 +158,16 @@ pub async fn import(
             Ok(Item::Paused(lane)) => intake.pause(&lane).await?,
             Ok(Item::Job(job, body)) => intake.job(*job, body, watch).await?,
             Ok(Item::Record(kind, record)) => {
-                intake.flush(watch).await?;
+                intake.jobs_end(watch).await?;
                 intake.record(kind, record).await?;
             }
             Ok(Item::End(_)) => {
-                intake.flush(watch).await?;
+                intake.jobs_end(watch).await?;
                 watch(Step::Copy, &intake.moved.taken);
                 return Ok(intake.moved);
             }
             Err(error) => {
-                intake.flush(watch).await?;
+                intake.jobs_end(watch).await?;
                 return Err(error);
             }
         }

@@ -1,6 +1,9 @@
 //! Takes jobs, results, records and pauses into a store, just as they stood in another one.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,7 +12,7 @@ use super::{AdminError, Findings, Place, Step, Tally, Watch};
 use crate::{
     engine::RESULT_GRACE,
     error::StoreResult,
-    id::Lane,
+    id::{JobId, Lane},
     queue::{Job, LEASE_BATCH_MAX, Restored},
     record::{Expect, Record, RecordKind, Written},
     result::ResultMeta,
@@ -23,6 +26,8 @@ pub const BATCH_SPARE: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const CALL_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of inputs after which a batch of jobs is sent although it is not full.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Most jobs that are held back because further jobs may name them.
+const HELD_BACK_MAX: usize = 1_000;
 
 /// A result on its way.
 #[derive(Debug)]
@@ -44,12 +49,24 @@ pub struct Moved {
     pub findings: Findings,
 }
 
+/// A job that more live jobs name, as it tells itself, than were read so far.
+struct HeldBack {
+    job: Job,
+    users: u32,
+}
+
 /// The receiving side.
+///
+/// A store at work goes on while it is read, so what one job tells of others may not hold any more: how many live jobs name it, and whether it
+/// is passed over for one that is held. Both are found out anew here, the first by counting, the second by the leases to come.
 pub(super) struct Intake<'a> {
     to: Place<'a>,
     now: Timestamp,
     waiting: Vec<Job>,
     waiting_bytes: usize,
+    /// How many live jobs that were read name each job that was not.
+    users: HashMap<JobId, u32>,
+    held_back: BTreeMap<JobId, HeldBack>,
     retain_longest: Duration,
     pub(super) moved: Moved,
 }
@@ -57,13 +74,23 @@ pub(super) struct Intake<'a> {
 impl<'a> Intake<'a> {
     /// Into `to`, where it is `now`.
     pub(super) fn new(to: Place<'a>, now: Timestamp) -> Self {
-        Self { to, now, waiting: Vec::new(), waiting_bytes: 0, retain_longest: Duration::ZERO, moved: Moved::default() }
+        Self {
+            to,
+            now,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            users: HashMap::new(),
+            held_back: BTreeMap::new(),
+            retain_longest: Duration::ZERO,
+            moved: Moved::default(),
+        }
     }
 
-    /// Takes in a job, its result first, so that nobody sees the one without the other. It may wait here until [`flush`](Self::flush).
+    /// Takes in a job, its result first, so that nobody sees the one without the other. It may wait here until [`jobs_end`](Self::jobs_end).
+    /// The newest jobs come first: those that name another one before it.
     pub(super) async fn job(
         &mut self,
-        job: Job,
+        mut job: Job,
         result: Option<Body>,
         watch: &mut Watch<'_>,
     ) -> Result<(), AdminError> {
@@ -73,10 +100,64 @@ impl<'a> Intake<'a> {
             None if job.head.result.is_some() => self.moved.without_result += 1,
             None => {}
         }
+        job.head.blocked = false;
+        if !job.head.state.is_final() {
+            self.count_users(&job.head.after, watch).await?;
+        }
+        let users = self.users.remove(&job.head.id).unwrap_or_default();
+        if users >= job.head.users {
+            return self.send(job, users, watch).await;
+        }
+        self.held_back.insert(job.head.id, HeldBack { job, users });
+        if self.held_back.len() > HELD_BACK_MAX
+            && let Some((_, HeldBack { job, .. })) = self.held_back.pop_last()
+        {
+            // Rather too many than too few: a job that is named must not be removed.
+            let users = job.head.users;
+            self.send(job, users, watch).await?;
+        }
+        Ok(())
+    }
+
+    /// A live job names these.
+    async fn count_users(&mut self, named: &[JobId], watch: &mut Watch<'_>) -> Result<(), AdminError> {
+        for id in named {
+            let Some(held) = self.held_back.get_mut(id) else {
+                *self.users.entry(*id).or_default() += 1;
+                continue;
+            };
+            held.users += 1;
+            if held.users == held.job.head.users
+                && let Some(HeldBack { job, users }) = self.held_back.remove(id)
+            {
+                self.send(job, users, watch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, mut job: Job, users: u32, watch: &mut Watch<'_>) -> Result<(), AdminError> {
+        job.head.users = users;
         self.waiting_bytes += job.body.input().get().len();
         self.waiting.push(job);
         if self.waiting.len() == usize::from(LEASE_BATCH_MAX) || self.waiting_bytes >= BATCH_BYTES_MAX {
             self.flush(watch).await?;
+        }
+        Ok(())
+    }
+
+    /// All jobs were read: none waits here any more.
+    pub(super) async fn jobs_end(&mut self, watch: &mut Watch<'_>) -> Result<(), AdminError> {
+        while let Some((_, HeldBack { job, users })) = self.held_back.pop_last() {
+            self.send(job, users, watch).await?;
+        }
+        self.flush(watch).await?;
+        for (id, users) in std::mem::take(&mut self.users) {
+            if self.to.jobs.get(id).await?.is_none() {
+                self.moved.findings.add(|| {
+                    format!("job {id}: did not come, and {users} live jobs name it; cancel those that wait for it")
+                });
+            }
         }
         Ok(())
     }
@@ -101,7 +182,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Sends the jobs that wait.
-    pub(super) async fn flush(&mut self, watch: &mut Watch<'_>) -> Result<(), AdminError> {
+    async fn flush(&mut self, watch: &mut Watch<'_>) -> Result<(), AdminError> {
         let jobs = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
         if jobs.is_empty() {

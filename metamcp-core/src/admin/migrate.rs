@@ -66,7 +66,7 @@ pub async fn migrate(
         let body = result_of(from.results, &job, &mut intake.moved.findings).await?;
         intake.job(job, body, watch).await?;
     }
-    intake.flush(watch).await?;
+    intake.jobs_end(watch).await?;
     for kind in KINDS {
         let mut records = Records::all(from.records, kind);
         while let Some(record) = records.next().await? {

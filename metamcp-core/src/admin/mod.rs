@@ -1,7 +1,7 @@
 //! What operators do to a whole store: look at its queues, bring dead letters back, drain a lane, back it up, and move it to another store.
 //!
 //! Plain calls over the traits of stores, so the same for each of them. Each function may be dropped at any point and called again: what was
-//! done stays done and is passed over. Memory is bounded by a page of jobs and one result, whatever the store holds.
+//! done stays done and is passed over. Memory is bounded by a page of jobs, one result, and a number for each job that live jobs name.
 
 mod error;
 mod export;

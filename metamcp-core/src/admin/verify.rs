@@ -12,7 +12,7 @@ use crate::{
     error::{StoreErrorKind, StoreResult},
     id::Lane,
     pointer::Digest,
-    queue::{Job, LaneCounts},
+    queue::{Job, JobHead, LaneCounts},
     record::RecordKind,
     result::ByteRange,
 };
@@ -25,13 +25,15 @@ const WATCH_EVERY: u64 = 100;
 pub struct Verified {
     /// What is the same on both sides.
     pub same: Tally,
+    /// Records that one side has no more because their time ran out, as with time all do that are not schedules.
+    pub ran_out: u64,
     /// What is not.
     pub findings: Findings,
 }
 
 /// Compares two stores at rest: the same jobs with equal heads and bodies, found by their idempotency keys; their results, each read whole and
 /// checked by its digest; the same records, but for their versions; the same counts and pauses of lanes. A result that neither side has is no
-/// difference.
+/// difference, nor is a record that ran out on one side, or whether a ready job is passed over for the time being.
 ///
 /// # Errors
 /// When a store fails, and for more lanes than a store tells of.
@@ -81,7 +83,7 @@ async fn one_job(
     found: &mut Verified,
 ) -> Result<(), AdminError> {
     let id = job.head.id;
-    if job.head != copy.head {
+    if !same_head(&job.head, &copy.head) {
         found.findings.add(|| format!("job {id}: its head differs{}", difference(job, copy)));
     } else if job.body != copy.body {
         found.findings.add(|| format!("job {id}: its request differs"));
@@ -104,6 +106,11 @@ async fn one_job(
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// Whether two heads are equal, but for what leases find out anew.
+fn same_head(head: &JobHead, copy: &JobHead) -> bool {
+    head == copy || head.blocked != copy.blocked && *head == JobHead { blocked: head.blocked, ..copy.clone() }
 }
 
 /// The fields of the heads that differ, for people.
@@ -147,12 +154,12 @@ async fn records(from: &Place<'_>, to: &Place<'_>, kind: RecordKind, found: &mut
         match (record, copy) {
             (Some(record), Some(copy)) if record.value == copy.value => found.same.records += 1,
             (Some(_), Some(_)) => found.findings.add(|| format!("{word} record {name:?}: differs")),
-            (Some(_), None) => {
-                // It may have run out since it was listed.
-                if from.records.get(kind, &name).await?.is_some() {
-                    found.findings.add(|| format!("{word} record {name:?}: is not there"));
-                }
+            (Some(_), None) if from.records.get(kind, &name).await?.is_some() => {
+                found.findings.add(|| format!("{word} record {name:?}: is not there"));
             }
+            // It ran out since it was listed, or, on the side where it is kept for less long, since it was copied.
+            (Some(_), None) => found.ran_out += 1,
+            (None, _) if kind != RecordKind::Schedule => found.ran_out += 1,
             (None, _) => found.findings.add(|| format!("{word} record {name:?}: is there and not in the source")),
         }
     }
@@ -160,8 +167,10 @@ async fn records(from: &Place<'_>, to: &Place<'_>, kind: RecordKind, found: &mut
 }
 
 async fn lanes(from: &Place<'_>, to: &Place<'_>, found: &mut Verified) -> Result<(), AdminError> {
-    // How long the oldest has waited changes while one looks.
-    let still = |(lane, counts): (Lane, LaneCounts)| (lane, LaneCounts { oldest_ready_ms: 0, ..counts });
+    // How long the oldest has waited changes while one looks, and who is passed over is found out anew.
+    let still = |(lane, counts): (Lane, LaneCounts)| {
+        (lane, LaneCounts { oldest_ready_ms: 0, ready: counts.ready + counts.blocked, blocked: 0, ..counts })
+    };
     let here: BTreeMap<Lane, LaneCounts> = walk::lanes(from).await?.into_iter().map(still).collect();
     let there: BTreeMap<Lane, LaneCounts> = walk::lanes(to).await?.into_iter().map(still).collect();
     for (lane, counts) in &here {

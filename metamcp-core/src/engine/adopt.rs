@@ -14,6 +14,7 @@ use super::{
     ports::{Ports, persist},
     servers::Servers,
     slots::Seats,
+    store_clock::StoreClock,
 };
 use crate::{
     auth::Principal,
@@ -90,9 +91,10 @@ impl Adopted {
     /// lease drop the call.
     pub fn run(self, call: impl Future<Output = Result<ToolReply, TransportError>> + Send + 'static) {
         let Self { ports, servers, shared, hold, job } = self;
+        let clock = StoreClock::read(&job.head);
         let leased = Leased { key: hold.key, job };
         let (seats, cut) = (Arc::clone(&shared.seats), shared.cut.clone());
-        let dispatch = Dispatch::new(Arc::clone(&ports), servers, seats, Arc::clone(&hold), leased, cut);
+        let dispatch = Dispatch::new(Arc::clone(&ports), servers, seats, Arc::clone(&hold), leased, clock, cut);
         shared.running.spawn(async move {
             let over = CancellationToken::new();
             let work = async {

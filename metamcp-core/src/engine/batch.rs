@@ -2,7 +2,13 @@
 //!
 //! A batch is a record beside its jobs: which task became which job, and which was refused and why. How it stands is read from the jobs.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -28,7 +34,7 @@ use crate::{
 
 /// Most tasks in one batch.
 pub const BATCH_TASKS_MAX: usize = 1_000;
-/// Longest reason kept with a refused task, in bytes.
+/// Longest reason kept with a refused task, in bytes; as JSON twice that, so that the largest batch still fits a record.
 const REFUSAL_BYTES_MAX: usize = 120;
 /// How much longer than its tasks a batch is kept.
 const BATCH_GRACE: Duration = Duration::from_secs(3_600);
@@ -218,7 +224,8 @@ async fn enqueue(
 }
 
 fn refused(error: &EngineError) -> BatchTask {
-    let mut why = error.to_string();
+    // A control character would be six bytes as JSON.
+    let mut why = error.to_string().replace(char::is_control, " ");
     why.truncate(why.floor_char_boundary(REFUSAL_BYTES_MAX));
     BatchTask::Refused(why)
 }
@@ -235,8 +242,7 @@ fn same(standing: Batch, asked: Digest) -> Result<Batch, EngineError> {
     if standing.asked == asked {
         return Ok(standing);
     }
-    let mend = format!("it belongs to batch {}, which asked for something else; use a new key", standing.id);
-    Err(InvalidTask::new("idempotency_key", mend).into())
+    Err(EngineError::BatchConflict { batch: standing.id })
 }
 
 pub(super) async fn get(ports: &Ports, who: &Principal, id: &BatchId) -> Result<Batch, EngineError> {
@@ -254,49 +260,84 @@ async fn read(ports: &Ports, id: &BatchId) -> Result<Option<Batch>, EngineError>
 }
 
 pub(super) async fn state(ports: &Ports, batch: &Batch) -> Result<BatchState, EngineError> {
-    let refused = batch.tasks.len() - batch.jobs().count();
-    let (mut states, mut removed) = (BTreeMap::new(), 0);
-    let mut ids = batch.jobs();
-    let mut reads = JoinSet::new();
-    loop {
-        while reads.len() < READS_AT_ONCE
-            && let Some(id) = ids.next()
-        {
-            let jobs = Arc::clone(&ports.jobs);
-            reads.spawn(async move { jobs.get(id).await });
-        }
-        let Some(read) = reads.join_next().await else { break };
-        let gone = |error| StoreError::new(StoreErrorKind::Closed, "job store", format!("a read broke off: {error}"));
-        match read.map_err(gone)?? {
-            Some(job) => *states.entry(job.head.state).or_insert(0) += 1,
-            None => removed += 1,
-        }
-    }
-    let ended = states.keys().all(|state| state.is_final());
-    Ok(BatchState { id: batch.id.clone(), states, refused, removed, ended })
+    let mut look = Look::default();
+    look.read(ports, batch.jobs().collect()).await?;
+    Ok(look.state(batch))
 }
 
 pub(super) async fn wait(ports: &Ports, batch: &Batch, max_wait: Duration) -> Result<BatchState, EngineError> {
     let end = Instant::now() + max_wait;
     let mut cursor = ports.events.latest().await?;
+    let mut look = Look::default();
     loop {
-        let stands = state(ports, batch).await?;
+        look.read(ports, look.open(batch)).await?;
         let left = end.saturating_duration_since(Instant::now()).min(Duration::from_secs(LOOK_S_MAX));
-        if stands.ended || left.is_zero() {
-            return Ok(stands);
+        if look.has_ended(batch) || left.is_zero() {
+            return Ok(look.state(batch));
         }
-        let look = Instant::now() + left;
-        // Looks again when one of its jobs has ended, or after a while.
-        while let Some(left) = look.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        let again = Instant::now() + left;
+        // Those that are told to have ended are read at once, all that are open after a while.
+        while let Some(left) = again.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let page = ports.events.read(cursor, EVENT_PAGE_MAX, left).await?;
             cursor = page.next;
             let ends = |kind: &EventKind| {
                 matches!(kind, EventKind::Completed { .. } | EventKind::Failed { .. } | EventKind::Cancelled { .. })
             };
-            let mut news = page.events.iter().filter(|event| ends(&event.event.kind));
-            if page.missed || news.any(|event| batch.jobs().any(|job| job == event.event.job)) {
+            let news = page.events.iter().filter(|event| ends(&event.event.kind)).map(|event| event.event.job);
+            look.read(ports, news.filter(|job| look.jobs.contains_key(job)).collect()).await?;
+            if page.missed || look.has_ended(batch) {
                 break;
             }
         }
+    }
+}
+
+/// What is known of the jobs of a batch; `None` for one that is no longer kept.
+#[derive(Debug, Default)]
+struct Look {
+    jobs: BTreeMap<JobId, Option<JobState>>,
+}
+
+impl Look {
+    /// Reads how these jobs stand, some at a time.
+    async fn read(&mut self, ports: &Ports, ids: BTreeSet<JobId>) -> Result<(), EngineError> {
+        let mut ids = ids.into_iter();
+        let mut reads = JoinSet::new();
+        loop {
+            while reads.len() < READS_AT_ONCE
+                && let Some(id) = ids.next()
+            {
+                let jobs = Arc::clone(&ports.jobs);
+                reads.spawn(async move { (id, jobs.get(id).await) });
+            }
+            let Some(read) = reads.join_next().await else { return Ok(()) };
+            let gone =
+                |error| StoreError::new(StoreErrorKind::Closed, "job store", format!("a read broke off: {error}"));
+            let (id, job) = read.map_err(gone)?;
+            self.jobs.insert(id, job?.map(|job| job.head.state));
+        }
+    }
+
+    /// The jobs that may stand otherwise at the next look; a dead one can be redriven.
+    fn open(&self, batch: &Batch) -> BTreeSet<JobId> {
+        let settled = [None, Some(JobState::Done), Some(JobState::Cancelled)];
+        batch.jobs().filter(|id| self.jobs.get(id).is_none_or(|state| !settled.contains(state))).collect()
+    }
+
+    /// Nothing of it is still to come.
+    fn has_ended(&self, batch: &Batch) -> bool {
+        batch.jobs().all(|id| self.jobs.get(&id).is_some_and(|state| state.is_none_or(JobState::is_final)))
+    }
+
+    fn state(&self, batch: &Batch) -> BatchState {
+        let refused = batch.tasks.len() - batch.jobs().count();
+        let (mut states, mut removed) = (BTreeMap::new(), 0);
+        for id in batch.jobs() {
+            match self.jobs.get(&id).copied().flatten() {
+                Some(state) => *states.entry(state).or_insert(0) += 1,
+                None => removed += 1,
+            }
+        }
+        BatchState { id: batch.id.clone(), states, refused, removed, ended: self.has_ended(batch) }
     }
 }

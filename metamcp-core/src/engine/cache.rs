@@ -16,6 +16,7 @@ use crate::{
     json::RawJson,
     matching::Candidate,
     pointer::{Digest, ResultPointer},
+    queue::JobHead,
     record::{Expect, RecordKind},
     result::ResultBody,
     time::Timestamp,
@@ -45,24 +46,24 @@ pub(super) fn call_key(who: &Principal, candidate: &Candidate, input: &RawJson) 
     Digest::of(&serde_json::to_vec(&text).expect("names and text are JSON")).to_string()
 }
 
-/// The result of an identical call that is no older than `age_max`. A store that fails here costs a call, not the job.
-pub(super) async fn find(ports: &Ports, key: &str, age_max: Duration) -> Option<Hit> {
+/// The result of an identical call that is no older than `age_max` at `now`, by the store's clock. A store that fails here costs a call, not the job.
+pub(super) async fn find(ports: &Ports, key: &str, age_max: Duration, now: Timestamp) -> Option<Hit> {
     let record = ports.records.get(RecordKind::Call, key).await;
     let record = record.inspect_err(|error| tracing::warn!(%error, "no look into the cache")).ok()??;
     let call: Call = serde_json::from_slice(&record.value).ok()?;
-    if ports.clock.now().since(call.at) > age_max {
+    if now.since(call.at) > age_max {
         return None;
     }
     let body = ports.results.get(&call.result, None).await.ok()?;
     Some(Hit { from: call.job, body })
 }
 
-/// Remembers a call for later ones.
-pub(super) async fn keep(ports: &Ports, key: &str, job: JobId, result: &ResultPointer, retain: Duration) {
-    let call = Call { job, result: result.clone(), at: ports.clock.now() };
+/// Remembers the call of a job, made by `now`, for later ones.
+pub(super) async fn keep(ports: &Ports, key: &str, job: &JobHead, result: &ResultPointer, now: Timestamp) {
+    let call = Call { job: job.id, result: result.clone(), at: now };
     let value = Bytes::from(serde_json::to_vec(&call).expect("ids and a pointer are JSON"));
-    let kept = Some(CALL_KEPT.min(retain).max(Duration::from_millis(1)));
+    let kept = Some(CALL_KEPT.min(job.retain).max(Duration::from_millis(1)));
     if let Err(error) = ports.records.put(RecordKind::Call, key, value, Expect::Anything, kept).await {
-        tracing::warn!(%job, %error, "call not remembered");
+        tracing::warn!(job = %job.id, %error, "call not remembered");
     }
 }

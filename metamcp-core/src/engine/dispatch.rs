@@ -18,6 +18,7 @@ use super::{
     ports::{Ports, persist},
     servers::Servers,
     slots::Seats,
+    store_clock::StoreClock,
 };
 use crate::{
     error::StoreResult,
@@ -166,6 +167,7 @@ pub(super) struct Dispatch {
     pub(super) seats: Arc<Seats>,
     pub(super) hold: Arc<Hold>,
     pub(super) job: Job,
+    clock: StoreClock,
     /// Cut the call off and give the job back.
     pub(super) cut: CancellationToken,
 }
@@ -177,9 +179,10 @@ impl Dispatch {
         seats: Arc<Seats>,
         hold: Arc<Hold>,
         leased: Leased,
+        clock: StoreClock,
         cut: CancellationToken,
     ) -> Self {
-        Self { ports, servers, seats, hold, job: leased.job, cut }
+        Self { ports, servers, seats, hold, job: leased.job, clock, cut }
     }
 
     /// Serves the job. What it leads to is written under the lease's fence, told, and nothing else.
@@ -219,7 +222,7 @@ impl Dispatch {
                 // Only what was accepted under the fence serves others.
                 if let (Some(JobState::Done), Some(cached)) = (state, cached) {
                     let head = &self.job.head;
-                    cache::keep(&self.ports, &cached.key, head.id, &result, head.retain).await;
+                    cache::keep(&self.ports, &cached.key, head, &result, self.clock.now()).await;
                 }
             }
             Work::NoSeat => {
@@ -244,7 +247,7 @@ impl Dispatch {
             return Work::Ended(Ending::Finish(Final::Dead(error)));
         };
         let known = self.servers.catalog().get(&candidate.capability).map(|c| c.annotations).unwrap_or_default();
-        if let Some(end) = plan::over(&self.job, known, self.ports.clock.now()) {
+        if let Some(end) = plan::over(&self.job, known, self.clock.now()) {
             return Work::Ended(Ending::Finish(end));
         }
         let Some(_seat) = self.seats.take(candidate.capability.server()) else { return Work::NoSeat };
@@ -260,7 +263,7 @@ impl Dispatch {
             Ok(annotations) => annotations,
             Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, known, &self.ports.policy)),
         };
-        let start = plan::start(&self.job, annotations, self.ports.clock.now());
+        let start = plan::start(&self.job, annotations, self.clock.now());
         let (input, resume) = match start {
             Start::End(end) => return Work::Ended(Ending::Finish(end)),
             Start::Resume(resume) => (self.job.body.input().clone(), Some(resume)),
@@ -270,24 +273,31 @@ impl Dispatch {
             },
         };
         let cached = Cached::new(&self.job, annotations, &candidate, &input);
-        if resume.is_none() {
-            if let Some(cached) = &cached
-                && let Some(hit) =
-                    self.raced(cache::find(&self.ports, &cached.key, cached.age_max), false).await.unwrap_or(None)
-            {
+        if let (None, Some(cached)) = (&resume, &cached) {
+            let look = cache::find(&self.ports, &cached.key, cached.age_max, self.clock.now());
+            if let Some(hit) = self.raced(look, false).await.unwrap_or(None) {
                 return self.served(hit).await;
             }
-            let started =
-                EventKind::Started { capability: candidate.capability.clone(), attempts: self.job.head.attempts };
-            self.ports.tell_of(&self.job.head, started).await;
         }
         let (began, resumed) = (Instant::now(), resume.is_some());
-        let reply = match self.raced(self.call(&*transport, &candidate, input, resume), true).await {
+        let called = async {
+            let reply = self.raced(self.call(&*transport, &candidate, input, resume), true).await;
+            (reply, began.elapsed())
+        };
+        let told = async {
+            if !resumed {
+                let (capability, attempts) = (candidate.capability.clone(), self.job.head.attempts);
+                self.ports.tell_of(&self.job.head, EventKind::Started { capability, attempts }).await;
+            }
+        };
+        // The start is told while the call is under way: the call need not wait for it, but what comes of the call does.
+        let ((reply, took), ()) = tokio::join!(called, told);
+        let reply = match reply {
             Ok(reply) => reply,
             Err(work) => return work,
         };
         // What a caller's answers led to is not what the same arguments lead to.
-        self.replied(&candidate, annotations, reply, began.elapsed(), cached.filter(|_| !resumed)).await
+        self.replied(&candidate, annotations, reply, took, cached.filter(|_| !resumed)).await
     }
 
     async fn adopted(&self, call: impl Future<Output = Result<ToolReply, TransportError>>) -> Work {
@@ -390,7 +400,7 @@ impl Dispatch {
     /// Runs `work` until it is done or something stops it; then it is dropped. Progress is reported on the way.
     async fn raced<T>(&self, work: impl Future<Output = T>, calling: bool) -> Result<T, Work> {
         tokio::pin!(work);
-        let now = self.ports.clock.now();
+        let now = self.clock.now();
         let deadline = Instant::now()
             + self
                 .job
@@ -498,7 +508,7 @@ impl Dispatch {
         let meta = ResultMeta {
             tenant: head.owner.tenant.clone(),
             media_type: media_type.to_owned(),
-            expires_at: Some(self.ports.clock.now() + head.retain + RESULT_GRACE),
+            expires_at: Some(self.clock.now() + head.retain + RESULT_GRACE),
         };
         let put = persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await;
         put.inspect_err(|error| tracing::error!(job = %head.id, %error, "result not stored"))

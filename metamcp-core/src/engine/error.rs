@@ -1,5 +1,6 @@
 //! Why the engine refuses a request: what is wrong and what to change. Faces map it to their own shapes.
 
+use super::batch::BatchId;
 use crate::{
     error::StoreError,
     id::{InvalidName, JobId, Lane},
@@ -26,6 +27,12 @@ pub enum EngineError {
     Conflict {
         /// The job that has the key.
         job: JobId,
+    },
+    /// The idempotency key was used for another batch.
+    #[error("idempotency_key: it belongs to batch {batch}, which asked for something else; use a new key")]
+    BatchConflict {
+        /// The batch that has the key.
+        batch: BatchId,
     },
     /// The lane is full.
     #[error("lane `{lane}` holds its {limit} jobs; try again later or use another lane")]

@@ -17,15 +17,19 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long a look over all schedules holds: a new one is seen no later.
+/// Pause between two looks whether a schedule was changed: a new one is seen no later.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Schedules that one look takes in.
-const LOOK_MAX: usize = 100_000;
+/// How long all schedules are not read again when nobody told of a change: whoever changed one may have died before it was counted.
+const READ_ALL_EVERY: Duration = Duration::from_secs(600);
+/// Records of schedules that are read at most, in order of their names.
+const READ_MAX: usize = 100_000;
 
 /// What one worker knows of the schedules.
 #[derive(Debug, Default)]
 pub(super) struct Firing {
     looked: Option<Instant>,
+    /// When all were read, and how many changes were counted then.
+    read: Option<(Instant, Option<u64>)>,
     /// When each fires next, by its record's name.
     next: BTreeMap<String, Timestamp>,
 }
@@ -54,23 +58,37 @@ impl Firing {
         }
     }
 
+    /// Reads all schedules, unless none has changed.
     async fn look(&mut self, ports: &Ports) -> Result<(), EngineError> {
-        let mut next = BTreeMap::new();
+        // Counted before they are read: what changes meanwhile is seen the next time.
+        let changes = schedule::changes(ports).await?;
+        if self.read.is_some_and(|(at, seen)| seen == changes && at.elapsed() < READ_ALL_EVERY) {
+            return Ok(());
+        }
+        let (mut next, mut records) = (BTreeMap::new(), 0);
         let mut after: Option<String> = None;
-        while next.len() < LOOK_MAX {
+        while records < READ_MAX {
             let page = ports.records.list(RecordKind::Schedule, after.as_deref(), RECORD_PAGE_MAX).await?;
             for record in &page {
                 match schedule::read(record) {
-                    Ok(kept) => next.extend(kept.schedule.next_at.map(|at| (record.name.clone(), at))),
+                    Ok(kept) => {
+                        let at = kept.and_then(|kept| kept.schedule.next_at);
+                        next.extend(at.map(|at| (record.name.clone(), at)));
+                    }
                     Err(error) => tracing::warn!(%error, "schedule left out"),
                 }
             }
+            records += page.len();
             match page.last() {
                 Some(last) if page.len() == usize::from(RECORD_PAGE_MAX) => after = Some(last.name.clone()),
                 _ => break,
             }
         }
+        if records >= READ_MAX {
+            tracing::warn!(records, "more schedules than a worker reads; those with the last names do not fire");
+        }
         self.next = next;
+        self.read = Some((Instant::now(), changes));
         Ok(())
     }
 }
@@ -78,7 +96,7 @@ impl Firing {
 /// Fires one schedule if it is due, and answers when it is due next.
 async fn fire(ports: &Ports, servers: &Arc<Servers>, name: &str) -> Result<Option<Timestamp>, EngineError> {
     let Some(record) = ports.records.get(RecordKind::Schedule, name).await? else { return Ok(None) };
-    let Kept { mut schedule, version } = schedule::read(&record)?;
+    let Some(Kept { mut schedule, version }) = schedule::read(&record)? else { return Ok(None) };
     let now = ports.clock.now();
     if schedule.next_at.is_none_or(|at| at > now) {
         return Ok(schedule.next_at);

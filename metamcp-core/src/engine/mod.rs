@@ -18,6 +18,7 @@ mod ports;
 mod schedule;
 mod servers;
 mod slots;
+mod store_clock;
 mod submit;
 mod timetable;
 mod worker;

@@ -24,7 +24,6 @@ use crate::{
     matching::{Catalog, Route, ServerTerms, UNKNOWN_INPUT},
     pointer::ResultPointer,
     queue::{Answer, Answered, Cancelled, Job, JobPage, JobQuery, JobState, LaneCounts, Redriven, StoreHealth},
-    record::RecordKind,
     registry::ServerStatus,
     result::{ByteRange, ResultBody},
     task::{InvalidTask, Need, Task},
@@ -137,13 +136,7 @@ impl Orchestrator {
     /// # Errors
     /// When the name, the timetable or the task is out of bounds, or the schedule is changed by another at the same moment.
     pub async fn put_schedule(&self, who: &Principal, schedule: NewSchedule) -> Result<Schedule, EngineError> {
-        schedule::put(&self.ports, who, schedule).await.map_err(|error| match error {
-            // A schedule is one record, and a record has a bound below that of a task.
-            EngineError::Store(store) if store.kind() == StoreErrorKind::Invalid => {
-                InvalidTask::new("task", format!("{store}; give it less input")).into()
-            }
-            other => other,
-        })
+        schedule::put(&self.ports, who, schedule).await
     }
 
     /// A recurring task of the caller.
@@ -181,11 +174,7 @@ impl Orchestrator {
     /// # Errors
     /// `NotFound` when there is none of that name.
     pub async fn delete_schedule(&self, who: &Principal, name: &str) -> Result<(), EngineError> {
-        let name = schedule::record_name(who, name);
-        match self.ports.records.delete(RecordKind::Schedule, &name).await? {
-            true => Ok(()),
-            false => Err(EngineError::NotFound { what: "schedule" }),
-        }
+        schedule::delete(&self.ports, who, name).await
     }
 
     /// Submits the task of a schedule now; when it fires next does not change.

@@ -21,6 +21,7 @@ use super::{
     ports::Ports,
     servers::Servers,
     slots::{Seats, Slots, Wish},
+    store_clock::StoreClock,
 };
 use crate::{
     event::EventKind,
@@ -40,8 +41,10 @@ const STORE_PAUSE_MS: u64 = 500;
 const MAINTAIN_BUDGET: NonZeroU16 = NonZeroU16::new(100).expect("not zero");
 /// Most rounds of maintenance that follow one another without a pause.
 const ROUNDS_AT_ONCE_MAX: u32 = 100;
+/// Average pause between two maintenance rounds, in milliseconds: with it, a lost lease is noticed well within a second.
+const MAINTAIN_EVERY_MS: u64 = 500;
 /// Maintenance rounds between two removals of expired results.
-const PRUNE_EVERY_ROUNDS: u32 = 60;
+const PRUNE_EVERY_ROUNDS: u32 = 120;
 /// How long a drain waits, after calls were cut off, for their jobs to be given back, in seconds.
 const GIVE_BACK_S_MAX: u64 = 10;
 
@@ -58,7 +61,7 @@ pub struct WorkerOptions {
     /// Most jobs at a time that one server takes up; `None`: three quarters of `concurrency` when there are several, so that
     /// one that hangs leaves room for the others.
     pub server_concurrency: Option<u16>,
-    /// Pause between maintenance rounds.
+    /// Pause between maintenance rounds, give or take a quarter.
     pub maintain_every: Duration,
 }
 
@@ -69,7 +72,7 @@ impl Default for WorkerOptions {
             concurrency: 16,
             lane_concurrency: BTreeMap::new(),
             server_concurrency: None,
-            maintain_every: Duration::from_secs(1),
+            maintain_every: Duration::from_millis(MAINTAIN_EVERY_MS),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Worker {
             servers,
             options,
             holds: Mutex::default(),
+            clock: Mutex::default(),
             stop: stop.clone(),
             cut: cut.clone(),
         });
@@ -166,6 +170,8 @@ struct Crew {
     seats: Arc<Seats>,
     /// Short sections, never held over an await.
     holds: Mutex<BTreeMap<JobId, Arc<Hold>>>,
+    /// The store's time, once a lease has told it. Short sections, never held over an await.
+    clock: Mutex<Option<StoreClock>>,
     stop: CancellationToken,
     cut: CancellationToken,
 }
@@ -284,7 +290,9 @@ impl Crew {
         let _held = Held { crew: self, hold: Arc::clone(&hold) };
         let (ports, servers) = (Arc::clone(&self.ports), Arc::clone(&self.servers));
         let seats = Arc::clone(&self.seats);
-        let dispatch = Dispatch::new(ports, servers, seats, Arc::clone(&hold), leased, self.cut.clone());
+        let clock = StoreClock::read(&leased.job.head);
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock);
+        let dispatch = Dispatch::new(ports, servers, seats, Arc::clone(&hold), leased, clock, self.cut.clone());
         dispatch.run().await;
     }
 
@@ -338,8 +346,11 @@ impl Crew {
                 }
             }
             rounds = rounds.wrapping_add(1);
+            // A worker that was never given a job does not know what time it is for the store; others prune.
+            let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
             if rounds.is_multiple_of(PRUNE_EVERY_ROUNDS)
-                && let Err(error) = self.ports.results.prune(self.ports.clock.now(), MAINTAIN_BUDGET).await
+                && let Some(clock) = clock
+                && let Err(error) = self.ports.results.prune(clock.now(), MAINTAIN_BUDGET).await
             {
                 tracing::warn!(%error, "expired results not removed");
             }

@@ -82,6 +82,9 @@ const SILENT_ON_EMPTY: [&str; 17] = [
     "type",
 ];
 
+/// Keywords whose schemas hold or not as other values of the input are.
+const BRANCHES: [&str; 5] = ["then", "else", "dependentRequired", "dependentSchemas", "dependencies"];
+
 impl Outline {
     pub(super) fn of(schema: &Value) -> Self {
         let Value::Object(object) = schema else {
@@ -159,17 +162,30 @@ impl Input {
         explain(&error, capability).map(short)
     }
 
-    /// Whether an error may go away when the references have their values.
+    /// Whether an error may go away when the references have their values: it is about one of them, about the whole of something that has one
+    /// in it, or of a branch that another value chose.
     fn is_open(&self, error: &ValidationError<'_>) -> bool {
         use ValidationErrorKind as Kind;
+        if error.evaluation_path().as_str().split('/').any(|step| BRANCHES.contains(&step)) {
+            return true;
+        }
         let at = error.instance_path().as_str();
         let within =
             |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
-        let of_forms = matches!(
+        let of_the_whole = matches!(
             error.kind(),
-            Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } | Kind::OneOfMultipleValid { .. } | Kind::Not { .. }
+            Kind::AnyOf { .. }
+                | Kind::OneOfNotValid { .. }
+                | Kind::OneOfMultipleValid { .. }
+                | Kind::Not { .. }
+                | Kind::Contains
+                | Kind::Enum { .. }
+                | Kind::Constant { .. }
+                | Kind::UniqueItems
+                | Kind::UnevaluatedItems { .. }
+                | Kind::UnevaluatedProperties { .. }
         );
-        self.open.iter().any(|open| within(at, open) || of_forms && within(open, at))
+        self.open.iter().any(|open| within(at, open) || of_the_whole && within(open, at))
     }
 }
 
@@ -404,6 +420,42 @@ mod tests {
         let schema = json!({"properties":{"token":{"type":"string","maxLength":3},"n":{"minimum":5}}});
         assert!(!verdict(schema.clone(), json!({"token":"hunter2-secret"})).unwrap().contains("hunter2"));
         assert!(!verdict(schema, json!({"n":-98_765})).unwrap().contains("98765"));
+    }
+
+    #[test]
+    fn what_a_reference_may_still_mend_is_not_refused() {
+        let open = json!({"$ref":"task://01997f3e-5c1a-7d3e-9c55-0a1b2c3d4e5f#/x"});
+        let pair = json!({"a":open,"b":1});
+        for (schema, input) in [
+            (json!({"properties":{"x":{"contains":{"const":5}}}}), json!({"x":[1,open]})),
+            (json!({"properties":{"x":{"enum":[{"a":2,"b":1}]}}}), json!({"x":pair})),
+            (json!({"properties":{"x":{"const":{"a":2,"b":1}}}}), json!({"x":pair})),
+            (json!({"properties":{"x":{"uniqueItems":true}}}), json!({"x":[open,open]})),
+            (json!({"if":{"properties":{"x":{"const":5}}},"else":{"required":["y"]}}), json!({"x":open})),
+            (
+                json!({"if":{"properties":{"x":{"type":"object"}}},"then":{"properties":{"y":{"maxLength":1}}}}),
+                json!({"x":open,"y":"long"}),
+            ),
+            (json!({"dependentSchemas":{"x":{"properties":{"y":{"maxLength":1}}}}}), json!({"x":open,"y":"long"})),
+            (
+                json!({"anyOf":[{"properties":{"x":{"const":5},"y":true}}],"unevaluatedProperties":false}),
+                json!({"x":open,"y":1}),
+            ),
+            (
+                json!({"$defs":{"d":{"required":["y"]}},"if":{"properties":{"x":{"const":5}}},"else":{"$ref":"#/$defs/d"}}),
+                json!({"x":open}),
+            ),
+        ] {
+            assert_eq!(verdict(schema.clone(), input), None, "{schema}");
+        }
+        for (schema, input) in [
+            (json!({"properties":{"x":{"contains":{"const":5}}}}), json!({"x":[1],"o":open})),
+            (json!({"properties":{"y":{"enum":[1]}}}), json!({"x":open,"y":2})),
+            (json!({"required":["y"]}), json!({"x":open})),
+            (json!({"properties":{"y":{"type":"string"}}}), json!({"x":open,"y":2})),
+        ] {
+            assert!(verdict(schema.clone(), input).is_some(), "{schema}");
+        }
     }
 
     #[test]

@@ -164,7 +164,7 @@ pub struct Answer {
 }
 
 /// Most jobs one job waits for.
-pub const AFTER_MAX: usize = 32;
+pub const AFTER_MAX: usize = crate::task::AFTER_MAX;
 /// The fencing token of one lease: epoch and nonce must both match. A key from a stale lease is never accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseKey {
@@ -259,7 +259,8 @@ pub struct JobHead {
     pub blocked: bool,
     /// How often its kind may be leased.
     pub rate: Option<RateKey>,
-    /// Its slot of the rate is taken, for the lease to come.
+    /// Its slot of the rate is taken, for this attempt: being given back or asking its owner costs no other one, a failed attempt or a lost
+    /// lease does.
     pub admitted: bool,
     /// The job whose result this one was given in place of a call of its own.
     pub cached_from: Option<JobId>,

@@ -26,7 +26,8 @@ pub const LIST_PAGE_MAX: u16 = 200;
 pub enum Durability {
     /// Gone when the process ends.
     Memory,
-    /// Survives the process, not the machine.
+    /// With the system, not on disk: lost with the machine. What a store that writes late may lose with its own process is told by
+    /// [`StoreHealth::detail`].
     OsBuffered,
     /// On disk: survives power loss.
     LocalFsync,

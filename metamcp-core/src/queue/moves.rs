@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{id::JobId, pointer::ResultPointer, task::RateKey, time::Timestamp};
 
+/// Most jobs that one lease lets go on by its end: the first that is passed over in each lane and for each bound of its key.
+pub const LET_GO_MAX: usize = 32;
 /// Head start of one step of priority, in milliseconds.
 const HEAD_START_MS: u64 = 60_000;
 
@@ -99,9 +101,26 @@ pub const fn promote(head: &mut JobHead) {
     head.state = JobState::Ready;
 }
 
+/// Whether a job that stood so lets others of its concurrency key go on: its lease has ended, or it asks for the key no more. A job that is only
+/// passed over did not let go of anything.
+#[must_use]
+pub const fn lets_go(was: JobState, was_blocked: bool, now: JobState) -> bool {
+    match was {
+        JobState::Leased => !matches!(now, JobState::Leased),
+        JobState::Ready => !was_blocked && !matches!(now, JobState::Ready | JobState::Leased),
+        _ => false,
+    }
+}
+
 /// Passes a ready job over for its concurrency key, or lets it go on.
 pub const fn block(head: &mut JobHead, blocked: bool) {
     head.blocked = blocked;
+}
+
+/// The rate of which a job must take a slot before its lease.
+#[must_use]
+pub fn slot_wanted(head: &JobHead) -> Option<&RateKey> {
+    head.rate.as_ref().filter(|_| !head.admitted)
 }
 
 /// The slot of a rate key after those taken up to `taken_until`, and up to when slots are taken then. The slot is `now` at the earliest.
@@ -127,7 +146,8 @@ pub fn lease(head: &mut JobHead, now: Timestamp, want: &LeaseRequest) {
     head.worker = Some(want.worker.clone());
     head.lease_until = Some(now + want.visibility);
     head.lease_end = None;
-    head.admitted = false;
+    // A slot is taken before the lease, and stays with the attempt however often it is given back.
+    head.admitted = head.rate.is_some();
     head.started_at.get_or_insert(now);
 }
 
@@ -230,6 +250,7 @@ pub fn nack(head: &mut JobHead, now: Timestamp, how: &NackHow) {
     match how {
         NackHow::Fail { delay, candidate, error } => {
             head.attempts += 1;
+            head.admitted = false;
             head.error = Some(error.clone());
             if head.candidate != *candidate {
                 head.candidate = *candidate;
@@ -315,6 +336,7 @@ pub fn expire(head: &mut JobHead, now: Timestamp, code: JobErrorCode) {
 /// Takes a lease back that ran out.
 pub fn reclaim(head: &mut JobHead, now: Timestamp, delay: Duration) {
     head.lost += 1;
+    head.admitted = false;
     head.maybe_called = true;
     head.lease_end = Some(LeaseEnd::Lost);
     if head.cancel_reason.is_some() {
@@ -327,10 +349,12 @@ pub fn reclaim(head: &mut JobHead, now: Timestamp, delay: Duration) {
     }
 }
 
-/// How long a job waits after a lost lease, when `lost` were lost before: `base · 2^lost`, bounded.
+/// How long a job waits after a lost lease, when `lost` were lost before: not at all after the first, which is as a rule its worker's end and
+/// not its own doing, then `base · 2^(lost − 1)`, bounded.
 #[must_use]
 pub fn lost_backoff(base: Duration, max: Duration, lost: u32) -> Duration {
-    base.saturating_mul(1_u32.checked_shl(lost).unwrap_or(u32::MAX)).min(max)
+    let Some(doublings) = lost.checked_sub(1) else { return Duration::ZERO };
+    base.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(max)
 }
 
 /// Ends a job that no worker will look at again: its error is the last word on what may have happened.
@@ -345,6 +369,7 @@ fn die(head: &mut JobHead, now: Timestamp, code: JobErrorCode, mut message: Stri
 /// Ends a job. What went before (result, error, checkpoint) is the caller's.
 fn end(head: &mut JobHead, now: Timestamp, state: JobState) {
     off_the_queue(head);
+    head.admitted = false;
     head.state = state;
     head.finished_at = Some(now);
     head.answer = None;
@@ -366,7 +391,6 @@ fn off_the_queue(head: &mut JobHead) {
     head.input_until = None;
     head.requests = Vec::new();
     head.blocked = false;
-    head.admitted = false;
 }
 
 /// What must be true of every head, whatever moves led to it.
@@ -396,6 +420,7 @@ pub fn check(head: &JobHead) -> Result<(), &'static str> {
         (head.waits_on.is_empty() != (head.state == JobState::Waiting), "waiting for nothing, or not in state waiting"),
         (head.waits_on.iter().all(|parent| head.after.contains(parent)), "waiting for a job that is not its parent"),
         (!head.blocked || head.state == JobState::Ready && head.concurrency.is_some(), "blocked without cause"),
+        (!head.admitted || head.rate.is_some() && !head.state.is_final(), "a slot without a rate, or after the end"),
         (head.cached_from.is_none() || head.state == JobState::Done, "a cached result outside of state done"),
     ];
     rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))

@@ -26,7 +26,8 @@ use crate::{
 /// - The store's clock is the only clock: callers give durations, never instants.
 /// - Within a lane tenants take turns by weight; within a tenant a job's place is `due − priority · 60 s`, ties in order of id.
 /// - A job whose concurrency key is held as often as it may be is passed over; each lease of the key that ends lets the first of those go on,
-///   unless its own job is ready again at once.
+///   in each lane and for each bound, so that no lane waits for another one's. Whoever is leased first holds the key, the others are passed
+///   over again.
 ///   A job whose rate key is used up is delayed until its slot. Either costs its tenant a turn, so that a flood of them holds nobody else up.
 /// - A job is done before those that wait for it are ready; one that others wait for, or take results from, is kept until they have ended.
 /// - Batches answer entry by entry, in order; at most [`LEASE_BATCH_MAX`](super::LEASE_BATCH_MAX) entries, more is `Invalid`.
@@ -90,8 +91,9 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
 
     /// Promotes due jobs, reclaims expired leases, ends what waits past its deadline, moves what waits for a job that has ended, and when that
     /// is done removes what is past retention:
-    /// at most `budget` moves. What the store took back or ended by itself since the last call is told as reclaimed, within the budget too.
-    /// A lost lease counts, sets `maybe_called`, and brings the job back after a backoff, or dead when it was lost too often.
+    /// at most `budget` moves. Whoever waits for jobs that are ready by it is woken. What the store took back or ended by itself since the last call is told as reclaimed, within the budget too.
+    /// A lost lease counts, sets `maybe_called`, and brings the job back, from the second on after a backoff, or dead when it was lost too
+    /// often.
     async fn maintain(&self, budget: NonZeroU16) -> StoreResult<Maintained>;
 
     /// Waits until a job of `lanes` may be ready, or `max_wait` is over. A hint, never a promise; cancel-safe.

@@ -52,7 +52,7 @@ impl Default for Limits {
 }
 
 /// Most tasks that one task waits for.
-const AFTER_MAX: usize = 32;
+pub const AFTER_MAX: usize = 32;
 /// Longest concurrency or rate key of a task, in bytes: what the engine adds to it fits the store's bound.
 pub(crate) const TASK_KEY_BYTES_MAX: usize = 128;
 

@@ -8,7 +8,7 @@ pub mod reference;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use self::limit::{ConcurrencyKey, LIMIT_KEY_BYTES_MAX, RateKey};
-pub use limits::{InvalidTask, Limits};
+pub use limits::{AFTER_MAX, InvalidTask, Limits};
 pub use need::{Need, Resources};
 use serde::{Deserialize, Serialize};
 

@@ -27,7 +27,7 @@ use twins::{Fault, Twin};
 /// Calls of one run.
 const OPS_MAX: usize = 120;
 /// Seeds within which a broken twin must be caught.
-const TWIN_SEEDS_MAX: u8 = 64;
+const TWIN_SEEDS_MAX: u8 = 128;
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime can be made")
@@ -145,6 +145,11 @@ fn the_true_store_passes_every_seed_that_the_twins_are_tried_with() {
 fn stands(head: &JobHead) -> Vec<&'static str> {
     [
         ("blocked", head.blocked),
+        ("blocked in the second lane", head.blocked && head.lane == Caller::lane(1)),
+        (
+            "given back with its slot",
+            head.admitted && head.epoch > 0 && matches!(head.state, JobState::Ready | JobState::Input),
+        ),
         ("delayed until its slot", head.state == JobState::Delayed && head.admitted),
         ("waits for two", head.waits_on.len() == 2),
         ("used by two", head.users == 2),
@@ -225,13 +230,16 @@ fn the_drawn_calls_reach_every_move() {
         "cancel Asked",
         "cancel Already",
         "cancel Gone",
+        "reclaimed Ready",
         "reclaimed Delayed",
         "reclaimed Dead",
         "reclaimed Cancelled",
         "promoted",
         "settled Dead",
         "stands blocked",
+        "stands blocked in the second lane",
         "stands delayed until its slot",
+        "stands given back with its slot",
         "stands waits for two",
         "stands used by two",
         "stands ended and used",

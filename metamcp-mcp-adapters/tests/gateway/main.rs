@@ -12,11 +12,11 @@ mod eras;
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod framing;
+mod http;
 mod mutate;
+mod raw;
 mod real;
 mod served;
-mod shelf;
-mod http;
-mod raw;
 mod sessions;
+mod shelf;
 mod stdio;

@@ -38,7 +38,8 @@ const RULES: [(&str, &str); 8] = [
     (
         "somebody will let a blocked job go on",
         "select id from job b where b.state = 3 and not exists (
-            select from job h where h.concurrency_key = b.concurrency_key and h.state in (2, 4))",
+            select from job h
+            where h.concurrency_key = b.concurrency_key and (h.state = 4 or h.state = 2 and h.lane = b.lane))",
     ),
 ];
 

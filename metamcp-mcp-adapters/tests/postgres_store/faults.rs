@@ -134,7 +134,9 @@ async fn judge(server: &PostgresServer, schema: &str, run: &Run) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_ended_in_the_middle_lose_nothing_and_do_nothing_twice() {
-    let (server, schema) = (shared_server().await, fresh_schema());
+    // A server of its own: every session on it is ended.
+    let server = Arc::new(PostgresServer::start(PostgresSetup::default()).await.unwrap());
+    let schema = fresh_schema();
     let run = Arc::<Run>::default();
     let mut workers = JoinSet::new();
     for n in 0..WORKERS {

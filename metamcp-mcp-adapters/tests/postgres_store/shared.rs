@@ -1,6 +1,6 @@
 //! Several stores on one schema, as several processes have them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use metamcp_core::{
     auth::Principal,
@@ -105,6 +105,23 @@ async fn a_worker_of_another_process_is_woken() {
     let waits = tokio::spawn(async move { jobs.wait_ready(&[Lane::light()], Duration::from_secs(3_600)).await });
     one.jobs().enqueue(&[new_job()]).await.unwrap();
     bounded("the wake-up", waits).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_more_bytes_than_one_transaction_takes_is_still_one_call() {
+    let (server, schema) = (shared_server().await, fresh_schema());
+    let jobs = open(&at(&server.url(), &schema)).await.jobs();
+    let mut body = (*new_job().body).clone();
+    body.task.need.text = "x".repeat(100_000);
+    let body = Arc::new(body);
+    // 100 bodies of 100 kB; the child stands in another transaction than its parent.
+    let mut batch: Vec<NewJob> = (0..99).map(|_| NewJob { body: Arc::clone(&body), ..new_job() }).collect();
+    batch.push(NewJob { after: vec![batch[0].id], ..new_job() });
+    let answers = jobs.enqueue(&batch).await.unwrap();
+    assert!(answers.len() == 100 && answers.iter().all(|answer| matches!(answer, Enqueued::Ok { .. })), "{answers:?}");
+    let counts = jobs.counts(&Lane::light()).await.unwrap();
+    assert_eq!((counts.ready, counts.waiting), (99, 1));
+    check(&server, &schema).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -229,10 +229,14 @@ async fn a_full_server_takes_no_job_by_halves_and_lets_work_end() {
 #[tokio::test]
 async fn what_replicas_confirmed_survives_the_loss_of_the_master() {
     let mut sentinels = Sentinels::start(RedisSetup::default()).await.unwrap();
-    let url = with(&with(&sentinels.url(), "wait_replicas=1"), "wait_ms=1500");
-    let mut options = RedisStoreOptions::from(RedisOptions::parse(&url).unwrap());
-    options.limits = metamcp_core::testing::job_store::suite_limits();
-    let store = RedisStore::connect(options).await.unwrap();
+    let open = async |wait: &str| {
+        let url = with(&with(&sentinels.url(), wait), "wait_ms=1500");
+        let mut options = RedisStoreOptions::from(RedisOptions::parse(&url).unwrap());
+        options.limits = metamcp_core::testing::job_store::suite_limits();
+        RedisStore::connect(options).await.unwrap()
+    };
+    // Both replicas: either may be elected. With the master gone there is one left to wait for.
+    let (store, survivor) = (open("wait_replicas=2").await, open("wait_replicas=1").await);
     let jobs = store.jobs();
     assert_eq!(jobs.health().await.unwrap().durability, Durability::Replicated);
     let mut accepted = Vec::new();
@@ -245,6 +249,7 @@ async fn what_replicas_confirmed_survives_the_loss_of_the_master() {
     let key = jobs.lease(&wish(1, 1)).await.unwrap().jobs[0].key;
     assert_eq!(jobs.finish(&[done(key)]).await.unwrap(), [Fenced::Ok(JobState::Done)]);
     sentinels.kill_master().await.unwrap();
+    let jobs = survivor.jobs();
     for id in accepted {
         let job = healed(async || jobs.get(id).await).await.expect("no accepted job is lost");
         let state = if id == key.job { JobState::Done } else { JobState::Ready };

@@ -143,12 +143,16 @@ async fn a_batch_of_more_bytes_than_one_script_takes_is_still_one_call() {
 async fn a_damaged_job_costs_no_other() {
     let (server, clock, store) = fresh().await;
     let jobs = store.jobs();
-    let new: Vec<NewJob> = (0..4).map(|_| new_job()).collect();
+    let new: Vec<NewJob> = (0..5).map(|_| new_job()).collect();
     jobs.enqueue(&new).await.unwrap();
     let key = |kind: &str, n: usize| format!("{{metamcp}}:{kind}:{}", new[n].id);
     server.cli(&["SET", &key("b", 0), "{\"task\""]).await.unwrap();
     server.cli(&["SET", &key("j", 1), "what is this"]).await.unwrap();
     server.cli(&["DEL", &key("j", 2)]).await.unwrap();
+    // A head that scripts read and this program does not, as one of another version may be.
+    let head = server.cli(&["GET", &key("j", 4)]).await.unwrap();
+    let (words, _digest) = head.trim().rsplit_once(' ').unwrap();
+    server.cli(&["SET", &key("j", 4), &format!("{words} unknown")]).await.unwrap();
     let shown = jobs.get(new[0].id).await.unwrap().unwrap();
     assert!(shown.body.task.need.text.contains("cannot be read"), "{:?}", shown.body);
     let listed = jobs.list(&JobQuery::default()).await.unwrap().jobs;
@@ -158,6 +162,7 @@ async fn a_damaged_job_costs_no_other() {
     assert_eq!(leased.iter().map(|leased| leased.key.job).collect::<Vec<_>>(), [new[3].id]);
     let head = jobs.get(new[0].id).await.unwrap().unwrap().head;
     assert_eq!((head.state, head.error.unwrap().code), (JobState::Dead, JobErrorCode::Internal));
+    assert_eq!(jobs.counts(&Lane::light()).await.unwrap().dead, 2, "neither is leased and lost for ever");
     assert_eq!(jobs.finish(&[done(leased[0].key)]).await.unwrap(), [Fenced::Ok(JobState::Done)]);
     assert_eq!(jobs.lease(&wish(2, 10)).await.unwrap().next_due, None, "nothing is left to look at");
     clock.advance(LONG * 2);

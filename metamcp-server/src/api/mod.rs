@@ -51,7 +51,19 @@ pub fn router(state: ApiState) -> Router {
     let (api, openapi) =
         described(answer, answer + Duration::from_millis(state.options().wait_ms_max)).split_for_parts();
     let description = Bytes::from(openapi::text(&openapi::finish(openapi)));
-    api.route("/openapi.json", get(openapi::serve).with_state(description))
+    finished(api.route("/openapi.json", get(openapi::serve).with_state(description)), state)
+}
+
+/// `/livez` and `/readyz` alone, with the same layers.
+pub fn health_router(state: ApiState) -> Router {
+    let limit = middleware::from_fn_with_state(state.options().answer, bounded);
+    let health = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
+    finished(health.layer(limit), state)
+}
+
+/// What holds for every route.
+fn finished(routes: Router<ApiState>, state: ApiState) -> Router {
+    routes
         .method_not_allowed_fallback(tasks::method_not_allowed)
         .fallback(tasks::no_such_path)
         .layer(middleware::from_fn(auth::authenticate))

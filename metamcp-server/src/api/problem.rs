@@ -132,6 +132,8 @@ impl From<EngineError> for Problem {
             EngineError::Conflict { job } => Self::new(ProblemKind::IdempotencyConflict, text)
                 .with_field("idempotency_key", "use a new key for a new request")
                 .with(|document| document.job = Some(job)),
+            EngineError::BatchConflict { .. } => Self::new(ProblemKind::IdempotencyConflict, text)
+                .with_field("idempotency_key", "use a new key for a new batch"),
             EngineError::Full { .. } => Self::new(ProblemKind::LaneFull, text),
             EngineError::NotFound { .. } => Self::new(ProblemKind::NotFound, text),
             EngineError::State { state, mend } => {
@@ -178,6 +180,12 @@ mod tests {
             (EngineError::Name(name), ProblemKind::InvalidName, 400, false),
             (EngineError::NoMatch(Box::<Route>::default()), ProblemKind::NoMatch, 422, false),
             (EngineError::Conflict { job: JobId::MIN }, ProblemKind::IdempotencyConflict, 409, false),
+            (
+                EngineError::BatchConflict { batch: JobId::MIN.to_string().parse().unwrap() },
+                ProblemKind::IdempotencyConflict,
+                409,
+                false,
+            ),
             (EngineError::Full { lane: Lane::light(), limit: 1 }, ProblemKind::LaneFull, 429, true),
             (EngineError::NotFound { what: "task" }, ProblemKind::NotFound, 404, false),
             (EngineError::State { state: JobState::Done, mend: "no" }, ProblemKind::StateConflict, 409, false),

@@ -1,6 +1,10 @@
 //! The grammar of the command line: commands, their arguments and help texts. What a command does stands in the command's own file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metamcp_core::id::{CapabilityId, JobId, Lane};
@@ -157,7 +161,7 @@ impl ServeArgs {
 #[command(after_help = "\
 Examples:
   metamcp worker --store redis://10.0.0.5 --mcp-config ~/.mcp.json
-  metamcp worker --store postgres://metamcp@db/metamcp --lanes heavy --concurrency 4
+  metamcp worker --store postgres://metamcp@db/metamcp --lanes heavy --concurrency 4 --health 7301
 
 Workers of the same lanes should be configured with the same servers. SIGTERM or Ctrl-C stops it gently: running calls may end
 within server.drain_s, what does not is given back to the queue.")]
@@ -168,6 +172,9 @@ pub(super) struct WorkerArgs {
     /// Lanes to serve, separated by commas
     #[arg(long, value_name = "LANES")]
     pub(super) lanes: Option<String>,
+    /// Answer /livez and /readyz there; a port alone is one of this machine only
+    #[arg(long, value_name = "[ADDR:]PORT", value_parser = address)]
+    pub(super) health: Option<SocketAddr>,
     #[command(flatten)]
     pub(super) config: ConfigArgs,
 }
@@ -449,6 +456,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| wish.to_owned())
 }
 
+/// `ADDR:PORT`, or `PORT` on loopback.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = || text.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    text.parse().ok().or_else(port).ok_or_else(|| "write PORT or ADDR:PORT, such as 127.0.0.1:7301".to_owned())
+}
+
 /// `NAME=VALUE`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -497,6 +510,14 @@ mod tests {
         assert!(duration("0s").is_err() && duration("-1s").is_err() && duration("soon").is_err());
         assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert!(pair("=b").is_err());
+    }
+
+    #[test]
+    fn a_port_alone_is_on_loopback() {
+        assert_eq!(address("7301").unwrap().to_string(), "127.0.0.1:7301");
+        assert_eq!(address("0.0.0.0:1").unwrap().to_string(), "0.0.0.0:1");
+        assert_eq!(address("[::1]:1").unwrap().to_string(), "[::1]:1");
+        assert!(address("localhost").is_err() && address("65536").is_err() && address("").is_err());
     }
 
     #[test]

@@ -34,10 +34,10 @@ pub(super) async fn run(args: DemoArgs) -> Outcome {
     let config = configure(&args, folder.path())?;
     log::start(&config.log, "warn");
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
-    let listener = match bind(config.server.listen).await {
+    let listener = match bind(config.server.listen, "--listen").await {
         Err(unbound) if unbound.is_taken() => {
             say(&format!("{} is taken by another process; taking a free port", config.server.listen))?;
-            bind((config.server.listen.ip(), 0).into()).await?
+            bind((config.server.listen.ip(), 0).into(), "--listen").await?
         }
         other => other?,
     };

@@ -18,18 +18,19 @@ use crate::{
     wire::{self, App},
 };
 
-/// A listener, or words for why there is none.
+/// A listener, or words for why there is none; `flag` chooses the address.
 ///
 /// # Errors
 /// When the address cannot be listened on; `is_taken` tells whether another process does.
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Unbound> {
-    TcpListener::bind(address).await.map_err(|error| Unbound { address, error })
+pub(super) async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Unbound> {
+    TcpListener::bind(address).await.map_err(|error| Unbound { address, flag, error })
 }
 
 /// An address that cannot be listened on.
 #[derive(Debug)]
 pub(super) struct Unbound {
     address: SocketAddr,
+    flag: &'static str,
     error: io::Error,
 }
 
@@ -42,11 +43,13 @@ impl Unbound {
 
 impl From<Unbound> for Failure {
     fn from(unbound: Unbound) -> Self {
-        let Unbound { address, error } = &unbound;
+        let Unbound { address, flag, error } = &unbound;
         let mend = if unbound.is_taken() {
-            "another process listens there; stop it, or choose another --listen, such as 127.0.0.1:0 for a free port"
+            format!(
+                "another process listens there; stop it, or choose another {flag}, such as 127.0.0.1:0 for a free port"
+            )
         } else {
-            "choose another --listen"
+            format!("choose another {flag}")
         };
         Self::failed(format!("cannot listen on {address}: {error}; {mend}"))
     }

@@ -13,7 +13,7 @@ pub(super) async fn run(args: ServeArgs) -> Outcome {
     let config = Config::load(&args.sources())?;
     log::start(&config.log, "info");
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
-    let listener = bind(config.server.listen).await?;
+    let listener = bind(config.server.listen, "--listen").await?;
     if args.no_worker && !config.store.is_shared() {
         let mend = "--no-worker needs a --store that workers share, redis://… or postgres://…; nobody else could work on this one";
         return Err(Failure::refused(mend));

@@ -119,6 +119,11 @@ impl App {
         Ok(Mount::new(self.router(), Some(GatewayService::new(self.gateway().await?, options))))
     }
 
+    /// `/livez` and `/readyz` alone, for a process without the API.
+    pub fn health_router(&self) -> Router {
+        api::health_router(ApiState::new(self.engine.clone(), self.api.clone()))
+    }
+
     /// Cancelled when the process drains: streams and waits of the API end.
     pub fn drain(&self) -> CancellationToken {
         self.api.drain.clone()

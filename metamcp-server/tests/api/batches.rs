@@ -54,7 +54,7 @@ async fn the_same_key_means_the_same_batch() {
     assert_ne!(without.tasks, first.tasks);
 
     let other = json!({ "tasks": [{ "tool": "desk/say" }], "idempotency_key": "k" });
-    let problem = problem_of(house.post(CREATE, other), ProblemKind::InvalidField).await;
+    let problem = problem_of(house.post(CREATE, other), ProblemKind::IdempotencyConflict).await;
     assert_eq!(problem.field.as_deref(), Some("idempotency_key"));
 }
 

@@ -141,7 +141,7 @@ async fn what_is_wrong_with_a_schedule_is_told_by_its_field() {
         (task(json!({ "need": "x", "wait_ms": 1 })), "task.wait_ms", "leave it out"),
         (task(json!({ "need": "x", "not_before": "2030-01-01T00:00:00Z" })), "task.not_before", "leave it out"),
         (task(json!({ "need": "x", "idempotency_key": "k" })), "idempotency_key", "leave it out"),
-        (task(json!({ "need": "x", "input": { "x": large } })), "task", "less input"),
+        (task(json!({ "need": "x", "input": { "x": large } })), "task", "over the bound of 253952; give it less input"),
     ] {
         let problem = problem_of(house.put("/api/schedules/x", terms), ProblemKind::InvalidField).await;
         assert_eq!(problem.field.as_deref(), Some(field), "{problem:?}");

@@ -77,7 +77,8 @@ impl Engine {
         };
         match self {
             Self::Redis(server, _) => through(server.url(), server.port()),
-            Self::Sentinel(sentinels) => format!("{}&wait_replicas=1", sentinels.url()),
+            // Both replicas: either may be promoted. From a death to the return of the dead no write is confirmed, and nobody else dies.
+            Self::Sentinel(sentinels) => format!("{}&wait_replicas=2", sentinels.url()),
             Self::Postgres(server) => through(server.url(), server.port()),
         }
     }

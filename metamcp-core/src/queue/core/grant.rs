@@ -16,8 +16,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// Most jobs that one lease call promotes, passes over or delays on its way to those it grants.
-const LEASE_SIDE_MOVES_MAX: u32 = 512;
+/// Most due jobs that one lease call promotes.
+const LEASE_PROMOTED_MAX: u32 = 512;
+/// Most jobs that one lease call passes over or delays on its way to those it grants.
+const LEASE_SET_ASIDE_MAX: u32 = 512;
 /// Workers whose last grants are remembered before those that hold nothing any more are forgotten.
 const GRANTS_KEPT_MIN: usize = 256;
 
@@ -28,6 +30,15 @@ pub struct Granted {
     pub jobs: Vec<JobId>,
     /// How long until something more may be leased: zero when it may be now, `None` when nothing waits that time alone would bring.
     pub next_due: Option<Duration>,
+}
+
+/// Why a ready job cannot be leased now.
+#[derive(Debug, Clone, Copy)]
+enum Obstacle {
+    /// Its concurrency key is held as often as it may be.
+    KeyHeld,
+    /// The next free slot of its rate is yet to come.
+    TooEarly,
 }
 
 /// The last grants of each worker.
@@ -63,23 +74,25 @@ impl Core {
 
     fn grant(&mut self, now: Timestamp, want: &LeaseRequest) -> Vec<JobId> {
         let max = usize::from(want.max.min(LEASE_BATCH_MAX));
-        let mut side_moves = LEASE_SIDE_MOVES_MAX;
+        let (mut to_promote, mut to_set_aside) = (LEASE_PROMOTED_MAX, LEASE_SET_ASIDE_MAX);
         let mut jobs = Vec::new();
         let mut keys = Vec::new();
         for lane in &want.lanes {
             if self.is_paused(lane) || jobs.len() == max {
                 continue;
             }
-            self.promote_lane(lane, now, &mut side_moves);
+            self.promote_lane(lane, now, &mut to_promote);
             while jobs.len() < max && self.lane_has_room(lane, want) {
                 let Some(id) = self.index.lane(lane).and_then(LaneQueue::next) else { break };
-                // A job that is only looked at costs a turn too: a flood of such jobs holds nobody else up.
-                if side_moves == 0 {
+                let obstacle = self.obstacle(now, id);
+                if obstacle.is_some() && to_set_aside == 0 {
                     break;
                 }
+                // A job that is only looked at costs a turn too: a flood of such jobs holds nobody else up.
                 self.index.pay_turn(lane, &want.shares.weights);
-                if self.set_aside(now, id) {
-                    side_moves -= 1;
+                if let Some(obstacle) = obstacle {
+                    to_set_aside -= 1;
+                    self.set_aside(now, id, obstacle);
                     continue;
                 }
                 keys.extend(self.hand_out(now, id, want));
@@ -97,31 +110,41 @@ impl Core {
         want.shares.leased_max.get(lane).is_none_or(|max| leased < *max)
     }
 
-    /// Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
-    fn set_aside(&mut self, now: Timestamp, id: JobId) -> bool {
-        let Some(head) = self.jobs.get(&id) else { return false };
+    fn obstacle(&self, now: Timestamp, id: JobId) -> Option<Obstacle> {
+        let head = self.head(id)?;
         if self.index.concurrency().is_full_for(head) {
-            self.change(id, now, |head| moves::block(head, true));
-            return true;
+            return Some(Obstacle::KeyHeld);
         }
-        let Some(rate) = head.rate.as_ref().filter(|_| !head.admitted) else { return false };
-        let slot = self.rates.take(now, rate);
-        if slot <= now {
-            return false;
-        }
-        self.change(id, now, |head| moves::admit_later(head, now, slot));
-        true
+        let early = moves::slot_wanted(head).is_some_and(|rate| self.rates.next(now, rate) > now);
+        early.then_some(Obstacle::TooEarly)
     }
 
-    fn promote_lane(&mut self, lane: &Lane, now: Timestamp, side_moves: &mut u32) {
-        while *side_moves > 0 {
+    /// Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
+    fn set_aside(&mut self, now: Timestamp, id: JobId, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::KeyHeld => self.change(id, now, |head| moves::block(head, true)),
+            Obstacle::TooEarly => {
+                let slot = self.take_slot(now, id).unwrap_or(now);
+                self.change(id, now, |head| moves::admit_later(head, now, slot))
+            }
+        };
+    }
+
+    fn take_slot(&mut self, now: Timestamp, id: JobId) -> Option<Timestamp> {
+        let rate = moves::slot_wanted(self.jobs.get(&id)?)?;
+        Some(self.rates.take(now, rate))
+    }
+
+    fn promote_lane(&mut self, lane: &Lane, now: Timestamp, to_promote: &mut u32) {
+        while *to_promote > 0 {
             let Some(id) = self.index.lane(lane).and_then(|queue| queue.first_due(now)) else { return };
-            *side_moves -= 1;
+            *to_promote -= 1;
             self.promote(now, id);
         }
     }
 
     fn hand_out(&mut self, now: Timestamp, id: JobId, want: &LeaseRequest) -> Option<LeaseKey> {
+        self.take_slot(now, id);
         self.change(id, now, |head| moves::lease(head, now, want))?;
         self.head(id).map(JobHead::lease_key)
     }

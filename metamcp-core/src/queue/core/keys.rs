@@ -1,12 +1,12 @@
 //! Concurrency keys: how many leases hold each, and which ready jobs are passed over until one of them ends.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    id::JobId,
+    id::{JobId, Lane},
     queue::{
         job::{JobHead, JobState},
-        moves::place,
+        moves::{LET_GO_MAX, place},
     },
 };
 
@@ -14,8 +14,8 @@ use crate::{
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Key {
     held: u32,
-    /// By place, then id: whose turn it is when a holder lets go.
-    blocked: BTreeSet<(u64, JobId)>,
+    /// By lane and bound, then by place and id: whose turn it is when a holder lets go.
+    blocked: BTreeMap<(Lane, u32), BTreeSet<(u64, JobId)>>,
 }
 
 /// All keys that somebody holds or waits for.
@@ -30,7 +30,7 @@ impl Keys {
         let Some(limit) = head.concurrency.as_ref().filter(|_| counts(head)) else { return };
         let key = self.keys.entry(limit.key.as_str().into()).or_default();
         if head.blocked {
-            key.blocked.insert((place(head), head.id));
+            key.blocked.entry((head.lane.clone(), limit.max)).or_default().insert((place(head), head.id));
         } else {
             key.held += 1;
         }
@@ -41,7 +41,13 @@ impl Keys {
         let Some(limit) = head.concurrency.as_ref().filter(|_| counts(head)) else { return };
         let Some(key) = self.keys.get_mut(limit.key.as_str()) else { return };
         if head.blocked {
-            key.blocked.remove(&(place(head), head.id));
+            let group = (head.lane.clone(), limit.max);
+            if let Some(blocked) = key.blocked.get_mut(&group) {
+                blocked.remove(&(place(head), head.id));
+                if blocked.is_empty() {
+                    key.blocked.remove(&group);
+                }
+            }
         } else {
             key.held -= 1;
         }
@@ -56,9 +62,11 @@ impl Keys {
         head.concurrency.as_ref().is_some_and(|limit| held(&limit.key) >= limit.max)
     }
 
-    /// The job to go on when a holder of the key lets go.
-    pub(super) fn first_blocked(&self, key: &str) -> Option<JobId> {
-        self.keys.get(key)?.blocked.first().map(|(_, id)| *id)
+    /// The jobs to go on when a holder of the key lets go: the first of each lane and bound, in order of place.
+    pub(super) fn first_blocked(&self, key: &str) -> Vec<JobId> {
+        let groups = self.keys.get(key).into_iter().flat_map(|key| key.blocked.values());
+        let firsts: BTreeSet<(u64, JobId)> = groups.filter_map(|blocked| blocked.first().copied()).collect();
+        firsts.into_iter().take(LET_GO_MAX).map(|(_, id)| id).collect()
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
 pub struct CoreLimits {
     /// Most jobs that wait in one lane, for their turn, their time, a key or other jobs.
     pub lane_jobs_max: u64,
-    /// Delay after the first lost lease; doubles with each further one.
+    /// Delay after the second lost lease; doubles with each further one. The first costs none.
     pub lost_backoff_base: Duration,
     /// Longest delay after a lost lease.
     pub lost_backoff_max: Duration,
@@ -211,7 +211,26 @@ impl Core {
             }
         }
         self.check_dependencies()?;
+        self.check_passed_over()?;
         self.index.check(self.heads())
+    }
+
+    /// Whether somebody will let each job go on that is passed over: who holds its key, or asks for it in its own lane.
+    fn check_passed_over(&self) -> Result<(), String> {
+        let keyed = |wanted: fn(&JobHead) -> bool| {
+            self.heads()
+                .filter(move |head| wanted(head))
+                .filter_map(|head| Some((&head.lane, &head.concurrency.as_ref()?.key)))
+        };
+        let held: BTreeSet<&String> = keyed(|head| head.state == JobState::Leased).map(|(_, key)| key).collect();
+        let asked: BTreeSet<_> = keyed(|head| head.state == JobState::Ready && !head.blocked).collect();
+        let strands = |(lane, key): &(&Lane, &String)| !held.contains(key) && !asked.contains(&(*lane, *key));
+        match keyed(|head| head.blocked).find(strands) {
+            Some((lane, key)) => {
+                Err(format!("nobody will let the jobs of lane {lane} go on that key {key:?} holds up"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn insert(&mut self, head: JobHead) {
@@ -230,19 +249,18 @@ impl Core {
     /// Changes a head and everything that depends on it.
     fn change(&mut self, id: JobId, now: Timestamp, edit: impl FnOnce(&mut JobHead)) -> Option<JobState> {
         let head = self.jobs.get_mut(&id)?;
-        let (was_in_play, had_ended) = (in_play(head), head.state.is_final());
+        let (was, was_blocked) = (head.state, head.blocked);
         self.index.remove(head);
         edit(head);
         head.updated_at = now;
         self.index.add(head);
         self.touched.insert(id);
         let state = head.state;
-        // A job that is only passed over did not let go of anything.
-        let lets_go = was_in_play && !in_play(head) && !head.blocked;
+        let lets_go = moves::lets_go(was, was_blocked, state);
         if let Some(key) = head.concurrency.as_ref().filter(|_| lets_go).map(|limit| limit.key.clone()) {
-            self.unblock_first(&key, now);
+            self.let_go(&key, now);
         }
-        if state.is_final() && !had_ended {
+        if state.is_final() && !was.is_final() {
             self.ended(id, now);
         }
         Some(state)
@@ -258,9 +276,9 @@ impl Core {
         Some(answer)
     }
 
-    /// Lets the first job that is passed over for this key go on.
-    fn unblock_first(&mut self, key: &str, now: Timestamp) {
-        if let Some(next) = self.index.concurrency().first_blocked(key) {
+    /// Lets the first jobs that are passed over for this key go on.
+    fn let_go(&mut self, key: &str, now: Timestamp) {
+        for next in self.index.concurrency().first_blocked(key) {
             self.change(next, now, |head| moves::block(head, false));
         }
     }
@@ -269,9 +287,4 @@ impl Core {
     fn holds(&self, key: LeaseKey) -> bool {
         self.head(key.job).is_some_and(|head| moves::holds(head, key))
     }
-}
-
-/// Whether the job holds its concurrency key, or is about to ask for it.
-const fn in_play(head: &JobHead) -> bool {
-    matches!(head.state, JobState::Leased) || matches!(head.state, JobState::Ready) && !head.blocked
 }

@@ -18,12 +18,21 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Takes the next free slot; answers when it is. At once, when it is not later than `now`.
+    /// When the next free slot is. At once, when it is not later than `now`.
+    pub(super) fn next(&self, now: Timestamp, rate: &RateKey) -> Timestamp {
+        moves::slot(rate, now, self.taken(rate)).0
+    }
+
+    /// Takes the next free slot; answers when it is.
     pub(super) fn take(&mut self, now: Timestamp, rate: &RateKey) -> Timestamp {
         self.prune(now);
-        let (slot, taken_until) = moves::slot(rate, now, self.taken_until.get(rate.key.as_str()).copied());
+        let (slot, taken_until) = moves::slot(rate, now, self.taken(rate));
         self.taken_until.insert(rate.key.as_str().into(), taken_until);
         slot
+    }
+
+    fn taken(&self, rate: &RateKey) -> Option<Timestamp> {
+        self.taken_until.get(rate.key.as_str()).copied()
     }
 
     fn prune(&mut self, now: Timestamp) {

@@ -306,7 +306,6 @@ pub async fn a_parent_that_takes_several_attempts_is_waited_for(fx: JobStoreFixt
     fx.nack(key, fail_after(Duration::ZERO)).await;
     fx.take().await;
     fx.lose().await;
-    fx.pass_backoff().await;
     let key = fx.take().await.key;
     fx.nack(key, park()).await;
     assert!(fx.maintain().await.settled.is_empty(), "it has not ended");
@@ -335,9 +334,8 @@ pub async fn a_lost_parent_keeps_its_child_waiting_until_it_is_given_up(fx: JobS
     let child = fx.add(child_of(&[parent])).await;
     fx.take().await;
     let lost = fx.lose().await;
-    assert_eq!((lost.reclaimed, lost.settled), (vec![(parent, JobState::Delayed)], vec![]));
+    assert_eq!((lost.reclaimed, lost.settled), (vec![(parent, JobState::Ready)], vec![]));
     assert_eq!(fx.state(child).await, JobState::Waiting);
-    fx.pass_backoff().await;
     fx.take().await;
     fx.advance(VISIBILITY * 2).await;
     let lost = fx.maintain().await;

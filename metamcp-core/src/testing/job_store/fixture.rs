@@ -324,11 +324,6 @@ impl JobStoreFixture {
         self.maintain().await
     }
 
-    /// Lets the longest backoff of a lost lease pass.
-    pub(super) async fn pass_backoff(&self) {
-        self.advance(CoreLimits::default().lost_backoff_max).await;
-    }
-
     /// A job that ended dead by its one failed attempt.
     pub(super) async fn add_dead(&self) -> LeaseKey {
         let key = self.add_and_take(NewJob { attempts_max: 1, ..new_job() }).await;

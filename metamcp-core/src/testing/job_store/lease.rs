@@ -1,12 +1,15 @@
 //! How jobs are handed out: to whom, in which order, and what a repeated wish gets.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::fixture::{JobStoreFixture, VISIBILITY, done, ids, lane, new_job, of_tenant, worker};
+use super::{
+    fixture::{JobStoreFixture, SUITE_LANE_JOBS_MAX, VISIBILITY, done, ids, lane, new_job, of_tenant, worker},
+    limits::limited,
+};
 use crate::{
     error::StoreErrorKind,
     id::Lane,
-    queue::{JobState, LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Leased, NewJob},
+    queue::{JobState, LANES_MAX, LEASE_BATCH_MAX, LeaseRequest, Leased, NewJob, Shares},
 };
 
 /// How many of these each tenant got.
@@ -231,6 +234,32 @@ pub async fn a_job_past_its_deadline_is_handed_out_or_told_as_expired(fx: JobSto
     let expired = fx.maintain().await.expired;
     let (state, told) = if taken.contains(&late) { (JobState::Leased, vec![]) } else { (JobState::Dead, vec![late]) };
     assert_eq!((fx.state(late).await, expired), (state, told), "it never ends unheard");
+}
+
+/// A full lane of jobs made by `make`.
+async fn fill(fx: &JobStoreFixture, name: &str, make: impl Fn() -> NewJob) {
+    let jobs: Vec<NewJob> = (0..SUITE_LANE_JOBS_MAX).map(|_| NewJob { lane: lane(name), ..make() }).collect();
+    fx.add_all(&jobs).await;
+}
+
+pub async fn many_due_jobs_keep_nobody_from_a_lease(fx: JobStoreFixture) {
+    let delay = Duration::from_secs(5);
+    fill(&fx, "a", || NewJob { delay, ..new_job() }).await;
+    fill(&fx, "b", || NewJob { delay, ..new_job() }).await;
+    let ready = fx.add_plain().await;
+    fx.advance(delay).await;
+    let none = Shares { leased_max: [(lane("a"), 0), (lane("b"), 0)].into(), ..Shares::default() };
+    let want = LeaseRequest { lanes: vec![lane("a"), lane("b"), Lane::light()], shares: Arc::new(none), ..fx.want(10) };
+    assert_eq!(ids(&fx.lease(&want).await.jobs), [ready]);
+}
+
+pub async fn many_jobs_that_are_passed_over_keep_nobody_from_a_lease(fx: JobStoreFixture) {
+    fx.add_and_take(limited("k", 1)).await;
+    fill(&fx, "a", || limited("k", 1)).await;
+    fill(&fx, "b", || limited("k", 1)).await;
+    let ready = fx.add_many(3).await;
+    let want = LeaseRequest { lanes: vec![lane("a"), lane("b"), Lane::light()], ..fx.want(10) };
+    assert_eq!(ids(&fx.lease(&want).await.jobs), ready);
 }
 
 pub async fn a_lane_named_twice_is_one_lane(fx: JobStoreFixture) {

@@ -148,10 +148,14 @@ macro_rules! job_store_suite {
                 a_paused_lane_hands_out_nothing_until_it_is_resumed
                 pausing_leaves_held_jobs_and_other_lanes_alone
                 a_job_past_its_deadline_is_handed_out_or_told_as_expired
+                many_due_jobs_keep_nobody_from_a_lease
+                many_jobs_that_are_passed_over_keep_nobody_from_a_lease
                 a_lane_named_twice_is_one_lane
             }
             limits {
                 a_key_is_held_no_more_often_than_it_may_over_lanes_and_workers
+                a_paused_lane_holds_up_no_job_of_another_lane
+                a_narrow_bound_in_front_holds_up_no_wider_one
                 other_keys_are_apart
                 each_end_of_a_lease_lets_the_next_go_on
                 a_last_attempt_and_a_cancel_wish_let_the_next_go_on
@@ -172,6 +176,7 @@ macro_rules! job_store_suite {
                 each_slot_brings_one_job_and_is_paid_once
                 slots_are_given_in_order_of_place
                 each_attempt_takes_a_slot
+                an_attempt_that_is_given_back_or_asks_its_owner_keeps_its_slot
                 the_slot_of_a_cancelled_job_stays_unused
                 after_a_quiet_time_there_is_a_burst_again_and_no_more
                 a_rate_holds_over_lanes_and_workers_and_other_keys_are_apart
@@ -253,6 +258,7 @@ macro_rules! job_store_suite {
             }
             time {
                 a_lost_lease_counts_and_says_that_the_call_may_have_happened
+                a_first_lost_lease_costs_no_backoff_and_wakes_who_waits
                 the_backoff_after_a_lost_lease_grows
                 a_lease_lost_too_often_ends_the_job
                 lost_leases_and_failed_attempts_are_counted_apart
@@ -285,6 +291,7 @@ macro_rules! job_store_suite {
                 waiting_ends_at_once_when_a_job_is_there
                 waiting_ends_when_its_time_is_over
                 waiting_ends_when_a_lane_is_resumed
+                waiting_ends_in_time_for_a_job_that_is_due_before_all_others
                 a_dropped_wait_takes_nothing_with_it
             }
             restore {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    fixture::{JobStoreFixture, VISIBILITY, done, fail_after, ids, lane, new_job, of_tenant, release_after, worker},
+    fixture::{
+        JobStoreFixture, VISIBILITY, done, fail_after, ids, lane, new_job, of_tenant, park, release_after, worker,
+    },
     lease::add_for,
     limits::limited,
 };
 use crate::{
     id::{JobId, Lane},
-    queue::{Cancelled, ConcurrencyKey, JobHead, JobState, LeaseRequest, NewJob, RateKey},
+    queue::{
+        Answer, Answered, Cancelled, ConcurrencyKey, Fenced, JobHead, JobState, LeaseRequest, NackHow, NewJob, RateKey,
+    },
     time::Timestamp,
 };
 
@@ -44,7 +48,7 @@ pub async fn a_burst_goes_at_once_and_the_others_are_given_slots(fx: JobStoreFix
     }
     let counts = fx.counts().await;
     assert_eq!((counts.leased, counts.delayed, counts.ready), (2, 3, 0));
-    assert!(!fx.head(added[0]).await.admitted, "a slot is used up by its lease");
+    assert!(fx.head(added[0]).await.admitted, "a slot is for the whole attempt");
 }
 
 pub async fn each_slot_brings_one_job_and_is_paid_once(fx: JobStoreFixture) {
@@ -80,20 +84,45 @@ pub async fn slots_are_given_in_order_of_place(fx: JobStoreFixture) {
 }
 
 pub async fn each_attempt_takes_a_slot(fx: JobStoreFixture) {
-    let mut key = fx.add_and_take(NewJob { attempts_max: 9, ..rated(1) }).await;
+    let key = fx.add_and_take(NewJob { attempts_max: 2, ..rated(1) }).await;
     let start = started(&fx, key.job).await;
-    for (slots, how) in [(1, fail_after(Duration::ZERO)), (2, release_after(Duration::ZERO))] {
+    fx.nack(key, fail_after(Duration::ZERO)).await;
+    assert!(!fx.head(key.job).await.admitted);
+    assert!(fx.try_take().await.is_none());
+    has_slot(&fx.head(key.job).await, start, 1);
+    fx.advance(EVERY).await;
+    let key = fx.take().await.key;
+    fx.lose().await;
+    assert!(fx.try_take().await.is_none(), "a first lost lease costs no backoff, and the next slot has not come");
+    has_slot(&fx.head(key.job).await, start, 2);
+    fx.advance(EVERY).await;
+    let key = fx.take().await.key;
+    assert_eq!(fx.nack(key, fail_after(Duration::ZERO)).await, Fenced::Ok(JobState::Dead));
+    assert!(!fx.head(key.job).await.admitted);
+    fx.redrive(key.job).await;
+    assert!(fx.try_take().await.is_none());
+    has_slot(&fx.head(key.job).await, start, 3);
+}
+
+pub async fn an_attempt_that_is_given_back_or_asks_its_owner_keeps_its_slot(fx: JobStoreFixture) {
+    let mut key = fx.add_and_take(rated(1)).await;
+    let start = started(&fx, key.job).await;
+    for how in [release_after(Duration::ZERO), release_after(Duration::from_secs(1)), park()] {
+        let parks = matches!(how, NackHow::Park { .. });
         fx.nack(key, how).await;
-        assert!(!fx.head(key.job).await.admitted);
-        assert!(fx.try_take().await.is_none());
-        has_slot(&fx.head(key.job).await, start, slots);
-        fx.advance(EVERY).await;
+        assert!(fx.head(key.job).await.admitted);
+        if parks {
+            let answer = Answer { responses: "{}".to_owned() };
+            assert_eq!(fx.store.answer(key.job, answer).await.expect("the store answers"), Answered::Ok);
+        }
+        fx.advance(Duration::from_secs(2)).await;
         key = fx.take().await.key;
     }
-    fx.lose().await;
-    fx.advance(Duration::from_secs(5)).await;
-    assert!(fx.try_take().await.is_none(), "its backoff is over, and the next slot has not come");
-    has_slot(&fx.head(key.job).await, start, 3);
+    let next = fx.add(rated(1)).await;
+    assert!(fx.try_take().await.is_none());
+    has_slot(&fx.head(next).await, start, 1);
+    fx.finish(key, done(key)).await;
+    assert!(!fx.head(key.job).await.admitted);
 }
 
 pub async fn the_slot_of_a_cancelled_job_stays_unused(fx: JobStoreFixture) {

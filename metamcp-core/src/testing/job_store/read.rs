@@ -202,6 +202,21 @@ pub async fn waiting_ends_when_a_lane_is_resumed(fx: JobStoreFixture) {
     bounded("the wake-up", waits).await.expect("the wait does not panic");
 }
 
+pub async fn waiting_ends_in_time_for_a_job_that_is_due_before_all_others(fx: JobStoreFixture) {
+    let hour = Duration::from_secs(3_600);
+    fx.add(NewJob { delay: hour, ..new_job() }).await;
+    assert!(fx.try_take().await.is_none(), "it is not due");
+    let store = Arc::clone(&fx.store);
+    let waits = tokio::spawn(async move { store.wait_ready(&[Lane::light()], hour).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waits.is_finished(), "nothing is due");
+    let soon = Duration::from_millis(200);
+    let id = fx.add(NewJob { delay: soon, ..new_job() }).await;
+    fx.advance(soon).await;
+    bounded("the wake-up", waits).await.expect("the wait does not panic");
+    assert_eq!(fx.take().await.key.job, id);
+}
+
 pub async fn a_dropped_wait_takes_nothing_with_it(fx: JobStoreFixture) {
     let store = Arc::clone(&fx.store);
     let waits = tokio::spawn(async move { store.wait_ready(&[Lane::light()], Duration::from_secs(3_600)).await });

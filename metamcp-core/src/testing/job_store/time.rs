@@ -1,23 +1,37 @@
 //! What time does to jobs: lost leases, backoff, promotion, deadlines, retention.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
-use super::fixture::{JobStoreFixture, VISIBILITY, done, fail_after, new_job, pointer};
-use crate::queue::{Enqueued, Fenced, JobErrorCode, JobState, LaneCounts, LeaseEnd, Maintained, NackHow, NewJob};
+use super::fixture::{JobStoreFixture, VISIBILITY, bounded, done, fail_after, new_job, pointer};
+use crate::{
+    id::Lane,
+    queue::{Enqueued, Fenced, JobErrorCode, JobState, LaneCounts, LeaseEnd, Maintained, NackHow, NewJob},
+};
 
 pub async fn a_lost_lease_counts_and_says_that_the_call_may_have_happened(fx: JobStoreFixture) {
     let key = fx.add_and_take(new_job()).await;
-    assert_eq!(fx.lose().await.reclaimed, [(key.job, JobState::Delayed)]);
+    assert_eq!(fx.lose().await.reclaimed, [(key.job, JobState::Ready)]);
     let head = fx.head(key.job).await;
     assert_eq!((head.lost, head.attempts, head.maybe_called), (1, 0, true));
     assert_eq!((head.worker, head.lease_until, head.lease_end), (None, None, Some(LeaseEnd::Lost)));
-    assert!(fx.try_take().await.is_none(), "not before its backoff");
-    fx.pass_backoff().await;
     assert!(fx.take().await.job.head.maybe_called, "the next worker is told");
+}
+
+pub async fn a_first_lost_lease_costs_no_backoff_and_wakes_who_waits(fx: JobStoreFixture) {
+    let key = fx.add_and_take(new_job()).await;
+    let store = Arc::clone(&fx.store);
+    let waits = tokio::spawn(async move { store.wait_ready(&[Lane::light()], Duration::from_secs(3_600)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waits.is_finished(), "nothing is ready");
+    fx.lose().await;
+    bounded("the wake-up", waits).await.expect("the wait does not panic");
+    assert_eq!(fx.take().await.key.job, key.job);
 }
 
 pub async fn the_backoff_after_a_lost_lease_grows(fx: JobStoreFixture) {
     fx.add(NewJob { lost_max: 10, ..new_job() }).await;
+    fx.take().await;
+    fx.lose().await;
     let mut waits = Vec::new();
     for _ in 0..3 {
         let key = fx.take().await.key;
@@ -32,8 +46,7 @@ pub async fn the_backoff_after_a_lost_lease_grows(fx: JobStoreFixture) {
 pub async fn a_lease_lost_too_often_ends_the_job(fx: JobStoreFixture) {
     fx.add(NewJob { lost_max: 2, ..new_job() }).await;
     let key = fx.take().await.key;
-    assert_eq!(fx.lose().await.reclaimed, [(key.job, JobState::Delayed)]);
-    fx.pass_backoff().await;
+    assert_eq!(fx.lose().await.reclaimed, [(key.job, JobState::Ready)]);
     fx.take().await;
     assert_eq!(fx.lose().await.reclaimed, [(key.job, JobState::Dead)]);
     let head = fx.head(key.job).await;
@@ -45,7 +58,6 @@ pub async fn lost_leases_and_failed_attempts_are_counted_apart(fx: JobStoreFixtu
     fx.add(NewJob { attempts_max: 2, lost_max: 2, ..new_job() }).await;
     let key = fx.take().await.key;
     fx.lose().await;
-    fx.pass_backoff().await;
     let next = fx.take().await.key;
     assert_eq!(fx.nack(next, fail_after(Duration::ZERO)).await, Fenced::Ok(JobState::Ready));
     let head = fx.head(key.job).await;
@@ -82,7 +94,7 @@ pub async fn removals_do_not_hold_up_what_is_due(fx: JobStoreFixture) {
     fx.advance(VISIBILITY * 3).await;
     let four = NonZeroU16::new(4).expect("not zero");
     let done = fx.store.maintain(four).await.expect("the store answers");
-    assert_eq!((done.promoted, done.reclaimed), (1, vec![(held.job, JobState::Delayed)]));
+    assert_eq!((done.promoted, done.reclaimed), (1, vec![(held.job, JobState::Ready)]));
     assert_eq!(done.removed.len(), 2, "they get what is left of the budget");
     assert_eq!(fx.maintain().await.removed.len(), 8);
 }

@@ -158,7 +158,8 @@ fn terms() -> impl Strategy<Value = Terms> {
     let place = (0..JOBS_MAX, 0..TENANTS, 0..2_u8, prop_oneof![Just(0), 0..=9_u8]);
     let retain = prop_oneof![2 => 0..40_u64, 1 => 40..200_u64];
     let times = (delay(), option::weighted(0.3, 1..120_u64), retain);
-    let counts = (1..4_u32, 1..4_u32, option::weighted(0.4, 0..KEYS), 0..2_u8);
+    let lost_max = prop_oneof![1..3_u32, 3..9_u32];
+    let counts = (1..4_u32, lost_max, option::weighted(0.4, 0..KEYS), 0..2_u8);
     let after = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..JOBS_MAX, 1..3)];
     let limits = (after, keys());
     (place, times, counts, limits).prop_map(|(place, times, counts, limits)| Terms {
@@ -227,7 +228,17 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Jobs are leased and lost, twice: by chance alone few jobs come to lose more than one lease.
+fn losses() -> impl Strategy<Value = Vec<Op>> {
+    let lease = (0..WORKERS, any::<bool>(), 1..4_u16);
+    let loss = (lease, 30_000..35_000_u64).prop_map(|((worker, heavy_first, max), ms)| {
+        [Op::Lease { worker, heavy_first, max, again: false }, Op::Advance(ms), Op::Maintain]
+    });
+    vec(loss, 2).prop_map(|losses| losses.concat())
+}
+
 /// Up to `max` calls.
 pub fn ops(max: usize) -> impl Strategy<Value = Vec<Op>> {
-    vec(op(), 1..=max)
+    let calls = prop_oneof![60 => op().prop_map(|op| vec![op]), 1 => losses()];
+    vec(calls, 1..=max).prop_map(move |calls| calls.into_iter().flatten().take(max).collect())
 }

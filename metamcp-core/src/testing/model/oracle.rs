@@ -395,6 +395,7 @@ impl Oracle {
             let expected = match (known.cancel_asked, known.lost >= known.lost_max) {
                 (true, _) => JobState::Cancelled,
                 (false, true) => JobState::Dead,
+                (false, false) if known.lost == 1 => JobState::Ready,
                 (false, false) => JobState::Delayed,
             };
             rule(*state == expected, || format!("the lost {id} becomes {state:?}, should be {expected:?}"))?;

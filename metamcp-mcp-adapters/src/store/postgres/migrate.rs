@@ -43,6 +43,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "migration", sql: include_str!("migrations/0001_migration.sql") },
     Migration { version: 2, name: "job", sql: include_str!("migrations/0002_job.sql") },
     Migration { version: 3, name: "result_event_record", sql: include_str!("migrations/0003_result_event_record.sql") },
+    Migration { version: 4, name: "job_blocked", sql: include_str!("migrations/0004_job_blocked.sql") },
 ];
 
 /// Applies what is missing of `migrations` to the schema of `pool`, which is made when it is not there, and answers how many files that

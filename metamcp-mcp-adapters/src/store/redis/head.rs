@@ -7,7 +7,7 @@ use metamcp_core::{
     auth::Principal,
     error::StoreResult,
     matching::Route,
-    queue::{Answer, Job, JobBody, JobHead, JobState, NewJob},
+    queue::{Answer, Job, JobBody, JobHead, JobState, LeaseKey, NewJob},
     task::{Labels, Need, TaskRecord},
     time::Timestamp,
 };
@@ -22,6 +22,9 @@ use super::{
         word,
     },
 };
+
+/// Which of the words is the epoch; the nonce is the next.
+const EPOCH_AT: usize = 5;
 
 /// The cold words of a new job, which stand behind the others.
 fn cold_words(job: &NewJob) -> String {
@@ -72,6 +75,12 @@ pub(super) fn job(told: ToldJob) -> StoreResult<(Job, Option<serde_json::Error>)
         Ok(body) => (Job { head, body: Arc::new(body) }, None),
         Err(error) => (Job { head, body: Arc::new(damaged(&error)) }, Some(error)),
     })
+}
+
+/// The key of the lease that was given last, also of a head that cannot be read as a whole.
+pub(super) fn lease_key((id, words, ..): &ToldJob) -> Option<LeaseKey> {
+    let mut words = words.split(' ').skip(EPOCH_AT);
+    Some(LeaseKey { job: id.parse().ok()?, epoch: words.next()?.parse().ok()?, nonce: words.next()?.parse().ok()? })
 }
 
 fn damaged(error: &serde_json::Error) -> JobBody {

@@ -69,7 +69,7 @@ impl RedisJobStore {
         calls::each(&answers, jobs.len(), |answer| calls::enqueued(answer, &self.namespace))
     }
 
-    /// Ends leased jobs whose stored body is damaged: they could only be leased and lost again.
+    /// Ends leased jobs of which something stored is damaged: they could only be leased and lost again, and must not take others with them.
     async fn end_unreadable(&self, damaged: &[Finish]) -> StoreResult<()> {
         if damaged.is_empty() {
             return Ok(());
@@ -135,15 +135,22 @@ impl JobStore for RedisJobStore {
         bodies::bring_large(&self.namespace, &mut told).await?;
         let (mut jobs, mut damaged) = (Vec::with_capacity(told.len()), Vec::new());
         for one in told {
-            let (job, unreadable) = head::job(one)?;
-            let key = job.head.lease_key();
-            let Some(error) = unreadable else {
-                jobs.push(Leased { key, job });
-                continue;
+            let key = head::lease_key(&one);
+            let (key, why) = match (head::job(one), key) {
+                (Ok((job, None)), _) => {
+                    jobs.push(Leased { key: job.head.lease_key(), job });
+                    continue;
+                }
+                (Ok((job, Some(error))), _) => (job.head.lease_key(), format!("stored body cannot be read: {error}")),
+                (Err(error), Some(key)) => (key, format!("stored head cannot be read: {error}")),
+                (Err(error), None) => {
+                    tracing::error!(%error, "a leased job is left until its lease runs out");
+                    continue;
+                }
             };
-            tracing::error!(job = %key.job, %error, "a stored body cannot be read, its job ends dead");
-            let error = JobError::new(JobErrorCode::Internal, format!("stored body cannot be read: {error}"));
-            damaged.push(Finish { lease: key, end: Final::Dead(error) });
+            tracing::error!(job = %key.job, why, "a leased job ends dead");
+            let end = Final::Dead(JobError::new(JobErrorCode::Internal, why));
+            damaged.push(Finish { lease: key, end });
         }
         self.end_unreadable(&damaged).await?;
         Ok(LeaseBatch { jobs, next_due: calls::wait_of(next_due) })

@@ -1,11 +1,12 @@
 //! Results on Redis: bodies kept once per tenant and digest, counted by the pointers to them. All of it is in the server's memory, so bodies are
-//! small here; larger ones belong into object storage.
+//! small here; larger ones belong into object storage. What many callers put at a time goes out in one script.
 
 use std::{num::NonZeroU16, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use metamcp_core::{
+    coalesce::Coalescer,
     error::{StoreError, StoreErrorKind, StoreResult},
     pointer::{Digest, ResultPointer},
     queue::LeaseKey,
@@ -15,15 +16,20 @@ use metamcp_core::{
 
 use super::{
     error::{STORE, invalid, unavailable},
+    script::ScriptCall,
     scripts,
-    store::{Namespace, corrupt},
-    words::NONE,
+    store::{Namespace, corrupt, instant_ms},
+    words::or_none,
 };
 
 /// Bytes that one command writes or reads: a larger one would hold up everybody else.
 const CHUNK_BYTES: usize = 256 << 10;
 /// How long the parts of a body stay whose sender died, in seconds.
 const UPLOAD_TTL_S: u64 = 600;
+/// Most bodies that one script takes.
+const PUT_MAX: usize = 100;
+/// About what a pointer weighs beside its body, in bytes.
+const POINTER_BYTES: usize = 512;
 /// Most bodies that one script removes.
 const REMOVE_MAX: u16 = 100;
 
@@ -31,6 +37,47 @@ const REMOVE_MAX: u16 = 100;
 #[derive(Debug)]
 pub struct RedisResultStore {
     namespace: Arc<Namespace>,
+    /// `false`: the body must be sent first.
+    puts: Coalescer<Put, bool>,
+}
+
+/// A pointer to be kept, and where its body is.
+#[derive(Debug)]
+struct Put {
+    pointer: ResultPointer,
+    meta: ResultMeta,
+    body: Body,
+}
+
+/// Where a body is.
+#[derive(Debug)]
+enum Body {
+    /// Sent with its pointer.
+    Whole(Bytes),
+    /// Under this name, sent before part by part.
+    Uploaded(String),
+    /// In its place already, perhaps.
+    There,
+}
+
+impl Put {
+    fn weight(&self) -> usize {
+        let sent = if let Body::Whole(bytes) = &self.body { bytes.len() } else { 0 };
+        POINTER_BYTES + sent
+    }
+
+    /// The arguments of one pointer for `results_put.lua`.
+    fn args<'s>(&self, call: ScriptCall<'s>) -> ScriptCall<'s> {
+        let (place, bytes): (_, &[u8]) = match &self.body {
+            Body::Whole(bytes) => ("whole", bytes),
+            Body::Uploaded(name) => ("uploaded", name.as_bytes()),
+            Body::There => ("there", &[]),
+        };
+        let ResultPointer { tenant, job, digest } = &self.pointer;
+        let expires = or_none(self.meta.expires_at.map(instant_ms));
+        let words = format!("{tenant} {job} {digest} {expires} {place}");
+        call.arg(words).arg(&self.meta.media_type).arg(bytes)
+    }
 }
 
 fn name(pointer: &ResultPointer) -> String {
@@ -42,8 +89,16 @@ fn not_found(pointer: &ResultPointer) -> StoreError {
 }
 
 impl RedisResultStore {
-    pub(super) const fn new(namespace: Arc<Namespace>) -> Self {
-        Self { namespace }
+    pub(super) fn new(namespace: Arc<Namespace>) -> Self {
+        let shared = Arc::clone(&namespace);
+        let put = move |puts: Vec<Put>| {
+            let namespace = Arc::clone(&shared);
+            async move {
+                let call = puts.iter().fold(namespace.call(&scripts::RESULTS_PUT), |call, put| put.args(call));
+                namespace.acknowledge(&call).await
+            }
+        };
+        Self { namespace, puts: Coalescer::new(STORE, PUT_MAX, Put::weight, put) }
     }
 
     fn check(&self, body: &Bytes, meta: &ResultMeta) -> StoreResult<()> {
@@ -62,21 +117,10 @@ impl RedisResultStore {
         Ok(())
     }
 
-    /// Points to a body that is sent with it, was uploaded, or is there. `false`: it must be sent first.
-    async fn point(&self, pointer: &ResultPointer, meta: &ResultMeta, place: &str, bytes: &[u8]) -> StoreResult<bool> {
-        let expires = meta.expires_at.map_or_else(|| NONE.to_owned(), |at| at.as_millis().to_string());
-        let call = self
-            .namespace
-            .call(&scripts::RESULTS_PUT)
-            .arg(pointer.tenant.as_str())
-            .arg(pointer.job.to_string())
-            .arg(pointer.digest.to_string())
-            .arg(&meta.media_type)
-            .arg(expires)
-            .arg(place)
-            .arg(bytes);
-        let done: u8 = self.namespace.acknowledge(&call).await?;
-        Ok(done == 1)
+    /// Points to a body. `false`: it must be sent first.
+    async fn point(&self, pointer: &ResultPointer, meta: &ResultMeta, body: Body) -> StoreResult<bool> {
+        let put = Put { pointer: pointer.clone(), meta: meta.clone(), body };
+        Ok(self.puts.call(vec![put]).await?.contains(&true))
     }
 
     /// Sends a large body part by part under a name of its own.
@@ -124,12 +168,12 @@ impl ResultStore for RedisResultStore {
         self.check(&body, &meta)?;
         let pointer = ResultPointer { tenant: meta.tenant.clone(), job: key.job, digest: Digest::of(&body) };
         let stored = if body.len() <= CHUNK_BYTES {
-            self.point(&pointer, &meta, "whole", &body).await?
-        } else if self.point(&pointer, &meta, "there", &[]).await? {
+            self.point(&pointer, &meta, Body::Whole(body)).await?
+        } else if self.point(&pointer, &meta, Body::There).await? {
             true
         } else {
             let upload = self.upload(&body).await?;
-            self.point(&pointer, &meta, "uploaded", upload.as_bytes()).await?
+            self.point(&pointer, &meta, Body::Uploaded(upload)).await?
         };
         if stored { Ok(pointer) } else { Err(unavailable("the parts of a body were lost on the way; send it again")) }
     }

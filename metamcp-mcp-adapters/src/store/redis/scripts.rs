@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 use super::script::{Script, WhenFull};
 
 const TIME: &str = include_str!("scripts/parts/time.lua");
+const SETS: &str = include_str!("scripts/parts/sets.lua");
 const RECORDS: &str = include_str!("scripts/parts/records.lua");
 /// The queue: `sets` gathers writes, `heads` and `lanes` are what is kept, `index` is derived from heads, `moves` are those of one head,
 /// `change` is what follows from a move.
 const QUEUE: [&str; 7] = [
     TIME,
-    include_str!("scripts/parts/sets.lua"),
+    SETS,
     include_str!("scripts/parts/heads.lua"),
     include_str!("scripts/parts/lanes.lua"),
     include_str!("scripts/parts/index.lua"),
@@ -54,6 +55,6 @@ scripts! {
     RECORDS_PUT = "records_put", Refuse, [TIME, RECORDS];
     REDRIVE = "redrive", Run, QUEUE;
     RESTORE = "restore", Refuse, QUEUE;
-    RESULTS_PUT = "results_put", Refuse, [TIME];
+    RESULTS_PUT = "results_put", Refuse, [TIME, SETS];
     RESULTS_REMOVE = "results_remove", Run, [TIME];
 }

@@ -30,13 +30,15 @@ use super::{
     heads::Heads,
     hold::{NOW, instant},
     lane::{self, LaneTurns},
-    limits::{Limits, TAKE},
+    limits::{Limits, Obstacle, TAKE},
     save::{Counts, Woken, WriteStatements, Writes},
     turns::{Next, Wanted},
 };
 
-/// Most jobs that one lease call promotes, passes over or delays on its way to those it grants.
-const LEASE_SIDE_MOVES_MAX: usize = 512;
+/// Most due jobs that one lease call promotes.
+const LEASE_PROMOTED_MAX: usize = 512;
+/// Most jobs that one lease call passes over or delays on its way to those it grants.
+const LEASE_SET_ASIDE_MAX: usize = 512;
 
 const LOCK_LANES: &str =
     "select pg_advisory_xact_lock(l.lock) from (select distinct lock from unnest($1::bigint[]) lock order by 1) l";
@@ -111,7 +113,8 @@ impl Act for Lease<'_> {
             limits: Limits::default(),
             lanes: BTreeMap::new(),
             counts: Counts::default(),
-            side_moves: LEASE_SIDE_MOVES_MAX,
+            to_promote: LEASE_PROMOTED_MAX,
+            to_set_aside: LEASE_SET_ASIDE_MAX,
             woken: Vec::new(),
             jobs: Vec::new(),
         };
@@ -149,7 +152,8 @@ struct Grant<'a> {
     limits: Limits,
     lanes: BTreeMap<Lane, LaneTurns>,
     counts: Counts,
-    side_moves: usize,
+    to_promote: usize,
+    to_set_aside: usize,
     /// Jobs that were let go on in lanes that were not looked at yet.
     woken: Vec<JobId>,
     jobs: Vec<JobId>,
@@ -161,8 +165,8 @@ impl Grant<'_> {
             return Ok(());
         }
         if !self.lanes.contains_key(lane) {
-            let opened = lane::open(tx, lane, self.side_moves).await?;
-            self.side_moves -= usize::try_from(opened.promoted).unwrap_or_default().min(self.side_moves);
+            let opened = lane::open(tx, lane, self.to_promote).await?;
+            self.to_promote -= usize::try_from(opened.promoted).unwrap_or_default().min(self.to_promote);
             self.counts.promoted(lane, opened.promoted);
             self.lanes.insert(lane.clone(), opened);
             let woken = std::mem::take(&mut self.woken);
@@ -181,12 +185,19 @@ impl Grant<'_> {
             match state.turns.next(self.max - self.jobs.len(), weights) {
                 Next::Empty => break,
                 Next::Read(wanted) => self.read(tx, lane, &wanted).await?,
-                Next::Job(..) if self.side_moves == 0 => break,
                 Next::Job(tenant, position) => {
+                    let head = self.heads.get(position.1);
+                    let obstacle = head.and_then(|head| self.limits.obstacle(head, self.heads.now()));
+                    if obstacle.is_some() && self.to_set_aside == 0 {
+                        break;
+                    }
                     // A job that is only looked at costs a turn too: a flood of such jobs holds nobody else up.
                     state.turns.pay(weights);
                     state.turns.leave(&tenant, position);
-                    self.look_at(lane, position.1);
+                    match obstacle {
+                        Some(obstacle) => self.set_aside(position.1, obstacle),
+                        None => self.hand_out(lane, position.1),
+                    }
                 }
             }
         }
@@ -213,18 +224,19 @@ impl Grant<'_> {
         Ok(())
     }
 
-    fn look_at(&mut self, lane: &Lane, id: JobId) {
-        if self.limits.set_aside(&mut self.heads, id) {
-            self.side_moves -= 1;
-            let unblocked = self.heads.take_unblocked();
-            self.join(unblocked);
-            return;
-        }
+    fn set_aside(&mut self, id: JobId, obstacle: Obstacle) {
+        self.to_set_aside -= 1;
+        self.limits.set_aside(&mut self.heads, id, obstacle);
+        let unblocked = self.heads.take_unblocked();
+        self.join(unblocked);
+    }
+
+    fn hand_out(&mut self, lane: &Lane, id: JobId) {
         let (now, want) = (self.heads.now(), self.want);
-        self.heads.change(id, |head| moves::lease(head, now, want));
         if let Some(head) = self.heads.get(id) {
-            self.limits.leased(head);
+            self.limits.lease(head, now);
         }
+        self.heads.change(id, |head| moves::lease(head, now, want));
         if let Some(state) = self.lanes.get_mut(lane) {
             state.leased += 1;
         }

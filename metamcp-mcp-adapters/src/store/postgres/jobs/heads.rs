@@ -10,7 +10,10 @@ use std::{
 
 use metamcp_core::{
     id::{JobId, Lane},
-    queue::{ConcurrencyKey, JobBody, JobHead, JobState, moves},
+    queue::{
+        ConcurrencyKey, JobBody, JobHead, JobState,
+        moves::{self, LET_GO_MAX},
+    },
     time::Timestamp,
 };
 
@@ -109,7 +112,7 @@ impl Heads {
         &self.emptied
     }
 
-    /// Jobs that a holder of their key let go on since the last time.
+    /// Jobs that a holder of their key let go on since the last time, in order of place.
     pub(super) fn take_unblocked(&mut self) -> Vec<JobId> {
         std::mem::take(&mut self.unblocked)
     }
@@ -150,10 +153,9 @@ impl Heads {
         let after = held.now.head.clone();
         self.leaves(&before);
         self.joins(&after);
-        // A job that is only passed over did not let go of anything.
-        let lets_go = in_play(&before) && !in_play(&after) && !after.blocked;
+        let lets_go = moves::lets_go(before.state, before.blocked, after.state);
         if let Some(limit) = after.concurrency.as_ref().filter(|_| lets_go) {
-            self.unblock_first(&limit.key);
+            self.let_go(&limit.key);
         }
         if after.state.is_final() && !before.state.is_final() {
             self.ended(&after);
@@ -211,11 +213,17 @@ impl Heads {
         }
     }
 
-    /// Lets the first job that is passed over for this key go on.
-    fn unblock_first(&mut self, key: &str) {
-        let of_key = |head: &&JobHead| head.blocked && head.concurrency.as_ref().is_some_and(|limit| limit.key == key);
-        let blocked = self.held.values().map(|held| &held.now.head).filter(of_key);
-        if let Some(next) = blocked.min_by_key(|head| (moves::place(head), head.id)).map(|head| head.id) {
+    /// Lets the first jobs that are passed over for this key go on: one of each lane and bound.
+    fn let_go(&mut self, key: &str) {
+        let mut firsts = BTreeMap::<(&Lane, u32), (u64, JobId)>::new();
+        for head in self.held.values().map(|held| &held.now.head).filter(|head| head.blocked) {
+            let Some(limit) = limit_of(head).filter(|limit| limit.key == key) else { continue };
+            let position = (moves::place(head), head.id);
+            let first = firsts.entry((&head.lane, limit.max)).or_insert(position);
+            *first = position.min(*first);
+        }
+        let firsts: BTreeSet<(u64, JobId)> = firsts.into_values().collect();
+        for (_, next) in firsts.into_iter().take(LET_GO_MAX) {
             self.change(next, |head| moves::block(head, false));
             self.unblocked.push(next);
         }

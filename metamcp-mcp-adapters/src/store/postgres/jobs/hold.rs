@@ -43,13 +43,29 @@ where j.id in (select unnest($1::uuid[]) union select unnest(c.after) from job c
 order by j.id for no key update"
 );
 
-/// The first that are blocked by each of these keys.
+/// Most lanes and bounds of one key of which jobs that are blocked by it are read.
+const GROUPS_READ_MAX: usize = 256;
+/// The first that are blocked by each of these keys, in each lane and for each bound; these are found by one step of the index each.
 const BLOCKED: &str = concat!(
     "select ",
     head_columns!(),
     " from unnest($1::bigint[], $2::bigint[]) k(lock, n)
 cross join lateral (
-    select * from job b where b.concurrency_lock = k.lock and b.state = 3 order by b.place, b.id limit k.n for no key update
+    with recursive walk(lane, max, seen) as (
+        (select b.lane, b.concurrency_max, 1::bigint from job b
+         where b.concurrency_lock = k.lock and b.state = 3 order by b.lane, b.concurrency_max limit 1)
+        union all
+        select next.lane, next.concurrency_max, w.seen + 1 from walk w cross join lateral (
+            select b.lane, b.concurrency_max from job b
+            where b.concurrency_lock = k.lock and b.state = 3 and (b.lane, b.concurrency_max) > (w.lane, w.max)
+            order by b.lane, b.concurrency_max limit 1
+        ) next where w.seen < $3
+    )
+    select lane, max from walk
+) g
+cross join lateral (
+    select * from job b where b.concurrency_lock = k.lock and b.state = 3 and b.lane = g.lane and b.concurrency_max = g.max
+    order by b.place, b.id limit k.n for no key update
 ) j"
 );
 
@@ -114,9 +130,10 @@ pub(super) async fn load_reach(tx: &mut Tx<'_>, heads: &mut Heads, reach: &Reach
     let (names, counts) = lane_arrays(lanes);
     // One more than move at once: it tells whether some are left.
     let children_max = bigint(SETTLE_AT_ONCE_MAX + 1);
+    let groups_max = bigint(GROUPS_READ_MAX);
     let (blocked, waiters, ready) = try_join!(
         biased;
-        tx.query_if(!keys.is_empty(), &blocked, [&locks, &often]),
+        tx.query_if(!keys.is_empty(), &blocked, [&locks, &often, &groups_max]),
         tx.query_if(!parents.is_empty(), &waiters, [&parents, &children_max]),
         tx.query_if(!lanes.is_empty(), &ready, [&names, &counts]),
     )?;

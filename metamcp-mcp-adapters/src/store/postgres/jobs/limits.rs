@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use metamcp_core::{
     id::JobId,
-    queue::{JobHead, moves},
+    queue::{JobHead, RateKey, moves},
     time::Timestamp,
 };
 use tokio::try_join;
@@ -32,6 +32,15 @@ const TAKEN: &str = "select key, taken_until from rate where key = any($1)";
 pub(super) const TAKE: &str = "
 insert into rate (key, taken_until) select * from unnest($1::bytea[], $2::bigint[])
 on conflict (key) do update set taken_until = excluded.taken_until";
+
+/// Why a ready job cannot be leased now.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Obstacle {
+    /// Its concurrency key is held as often as it may be.
+    KeyHeld,
+    /// The next free slot of its rate is yet to come.
+    TooEarly,
+}
 
 /// What is known of keys within one lease call.
 #[derive(Debug, Default)]
@@ -61,7 +70,7 @@ impl Limits {
         let mut rates = Vec::new();
         let let_go_before: usize = self.let_go.values().sum();
         for head in jobs.iter().filter_map(|id| heads.get(*id)) {
-            let rated = head.rate.as_ref().filter(|_| !head.admitted);
+            let rated = moves::slot_wanted(head);
             if let Some(limit) = &head.concurrency {
                 if !self.holders.contains_key(&limit.key) && !concurrency.contains(&limit.key) {
                     concurrency.push(limit.key.clone());
@@ -130,36 +139,50 @@ impl Limits {
             return false;
         }
         let concurrency = head.concurrency.as_ref().map(|limit| locks::of_concurrency(schema, &limit.key));
-        let rate = head.rate.as_ref().filter(|_| !head.admitted).map(|rate| locks::of_rate(schema, &rate.key));
+        let rate = moves::slot_wanted(head).map(|rate| locks::of_rate(schema, &rate.key));
         concurrency.into_iter().chain(rate).any(|lock| self.busy.contains(&lock))
     }
 
-    /// Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
-    pub(super) fn set_aside(&mut self, heads: &mut Heads, id: JobId) -> bool {
-        let now = heads.now();
-        let Some(head) = heads.get(id) else { return false };
+    /// Why a job cannot be leased now, if it cannot.
+    pub(super) fn obstacle(&self, head: &JobHead, now: Timestamp) -> Option<Obstacle> {
         let holders = |key: &str| self.holders.get(key).copied().unwrap_or_default();
         if head.concurrency.as_ref().is_some_and(|limit| holders(&limit.key) >= u64::from(limit.max)) {
-            heads.change(id, |head| moves::block(head, true));
-            return true;
+            return Some(Obstacle::KeyHeld);
         }
-        let Some(rate) = head.rate.clone().filter(|_| !head.admitted) else { return false };
-        let taken_until = self.taken.get(&rate.key).copied().flatten();
-        let (slot, taken_until) = moves::slot(&rate, now, taken_until);
-        self.taken.insert(rate.key.clone(), Some(taken_until));
-        self.changed.insert(rate.key);
-        if slot <= now {
-            return false;
-        }
-        heads.change(id, |head| moves::admit_later(head, now, slot));
-        true
+        let rate = moves::slot_wanted(head)?;
+        (self.slot(rate, now).0 > now).then_some(Obstacle::TooEarly)
     }
 
-    /// A job was leased: it holds its key.
-    pub(super) fn leased(&mut self, head: &JobHead) {
+    /// Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
+    pub(super) fn set_aside(&mut self, heads: &mut Heads, id: JobId, obstacle: Obstacle) {
+        let now = heads.now();
+        match obstacle {
+            Obstacle::KeyHeld => heads.change(id, |head| moves::block(head, true)),
+            Obstacle::TooEarly => {
+                let slot = heads.get(id).and_then(|head| self.take_slot(head, now)).unwrap_or(now);
+                heads.change(id, |head| moves::admit_later(head, now, slot))
+            }
+        };
+    }
+
+    /// A job is to be leased: it takes its slot and holds its key.
+    pub(super) fn lease(&mut self, head: &JobHead, now: Timestamp) {
+        self.take_slot(head, now);
         if let Some(limit) = &head.concurrency {
             *self.holders.entry(limit.key.clone()).or_default() += 1;
         }
+    }
+
+    fn slot(&self, rate: &RateKey, now: Timestamp) -> (Timestamp, Timestamp) {
+        moves::slot(rate, now, self.taken.get(&rate.key).copied().flatten())
+    }
+
+    fn take_slot(&mut self, head: &JobHead, now: Timestamp) -> Option<Timestamp> {
+        let rate = moves::slot_wanted(head)?;
+        let (slot, taken_until) = self.slot(rate, now);
+        self.taken.insert(rate.key.clone(), Some(taken_until));
+        self.changed.insert(rate.key.clone());
+        Some(slot)
     }
 
     /// The slots that were taken, as parameters of [`TAKE`].

@@ -52,6 +52,8 @@ use super::{Engine, STORE, time::to_instant};
 
 /// Who waits for work asks the tables at least this often, in milliseconds, less a quarter at random: hints may be lost.
 const POLL_MS_MAX: u64 = 2_000;
+/// Bytes of inputs of one transaction of an enqueue call, that let no further job in: a call must be written within the time of a statement.
+const ENQUEUE_BYTES_MAX: usize = 4 << 20;
 
 /// Whether and when jobs can be leased, and whether a lease call is one that was answered before. The answer costs no lock.
 const PROBE: &str = concat!(
@@ -134,10 +136,16 @@ impl PostgresJobStore {
 impl JobStore for PostgresJobStore {
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>> {
         bounds::check_new(STORE, jobs)?;
-        if jobs.is_empty() {
-            return Ok(Vec::new());
+        let mut answers = Vec::with_capacity(jobs.len());
+        let (mut first, mut bytes) = (0, 0);
+        for (n, job) in jobs.iter().enumerate() {
+            bytes += job.body.input().get().len() + job.body.task.need.text.len();
+            if bytes >= ENQUEUE_BYTES_MAX || n + 1 == jobs.len() {
+                answers.extend(admit::enqueue(&self.engine, &jobs[first..=n]).await?);
+                (first, bytes) = (n + 1, 0);
+            }
         }
-        admit::enqueue(&self.engine, jobs).await
+        Ok(answers)
     }
 
     async fn lease(&self, want: &LeaseRequest) -> StoreResult<LeaseBatch> {

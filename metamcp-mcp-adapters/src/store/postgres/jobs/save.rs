@@ -1,10 +1,14 @@
 //! Writes back what the moves of one transaction changed: heads, who waits for whom, counts of lanes. And commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use metamcp_core::{
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
     queue::{JobHead, JobState},
+    time::Timestamp,
 };
 use tokio::try_join;
 use tokio_postgres::{Error, Statement, types::ToSql};
@@ -15,6 +19,7 @@ use super::{
         locks,
         tx::{Fault, Tx},
     },
+    POLL_MS_MAX,
     codec::uuid,
     columns::{Beside, Bodies, INSERT, INSERT_BODIES, Inserts, UPDATE, Updates},
     heads::{Before, Heads, Held, is_ready},
@@ -143,7 +148,16 @@ impl Waits {
     }
 }
 
-/// Lanes that jobs became ready in, to be told once it is committed.
+/// The tenant and the idempotency key of a job.
+fn idempotency(head: &JobHead) -> Option<(&TenantId, &str)> {
+    head.idempotency_key.as_deref().map(|key| (&head.owner.tenant, key))
+}
+
+const fn is_delayed(head: &JobHead) -> bool {
+    matches!(head.state, JobState::Delayed)
+}
+
+/// Lanes that jobs became ready in, or will before those who wait ask again, to be told once it is committed.
 pub(super) type Woken = BTreeSet<Lane>;
 
 /// Everything that a transaction writes back: every head that changed, with all that depends on it.
@@ -178,11 +192,14 @@ impl<'h> Writes<'h> {
             emptied,
             woken: Woken::new(),
         };
-        heads.iter().for_each(|held| writes.push(held, schema));
+        let mut in_order: Vec<&Held> = heads.iter().collect();
+        // Whoever writes a key that another transaction has written waits for it: two that write the same keys must do so in one order.
+        in_order.sort_by_key(|held| held.before.head().is_none().then(|| idempotency(&held.now.head)).flatten());
+        in_order.into_iter().for_each(|held| writes.push(held, heads.now(), schema));
         writes
     }
 
-    fn push(&mut self, Held { before, now }: &'h Held, schema: &str) {
+    fn push(&mut self, Held { before, now }: &'h Held, at: Timestamp, schema: &str) {
         let head = &now.head;
         match before {
             Before::Stood(was) if was.head == *head && was.unsettled == now.unsettled => return,
@@ -202,7 +219,8 @@ impl<'h> Writes<'h> {
         }
         self.waits.moved(before.head().map_or(&[], |was| &was.waits_on), head);
         self.counts.moved(before.head(), head);
-        if is_ready(head) && !before.head().is_some_and(is_ready) {
+        let came = |stands: fn(&JobHead) -> bool| stands(head) && !before.head().is_some_and(stands);
+        if came(is_ready) || came(is_delayed) && head.due_at.since(at) < Duration::from_millis(POLL_MS_MAX) {
             self.woken.insert(head.lane.clone());
         }
     }

@@ -197,10 +197,13 @@ impl Round<'_> {
             free.iter().any(limits)
         });
         let now = heads.now();
-        // Who becomes ready on the way may leave its lane again at once.
+        // Who becomes ready on the way may leave its lane, and let others of its key go on, again at once.
         let late = |head: &&JobHead| head.deadline_at.is_some_and(|at| at <= now);
         for head in picked.iter().filter_map(|id| heads.get(*id)).filter(late) {
             *reach.lanes.entry(head.lane.clone()).or_default() += 1;
+            if let Some(limit) = &head.concurrency {
+                reach.keys.entry(limit.key.clone()).and_modify(|often| *often += 1);
+            }
         }
         load_reach(tx, heads, &reach, self.engine.schema()).await?;
 

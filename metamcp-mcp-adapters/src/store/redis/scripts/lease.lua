@@ -5,7 +5,8 @@
 local W = {
   worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]),
   lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2], ids = {}, n = 0,
-  side_moves = 512, -- most jobs promoted, passed over or delayed on the way
+  to_promote = 512, -- most due jobs promoted
+  to_set_aside = 512, -- most jobs passed over or delayed on the way
   turns_read = 16, -- tenants read at a time
   due_read = 100, -- delayed jobs read at a time
 }
@@ -78,16 +79,18 @@ function W.pay_turn(L, t)
   t.paid, L.paid = true, true
 end
 
--- The next free slot of a rate (the generic cell rate algorithm).
-function W.take_slot(h)
+-- The next free slot of a rate (the generic cell rate algorithm), where its time is kept, and up to when it is taken
+-- with this slot.
+function W.next_slot(h)
   local every, burst, key = Q.warm(h).rk:match('^(%d+):(%d+):(.+)$')
   local at = T .. ':rate:' .. key
   local arrival = math.max(tonumber(R('GET', at) or 0), now)
-  local slot = math.max(arrival - every * (burst - 1), now)
-  local taken_until = arrival + every
+  return math.max(arrival - every * (burst - 1), now), at, arrival + every
+end
+
+function W.take_slot(at, taken_until)
   -- Kept longer than it is needed: what is forgotten early would let a job go too early.
   R('SET', at, Q.print(taken_until), 'PX', Q.print(taken_until - now + 60000))
-  return slot
 end
 
 function W.block(h) h.st = 'b' end
@@ -100,62 +103,69 @@ end
 function W.hold(h)
   h.st, h.ep, h.no, h.wk, h.un, h.le = 'l', Q.print(h.ep + 1), W.nonce, W.worker, W.lease_until, '-'
   if h.sa == '-' then h.sa = NOW end
-  Q.clear_flag(h, 'd')
+  -- A slot is taken before the lease, and stays with the attempt however often it is given back.
+  if Q.has(h, 'R') then Q.set_flag(h, 'd') end
 end
 
--- Passes a job over whose concurrency key is full, delays one that comes too early for its rate.
-function W.set_aside(h)
-  if Q.has(h, 'L') then
-    local key, most = Q.limit(h)
-    if Q.holders(key) >= most then
-      Q.change(h, W.block)
-      return true
-    end
+-- Whether the concurrency key of a job is held as often as it may be.
+function W.is_full_for(h)
+  if not Q.has(h, 'L') then return false end
+  local key, most = Q.limit(h)
+  return Q.holders(key) >= most
+end
+
+-- Gives a job whose turn it is a lease; or passes it over when its concurrency key is full, or delays it when it comes
+-- too early for its rate. Answers whether it did: no more than TO_SET_ASIDE jobs are set aside.
+function W.serve(L, t, h)
+  local full = W.is_full_for(h)
+  local slot, at, taken_until
+  if not full and Q.has(h, 'R') and not Q.has(h, 'd') then slot, at, taken_until = W.next_slot(h) end
+  local early = slot and slot > now
+  if (full or early) and W.to_set_aside <= 0 then return false end
+  W.pay_turn(L, t)
+  if slot then W.take_slot(at, taken_until) end
+  if full then
+    Q.change(h, W.block)
+  elseif early then
+    Q.change(h, W.admit_later, slot)
+  else
+    Q.change(h, W.hold)
+    W.n = W.n + 1
+    W.ids[W.n] = h.id
+    return true
   end
-  if not Q.has(h, 'R') or Q.has(h, 'd') then return false end
-  local slot = W.take_slot(h)
-  if slot <= now then return false end
-  Q.change(h, W.admit_later, slot)
+  W.to_set_aside = W.to_set_aside - 1
   return true
 end
 
--- Looks at the first job of the tenant at turn, and grants it unless it is to be set aside.
+-- Looks at the first job of the tenant at turn. Answers whether to go on.
 function W.look(L, t)
   local id = W.first_ready(L, t)
   local h = id and Q.head(id)
-  if not h then
-    -- Its head was removed by other hands: it must not hold up the lane.
-    W.side_moves = W.side_moves - 1
-    return Q.remove_ready(L, { id = id or '', tn = t.name })
-  end
-  W.pay_turn(L, t)
-  if h.fl ~= '-' and W.set_aside(h) then
-    W.side_moves = W.side_moves - 1
-    return
-  end
-  Q.change(h, W.hold)
-  W.n = W.n + 1
-  W.ids[W.n] = id
+  if h then return W.serve(L, t, h) end
+  -- Its head was removed by other hands: it must not hold up the lane.
+  Q.remove_ready(L, { id = id or '', tn = t.name })
+  W.to_set_aside = W.to_set_aside - 1
+  return W.to_set_aside > 0
 end
 
 function W.promote_due(L)
-  while W.side_moves > 0 and L.d > 0 do
-    local due = Q.zdue(L.delayed, now, math.min(W.side_moves, W.due_read))
+  while W.to_promote > 0 and L.d > 0 do
+    local due = Q.zdue(L.delayed, now, math.min(W.to_promote, W.due_read))
     if #due == 0 then return end
     Q.fetch(due)
     for _, id in ipairs(due) do
       if Q.head(id) then Q.change(Q.head(id), Q.promote) else Q.zset(L.delayed, id, false) end
-      W.side_moves = W.side_moves - 1
+      W.to_promote = W.to_promote - 1
     end
   end
 end
 
 function W.grant(L, leased_max)
   W.promote_due(L)
-  while W.n < W.max and W.side_moves > 0 and (not leased_max or L.l < leased_max) do
+  while W.n < W.max and (not leased_max or L.l < leased_max) do
     local t = W.at_turn(L)
-    if not t then return end
-    W.look(L, t)
+    if not t or not W.look(L, t) then return end
   end
 end
 

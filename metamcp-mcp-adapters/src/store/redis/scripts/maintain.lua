@@ -1,6 +1,7 @@
 -- Does what is due, the longest due first, and removals after everything else. ARGV: now, most moves, shortest and
--- longest backoff of a lost lease. Answers whether there may be more to do, and for each move its kind and what it
--- concerns: `promoted`, `reclaimed <id> <state>`, `expired <id>`, `settled <id> <state>`, `removed <id> <result>`.
+-- longest backoff of a lost lease that is not the first. Answers whether there may be more to do, and for each move its
+-- kind and what it concerns: `promoted`, `reclaimed <id> <state>`, `expired <id>`, `settled <id> <state>`, `removed <id>
+-- <result>`.
 local moves_max, backoff, backoff_max = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local looks = moves_max -- at parents that nobody waits for any more; they cost no move
 local told = {}
@@ -27,11 +28,13 @@ local function settle_one(parent, child)
   tell('settled', child, h.st)
 end
 
--- Takes a lease back that ran out; the backoff doubles with each one lost before.
+-- Takes a lease back that ran out; the first costs no backoff, then it doubles with each one lost before.
 local function reclaim(h)
-  local delay = math.min(backoff * 2 ^ Q.warm(h).lo, backoff_max)
+  local lost = tonumber(Q.warm(h).lo)
+  local delay = lost == 0 and 0 or math.min(backoff * 2 ^ (lost - 1), backoff_max)
   h.lo, h.le = Q.print(h.lo + 1), 'l'
   Q.set_flag(h, 'm')
+  Q.clear_flag(h, 'd')
   if Q.has(h, 'k') then
     Q.finale(h, 'C')
   elseif h.lo + 0 >= h.lm + 0 then

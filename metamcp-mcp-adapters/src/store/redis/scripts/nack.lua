@@ -9,6 +9,7 @@ local function nacked_so(h, how) return h.le == how end
 local function fail(h, delay, candidate, error)
   h.at = Q.print(Q.warm(h).at + 1)
   Q.put_part(h, 'e', error)
+  Q.clear_flag(h, 'd')
   if h.ca ~= candidate then
     h.ca = candidate
     Q.drop_part(h, 'c')

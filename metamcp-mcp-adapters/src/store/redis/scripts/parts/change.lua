@@ -1,12 +1,22 @@
 -- What follows from a move: a concurrency key that is let go, parents that are no longer used, and jobs that waited for
 -- this one.
 Q.SETTLE_AT_ONCE_MAX = 32 -- most waiting jobs that the end of the job they wait for moves by itself
+Q.LET_GO_MAX = 32 -- most jobs that one lease lets go on by its end
 
--- Lets the first job that is passed over for this key go on.
-function Q.unblock_first(key)
-  local id = Q.zfirst(T .. ':k:' .. key, 1)[1]
-  if id and Q.head(id) then Q.change(Q.head(id), Q.unblock) end
+-- Lets the first jobs that are passed over for this key go on, one of each group.
+function Q.let_go(key)
+  Q.write_groups(key)
+  local ids = {}
+  for n, group in ipairs(Q.zfirst(T .. ':k:' .. key, Q.LET_GO_MAX)) do ids[n] = Q.zfirst(Q.group_at(key, group), 1)[1] end
+  Q.fetch(ids)
+  for _, id in ipairs(ids) do
+    if Q.head(id) then Q.change(Q.head(id), Q.unblock) end
+  end
 end
+
+-- Whether a job that stood so lets others of its concurrency key go on: its lease has ended, or it asks for the key no
+-- more. A job that is only passed over did not let go of anything.
+function Q.lets_go(was, st) return was == 'l' and st ~= 'l' or was == 'r' and st ~= 'r' and st ~= 'b' and st ~= 'l' end
 
 function Q.count_user(id, by)
   local parent = Q.head(id)
@@ -38,7 +48,7 @@ end
 
 -- Changes a head by `edit`, with its further arguments, and everything that depends on it.
 function Q.change(h, edit, ...)
-  local was_in_play, had_ended, was_dead = Q.IN_PLAY[h.st], Q.FINAL[h.st], h.st == 'X'
+  local was, had_ended, was_dead = h.st, Q.FINAL[h.st], h.st == 'X'
   Q.take_out(h)
   edit(h, ...)
   h.up = NOW
@@ -46,8 +56,7 @@ function Q.change(h, edit, ...)
   local has_ended = Q.FINAL[h.st]
   if has_ended ~= had_ended then Q.zset(Q.LIVE, h.id, had_ended and '0') end
   if was_dead ~= (h.st == 'X') then Q.zset(Q.DEAD, h.id, not was_dead and '0') end
-  -- A job that is only passed over did not let go of anything.
-  if was_in_play and not Q.IN_PLAY[h.st] and h.st ~= 'b' and Q.has(h, 'L') then Q.unblock_first(Q.limit(h)) end
+  if Q.lets_go(was, h.st) and Q.has(h, 'L') then Q.let_go((Q.limit(h))) end
   if has_ended and not had_ended then Q.ended(h) end
 end
 

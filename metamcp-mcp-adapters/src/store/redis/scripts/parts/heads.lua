@@ -10,8 +10,8 @@
 --   ep epoch                  wk worker                un until when it is leased or waits for input
 --   no nonce, never a number of Lua: it has 64 bits
 --   le end of the last lease: F finished, f failed, r released, p parked, l lost
---   fl flags: m maybe called, d admitted, L has a concurrency key, R has a rate key, B has a large body, and one for
---      each field of x:<id>
+--   fl flags: m maybe called, d admitted: its slot of the rate is taken for this attempt, L has a concurrency key, R has
+--      a rate key, B has a large body, and one for each field of x:<id>
 --   us users                  sa started               up updated             fi finished
 --   da deadline               rt retention             cr created             rs result
 --   cf cached from
@@ -21,7 +21,6 @@
 Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
 Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
-Q.IN_PLAY = { l = true, r = true } -- in which it holds its concurrency key, or is about to ask for it
 Q.heads = {} -- by id; false: there is none
 Q.touched, Q.touched_n = {}, 0 -- those that are to be written
 Q.NO_PARTS = {}

@@ -4,17 +4,39 @@
 --              an instant those of one kind come before those of the next, and then in order of id
 --   removals   ended jobs that nobody uses, by when they are removed
 --   c:<id>     the jobs that wait for this one · unsettled  ended jobs that others may still wait for
---   held       how many leases hold each concurrency key · k:<key> the jobs that are passed over for it, by place
+--   held       how many leases hold each concurrency key
+--   kb:<group>:<key>  jobs that are passed over for it, by place; those of one lane and bound are a group, `<lane>:<max>`
+--   k:<key>    the groups of a key by the place of their first job
 --   all, live, dead, o:<tenant>:<subject>   ids for lists, in order of the ids
 Q.DEADLINE, Q.INPUT, Q.LEASE, Q.DUE = 0, 1, 2, 3
 Q.TIMERS, Q.REMOVALS, Q.UNSETTLED = T .. ':timers', T .. ':removals', T .. ':unsettled'
 Q.ALL, Q.LIVE, Q.DEAD = T .. ':all', T .. ':live', T .. ':dead'
 Q.held, Q.held_before = {}, {}
+Q.regrouped = {} -- by key: groups whose first job may be another one now
 
 -- The concurrency key of a job, and how many leases may hold it.
 function Q.limit(h)
   local max, key = Q.warm(h).cc:match('^(%d+):(.+)$')
   return key, tonumber(max)
+end
+
+function Q.group_at(key, group) return T .. ':kb:' .. group .. ':' .. key end
+
+-- Puts a job that is passed over into its group, or with `false` takes it out.
+function Q.pass_over(h, on)
+  local key, max = Q.limit(h)
+  local group = h.ln .. ':' .. Q.print(max)
+  Q.zset(Q.group_at(key, group), h.id, on and Q.place(h))
+  Q.regrouped[key] = Q.regrouped[key] or {}
+  Q.regrouped[key][group] = true
+end
+
+-- Writes which groups a key has now.
+function Q.write_groups(key)
+  for group in pairs(Q.regrouped[key] or {}) do
+    Q.zset(T .. ':k:' .. key, group, Q.zfirst_score(Q.group_at(key, group)) or false)
+  end
+  Q.regrouped[key] = nil
 end
 
 function Q.holders(key)
@@ -66,8 +88,9 @@ function Q.index(h, on)
     end
   elseif st == 'd' then
     zset(L.delayed, id, on and h.du)
+    if on then L.soonest = math.min(L.soonest or math.huge, h.du) end
   elseif st == 'b' then
-    zset(T .. ':k:' .. Q.limit(h), id, on and Q.place(h))
+    Q.pass_over(h, on)
   elseif st == 'w' then
     for parent in h.wo:gmatch('%S+') do zset(T .. ':c:' .. parent, id, on and '0') end
   end
@@ -103,6 +126,7 @@ function Q.flush()
     end
   end
   Q.in_chunks('MSET', written)
+  for key in pairs(Q.regrouped) do Q.write_groups(key) end
   for name, L in pairs(Q.lanes) do Q.write_lane(name, L) end
   for key in pairs(Q.sets) do Q.zflush(key) end
   for key, count in pairs(Q.held) do

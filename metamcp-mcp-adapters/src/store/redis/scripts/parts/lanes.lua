@@ -6,7 +6,7 @@
 --   r:<lane>:<tenant>  ready jobs by place · q:<lane> ready jobs by due time · d:<lane> delayed jobs by due time
 --   turns:<lane>       tenants with ready jobs by pass
 --   idle:<lane>        tenants without, by pass, as long as they are ahead of the lane
---   w:<lane>           wake tokens: hints, one for each job that became ready
+--   w:<lane>           wake tokens: hints, one for each job that became ready, or is delayed and due before all others
 --   lanes              those that are not blank
 Q.TURN = 1000000 -- what one look costs a tenant of weight 1
 Q.TOKENS_MAX = 256 -- most wake tokens of a lane
@@ -96,13 +96,19 @@ end
 function Q.wait_of(L)
   if L.p == 1 then return nil end
   if L.r > 0 then return 0 end
-  local due = L.d > 0 and R('ZRANGE', L.delayed, '0', '0', 'WITHSCORES')[2]
+  local due = L.d > 0 and Q.zfirst_score(L.delayed)
   return due and math.max(due - now, 0)
+end
+
+-- Whether a job came that is due before all others: who sleeps until another one is due must hear of it.
+function Q.is_sooner(L)
+  return L.soonest and L.r == 0 and tonumber(Q.zfirst_score(L.delayed)) == L.soonest
 end
 
 function Q.wake(L)
   local tokens = {}
   for n = 1, math.min(L.made, L.r, Q.TOKENS_MAX) do tokens[n] = '1' end
+  if Q.is_sooner(L) then tokens[1] = '1' end
   if L.p == 0 and #tokens > 0 and R('LPUSH', T .. ':w:' .. L.name, unpack(tokens)) > Q.TOKENS_MAX then
     R('LTRIM', T .. ':w:' .. L.name, '0', Q.print(Q.TOKENS_MAX - 1))
   end
@@ -127,7 +133,7 @@ function Q.write_lane(name, L)
   if L.was_blank then R('ZADD', T .. ':lanes', '0', name) end
   local counts = string.format('%d %d %d %d %d %d %d %d %d', L.r, L.b, L.w, L.d, L.l, L.i, L.X, L.v, L.p)
   if counts ~= L.before then R('SET', T .. ':n:' .. name, counts) end
-  if L.made > 0 then Q.wake(L) end
+  if L.made > 0 or L.soonest then Q.wake(L) end
   if L.paid and L.r > 0 then
     Q.write_passes(L)
     -- A tenant that the lane has caught up with is level with it, remembered or not.

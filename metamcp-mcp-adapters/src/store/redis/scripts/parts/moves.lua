@@ -3,9 +3,7 @@
 -- Clears what belongs to one stay in the queue, with a worker, or with its owner.
 function Q.off_the_queue(h)
   h.wk, h.un = '-', '-'
-  if h.fl == '-' then return end
   Q.drop_part(h, 'q')
-  Q.clear_flag(h, 'd')
 end
 
 function Q.requeue(h, delay)
@@ -30,6 +28,7 @@ function Q.finale(h, state)
   Q.off_the_queue(h)
   h.st, h.fi = state, NOW
   if h.fl == '-' then return end
+  Q.clear_flag(h, 'd')
   Q.drop_part(h, 'n')
   Q.drop_part(h, 'p')
   Q.drop_part(h, 'w')

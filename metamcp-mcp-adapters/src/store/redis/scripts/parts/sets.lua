@@ -54,6 +54,12 @@ function Q.zfirst(key, count)
   return R('ZRANGE', key, '0', Q.print(count - 1))
 end
 
+-- The score of the first member; nil: there is none.
+function Q.zfirst_score(key)
+  Q.zflush(key)
+  return R('ZRANGE', key, '0', '0', 'WITHSCORES')[2]
+end
+
 -- The first `count` members with a score up to `max`.
 function Q.zdue(key, max, count)
   Q.zflush(key)

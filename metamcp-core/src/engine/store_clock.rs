@@ -1,0 +1,24 @@
+//! The store's time as a worker knows it: read off a lease, carried on by the process's own monotonic clock. What a worker's machine takes
+//! for the time of day decides nothing about a job.
+
+use tokio::time::Instant;
+
+use crate::{queue::JobHead, time::Timestamp};
+
+/// The store's clock, never ahead of it and behind it by no more than the answer to the lease took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoreClock {
+    at: Timestamp,
+    read: Instant,
+}
+
+impl StoreClock {
+    /// Read off a job whose lease was just answered: that lease is what changed it last.
+    pub(super) fn read(head: &JobHead) -> Self {
+        Self { at: head.updated_at, read: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.at + self.read.elapsed()
+    }
+}
