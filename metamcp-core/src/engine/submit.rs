@@ -124,6 +124,7 @@ async fn draft(ports: &Ports, servers: &Arc<Servers>, who: &Principal, task: Tas
         after,
         concurrency,
         rate,
+        held: None,
     })
 }
 

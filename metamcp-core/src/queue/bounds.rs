@@ -30,8 +30,8 @@ pub fn check_batch(store: &'static str, entries: usize) -> StoreResult<()> {
 /// Checks new jobs.
 ///
 /// # Errors
-/// `Invalid` for too many, a priority above [`PRIORITY_MAX`], a job that may never be attempted or lost, or limits and dependencies out of
-/// their bounds.
+/// `Invalid` for too many, a priority above [`PRIORITY_MAX`], a job that may never be attempted or lost, limits and dependencies out of
+/// their bounds, or one that is held from the start and has something to wait for.
 pub fn check_new(store: &'static str, jobs: &[NewJob]) -> StoreResult<()> {
     check_batch(store, jobs.len())?;
     for job in jobs {
@@ -43,6 +43,7 @@ pub fn check_new(store: &'static str, jobs: &[NewJob]) -> StoreResult<()> {
         })?;
         check_after(store, job)?;
         check_limits(store, job)?;
+        check_held(store, job)?;
     }
     Ok(())
 }
@@ -73,6 +74,18 @@ fn check_limits(store: &'static str, job: &NewJob) -> StoreResult<()> {
             )
         },
     )
+}
+
+fn check_held(store: &'static str, job: &NewJob) -> StoreResult<()> {
+    let Some(held) = &job.held else { return Ok(()) };
+    let waits = !job.delay.is_zero() || !job.after.is_empty() || job.concurrency.is_some() || job.rate.is_some();
+    refuse_unless(!waits && held.visibility.as_millis() > 0, store, || {
+        format!(
+            "job {}: one that is held from the start has no delay, no `after`, no concurrency key and no rate, and a lease of at least 1 \
+             millisecond",
+            job.id
+        )
+    })
 }
 
 /// Checks a wish for work.

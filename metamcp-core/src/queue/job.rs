@@ -332,6 +332,30 @@ pub struct NewJob {
     pub concurrency: Option<ConcurrencyKey>,
     /// How often its kind may be leased.
     pub rate: Option<RateKey>,
+    /// Who holds it from its acceptance on, if it is not for the queue to hand out. Only of a job that waits for nothing: no delay, no
+    /// `after`, no concurrency key and no rate.
+    pub held: Option<Held>,
     /// What never changes.
     pub body: Arc<JobBody>,
+}
+
+impl NewJob {
+    /// The key of the lease that it is enqueued with.
+    #[must_use]
+    pub fn held_key(&self) -> Option<LeaseKey> {
+        self.held.as_ref().map(|held| LeaseKey { job: self.id, epoch: 1, nonce: held.nonce })
+    }
+}
+
+/// The lease that a job is enqueued with: a call that is under way already becomes a job, and nobody makes it again as long as its worker
+/// gives signs of life. It is the job's first lease, and like any other from then on. No turn of its tenant is paid for it, and neither a
+/// paused lane nor the bound of one on its leases holds it up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Who holds the job.
+    pub worker: WorkerId,
+    /// Drawn for this lease.
+    pub nonce: u64,
+    /// How long the lease lasts without a heartbeat.
+    pub visibility: Duration,
 }

@@ -16,8 +16,8 @@ pub use self::{
     batched::BatchedJobStore,
     core::{Admission, Change, Core, CoreLimits, Granted},
     job::{
-        AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, InputRequest, Job, JobBody, JobError,
-        JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress,
+        AFTER_MAX, Answer, CHECKPOINT_BYTES_MAX, Checkpoint, ERROR_BYTES_MAX, Held, InputRequest, Job, JobBody,
+        JobError, JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress,
     },
     lease::{
         Answered, Beat, Cancelled, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobPage, JobQuery,

@@ -10,7 +10,12 @@ use super::{
     job::{Answer, Checkpoint, JobError, JobErrorCode, JobHead, JobState, LeaseEnd, LeaseKey, NewJob, Progress},
     lease::{Answered, Beat, Cancelled, Fenced, Final, LeaseRequest, NackHow},
 };
-use crate::{id::JobId, pointer::ResultPointer, task::RateKey, time::Timestamp};
+use crate::{
+    id::{JobId, WorkerId},
+    pointer::ResultPointer,
+    task::RateKey,
+    time::Timestamp,
+};
 
 /// Most jobs that one lease lets go on by its end: the first that is passed over in each lane and for each bound of its key.
 pub const LET_GO_MAX: usize = 32;
@@ -24,7 +29,7 @@ pub fn place(head: &JobHead) -> u64 {
     head.due_at.as_millis().saturating_add(behind)
 }
 
-/// The first head of a job; it waits for those of its parents that are `undone`.
+/// The first head of a job; it waits for those of its parents that are `undone`. One that comes held is leased, unless it has to wait.
 #[must_use]
 pub fn accept(job: &NewJob, now: Timestamp, undone: Vec<JobId>) -> JobHead {
     let mut head = JobHead {
@@ -73,6 +78,9 @@ pub fn accept(job: &NewJob, now: Timestamp, undone: Vec<JobId>) -> JobHead {
     };
     requeue(&mut head, now, job.delay);
     wait_on(&mut head, undone);
+    if let Some(held) = job.held.as_ref().filter(|_| head.state == JobState::Ready) {
+        hold(&mut head, now, &held.worker, held.nonce, held.visibility);
+    }
     head
 }
 
@@ -140,11 +148,15 @@ pub fn admit_later(head: &mut JobHead, now: Timestamp, slot: Timestamp) {
 
 /// Ready → leased.
 pub fn lease(head: &mut JobHead, now: Timestamp, want: &LeaseRequest) {
+    hold(head, now, &want.worker, want.nonce, want.visibility);
+}
+
+fn hold(head: &mut JobHead, now: Timestamp, worker: &WorkerId, nonce: u64, visibility: Duration) {
     head.state = JobState::Leased;
     head.epoch += 1;
-    head.nonce = want.nonce;
-    head.worker = Some(want.worker.clone());
-    head.lease_until = Some(now + want.visibility);
+    head.nonce = nonce;
+    head.worker = Some(worker.clone());
+    head.lease_until = Some(now + visibility);
     head.lease_end = None;
     // A slot is taken before the lease, and stays with the attempt however often it is given back.
     head.admitted = head.rate.is_some();

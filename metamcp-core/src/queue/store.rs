@@ -37,7 +37,7 @@ use crate::{
 #[async_trait]
 pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Accepts jobs; durable before it returns. Ids are chosen by the caller: the same id again is a duplicate, and an id is not used again when
-    /// its job was removed.
+    /// its job was removed. One that comes [`held`](NewJob::held) is leased to its worker with its acceptance.
     async fn enqueue(&self, jobs: &[NewJob]) -> StoreResult<Vec<Enqueued>>;
 
     /// Takes ready jobs. The lease is durable before it returns; asked again with the same worker and request id while the grants are still

@@ -61,6 +61,7 @@ fn terms(job: u8, lane: u8, concurrency: u32, rate: Option<u32>) -> Terms {
         after: Vec::new(),
         concurrency: Some(concurrency),
         rate,
+        held: None,
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn new_job(id: JobId, random: &mut Random) -> NewJob {
         after: Vec::new(),
         concurrency: random.chance(25).then(|| concurrency(random)),
         rate: random.chance(15).then(rate),
+        held: None,
         body: body(),
     }
 }

@@ -195,6 +195,7 @@ mod tests {
             after: Vec::new(),
             concurrency: None,
             rate: None,
+            held: None,
             body: Arc::new(JobBody { task, route: Route::default() }),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Every fenced call with this key is refused as `refused`, and changes nothing.
-async fn all_refused(fx: &JobStoreFixture, key: LeaseKey, refused: Fenced) {
+pub(super) async fn all_refused(fx: &JobStoreFixture, key: LeaseKey, refused: Fenced) {
     let before = fx.try_job(key.job).await;
     assert_eq!(fx.finish(key, done(key)).await, refused, "finish");
     assert_eq!(fx.finish(key, Final::Dead(error("x"))).await, refused, "finish dead");

@@ -65,6 +65,7 @@ pub fn new_job() -> NewJob {
         after: Vec::new(),
         concurrency: None,
         rate: None,
+        held: None,
     }
 }
 

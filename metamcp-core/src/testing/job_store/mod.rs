@@ -32,6 +32,8 @@ pub mod fence;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod give_back;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
+pub mod held;
+#[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod keep;
 #[expect(missing_docs, reason = "the name of each function is the behaviour")]
 pub mod lease;
@@ -84,6 +86,22 @@ macro_rules! job_store_suite {
                 a_job_with_impossible_terms_is_invalid
                 an_unknown_job_is_none
                 a_delayed_job_waits_until_it_is_due
+            }
+            held {
+                a_job_that_comes_held_is_leased_with_its_acceptance
+                a_job_that_comes_held_is_handed_out_to_nobody
+                its_heartbeat_keeps_a_job_that_came_held
+                its_key_ends_a_job_that_came_held
+                another_nonce_or_epoch_is_stale_for_a_job_that_came_held
+                a_job_that_came_held_and_was_lost_goes_on_with_another_worker
+                a_job_that_came_held_and_is_given_back_is_queued_like_any_other
+                the_holder_of_a_job_that_came_held_is_told_of_a_cancel
+                a_job_that_comes_held_again_is_a_duplicate
+                jobs_that_come_held_take_no_place_in_a_full_lane
+                a_paused_lane_takes_in_a_job_that_comes_held
+                a_job_that_came_held_counts_for_the_bound_of_its_lane
+                jobs_that_come_held_cost_their_tenant_no_turn
+                a_job_that_comes_held_and_has_to_wait_is_invalid
             }
             depend {
                 a_child_waits_until_its_parent_is_done
@@ -372,6 +390,7 @@ macro_rules! durable_job_store_suite {
                 an_end_with_the_result_of_an_earlier_call_survives
                 what_was_taken_in_survives
                 lanes_are_the_same_after_the_crash
+                a_job_that_came_held_survives
             }
         );
     };

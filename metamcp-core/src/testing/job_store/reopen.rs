@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     depend::child_of,
     fixture::{DurableJobStoreFixture, done, error, ids, lane, new_job, park, pointer, sorted},
+    held::held,
     limits::limited,
     rate::rated,
     restore::{all, another, take_over},
@@ -202,4 +203,17 @@ pub async fn lanes_are_the_same_after_the_crash(fx: DurableJobStoreFixture) {
     let fx = fx.crash().await;
     let lanes = fx.open.store.lanes().await.expect("the store answers");
     assert_eq!(lanes, ["light", "paused", "ready", "waits"].map(lane));
+}
+
+pub async fn a_job_that_came_held_survives(fx: DurableJobStoreFixture) {
+    let new = NewJob { idempotency_key: Some("k".to_owned()), ..held() };
+    let key = new.held_key().expect("it comes held");
+    fx.open.add(new.clone()).await;
+    let fx = fx.crash().await;
+    let head = fx.open.head(key.job).await;
+    assert_eq!((head.state, head.epoch, head.lost, head.maybe_called), (JobState::Ready, 1, 1, true));
+    assert_eq!(fx.open.enqueue(&new).await, Enqueued::Duplicate { job: key.job, state: JobState::Ready });
+    assert_eq!(fx.open.finish(key, done(key)).await, Fenced::Stale);
+    assert_eq!(fx.open.maintain().await.reclaimed, [(key.job, JobState::Ready)]);
+    serve(&fx, key.job).await;
 }

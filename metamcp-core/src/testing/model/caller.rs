@@ -16,8 +16,9 @@ use crate::{
     matching::Route,
     pointer::{Digest, ResultPointer},
     queue::{
-        Answer, Checkpoint, ConcurrencyKey, Fenced, Final, Finish, Heartbeat, InputRequest, JobBody, JobError,
-        JobErrorCode, JobState, LeaseKey, LeaseRequest, Nack, NackHow, NewJob, Progress, RateKey, Redriven, Shares,
+        Answer, Checkpoint, ConcurrencyKey, Enqueued, Fenced, Final, Finish, Heartbeat, Held, InputRequest, JobBody,
+        JobError, JobErrorCode, JobState, LeaseKey, LeaseRequest, Nack, NackHow, NewJob, Progress, RateKey, Redriven,
+        Shares,
     },
     task::{Need, TaskRecord},
 };
@@ -78,7 +79,7 @@ impl Caller {
 
     fn concrete(&mut self, op: &Op) -> Call {
         match op {
-            Op::Enqueue(jobs) => Call::Enqueue(jobs.iter().map(new_job).collect()),
+            Op::Enqueue(jobs) => Call::Enqueue(jobs.iter().map(|terms| self.new_job(terms)).collect()),
             Op::Lease { worker, heavy_first, max, again } => {
                 Call::Lease(self.want(*worker, *heavy_first, *max, *again))
             }
@@ -116,15 +117,11 @@ impl Caller {
     /// Learns what became of the call that was made last.
     pub fn learn(&mut self, reply: &Reply) {
         match (self.doing.take(), reply) {
-            (_, Reply::Leased(batch)) => {
-                for leased in &batch.jobs {
-                    let keys = self.keys.entry(leased.key.job).or_default();
-                    if keys.last() != Some(&leased.key) {
-                        keys.push(leased.key);
-                    }
-                    self.held.insert(leased.key.job);
-                }
+            (Some(Call::Enqueue(jobs)), Reply::Enqueued(answers)) => {
+                let accepted = jobs.iter().zip(answers).filter(|(_, answer)| matches!(answer, Enqueued::Ok { .. }));
+                accepted.filter_map(|(job, _)| job.held_key()).for_each(|key| self.given(key));
             }
+            (_, Reply::Leased(batch)) => batch.jobs.iter().for_each(|leased| self.given(leased.key)),
             (Some(Call::Finish(done)), Reply::Fenced(answers)) => {
                 done.iter().zip(answers).for_each(|(finish, answer)| self.ended(finish.lease, *answer));
             }
@@ -147,6 +144,14 @@ impl Caller {
         }
     }
 
+    fn given(&mut self, key: LeaseKey) {
+        let keys = self.keys.entry(key.job).or_default();
+        if keys.last() != Some(&key) {
+            keys.push(key);
+        }
+        self.held.insert(key.job);
+    }
+
     fn ended(&mut self, lease: LeaseKey, answer: Fenced) {
         let newest = self.keys.get(&lease.job).and_then(|keys| keys.last()) == Some(&lease);
         if newest {
@@ -156,12 +161,23 @@ impl Caller {
         self.dead.extend((answer == Fenced::Ok(JobState::Dead)).then_some(lease.job));
     }
 
-    fn want(&mut self, worker: u8, heavy_first: bool, max: u16, again: bool) -> LeaseRequest {
-        let worker = WorkerId::new(format!("worker-{worker}")).expect("a valid name");
+    fn new_job(&mut self, terms: &Terms) -> NewJob {
+        let held = terms.held.map(|by| Held { worker: worker(by), nonce: self.next_nonce(), visibility: VISIBILITY });
+        NewJob { held, ..new_job(terms) }
+    }
+
+    /// A nonce for the next request, of which it is made.
+    fn next_nonce(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn want(&mut self, by: u8, heavy_first: bool, max: u16, again: bool) -> LeaseRequest {
+        let worker = worker(by);
         if again && let Some(last) = self.last.get(&worker) {
             return last.clone();
         }
-        self.requests += 1;
+        let nonce = self.next_nonce();
         let mut lanes: Vec<Lane> = Self::lanes().collect();
         if heavy_first {
             lanes.reverse();
@@ -172,7 +188,7 @@ impl Caller {
             visibility: VISIBILITY,
             worker: worker.clone(),
             request: self.requests,
-            nonce: self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+            nonce,
             shares: Arc::new(shares()),
         };
         self.last.insert(worker, want.clone());
@@ -214,6 +230,10 @@ fn tenant(n: u8) -> TenantId {
     TenantId::new(format!("tenant-{n}")).expect("a valid name")
 }
 
+fn worker(n: u8) -> WorkerId {
+    WorkerId::new(format!("worker-{n}")).expect("a valid name")
+}
+
 fn new_job(terms: &Terms) -> NewJob {
     let request = format!("request {}", terms.request);
     let task = TaskRecord { need: Need::new(&request), labels: BTreeMap::new(), cache: None };
@@ -233,6 +253,7 @@ fn new_job(terms: &Terms) -> NewJob {
         after: terms.after.iter().map(|job| Caller::job(*job)).collect(),
         concurrency: terms.concurrency.map(|max| ConcurrencyKey { key: "limited".to_owned(), max }),
         rate: terms.rate.map(|burst| RateKey { key: "rated".to_owned(), every: Duration::from_secs(7), burst }),
+        held: None,
     }
 }
 

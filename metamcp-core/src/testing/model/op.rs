@@ -65,6 +65,8 @@ pub struct Terms {
     pub concurrency: Option<u32>,
     /// The burst of the one rate key.
     pub rate: Option<u32>,
+    /// The worker that holds it from the start, if it waits for nothing.
+    pub held: Option<u8>,
 }
 
 /// How a lease ends its job.
@@ -162,21 +164,27 @@ fn terms() -> impl Strategy<Value = Terms> {
     let counts = (1..4_u32, lost_max, option::weighted(0.4, 0..KEYS), 0..2_u8);
     let after = prop_oneof![2 => Just(Vec::new()), 1 => vec(0..JOBS_MAX, 1..3)];
     let limits = (after, keys());
-    (place, times, counts, limits).prop_map(|(place, times, counts, limits)| Terms {
-        job: place.0,
-        tenant: place.1,
-        lane: place.2,
-        priority: place.3,
-        delay_s: times.0,
-        deadline_s: times.1,
-        retain_s: times.2,
-        attempts_max: counts.0,
-        lost_max: counts.1,
-        key: counts.2,
-        request: counts.3,
-        after: others(limits.0, place.0),
-        concurrency: limits.1.0,
-        rate: limits.1.1,
+    let terms = (place, times, counts, limits, option::of(0..WORKERS));
+    terms.prop_map(|(place, times, counts, limits, worker)| {
+        let after = others(limits.0, place.0);
+        let waits = times.0 > 0 || !after.is_empty() || limits.1 != (None, None);
+        Terms {
+            job: place.0,
+            tenant: place.1,
+            lane: place.2,
+            priority: place.3,
+            delay_s: times.0,
+            deadline_s: times.1,
+            retain_s: times.2,
+            attempts_max: counts.0,
+            lost_max: counts.1,
+            key: counts.2,
+            request: counts.3,
+            after,
+            concurrency: limits.1.0,
+            rate: limits.1.1,
+            held: worker.filter(|_| !waits),
+        }
     })
 }
 

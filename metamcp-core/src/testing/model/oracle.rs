@@ -48,7 +48,7 @@ struct Known {
 }
 
 impl Known {
-    fn new(job: &NewJob) -> Self {
+    fn new(job: &NewJob, now: Duration) -> Self {
         Self {
             lane: job.lane.clone(),
             tenant: job.owner.tenant.clone(),
@@ -56,9 +56,9 @@ impl Known {
             concurrency: job.concurrency.clone(),
             attempts_max: job.attempts_max,
             lost_max: job.lost_max,
-            newest: None,
-            held: false,
-            until: Duration::ZERO,
+            newest: job.held_key(),
+            held: job.held.is_some(),
+            until: job.held.as_ref().map_or(Duration::ZERO, |held| now + held.visibility),
             cancel_asked: false,
             fails: 0,
             lost: 0,
@@ -177,7 +177,7 @@ impl Oracle {
     fn enqueued(&mut self, job: &NewJob, answer: &Enqueued) -> Verdict {
         match answer {
             Enqueued::Ok { .. } => {
-                let before = self.jobs.insert(job.id, Known::new(job));
+                let before = self.jobs.insert(job.id, Known::new(job, self.now));
                 rule(before.is_none(), || format!("{} was accepted twice", job.id))
             }
             Enqueued::Duplicate { job, .. } | Enqueued::Conflict { job } => {

@@ -47,6 +47,7 @@ fn cold_words(job: &NewJob) -> String {
 /// The arguments of one new job for `enqueue.lua`; its body is `None` when it is large.
 pub(super) fn enqueue_args<'s>(call: ScriptCall<'s>, job: &NewJob, body: Option<&str>) -> ScriptCall<'s> {
     let flags = flags([(LIMITED, job.concurrency.is_some()), (RATED, job.rate.is_some()), (LARGE, body.is_none())]);
+    let held = job.held.as_ref();
     let words = [
         job.id.to_string(),
         job.lane.to_string(),
@@ -58,6 +59,9 @@ pub(super) fn enqueue_args<'s>(call: ScriptCall<'s>, job: &NewJob, body: Option<
         word(&job.owner.subject),
         key_word(job.idempotency_key.as_deref()),
         flags,
+        or_none(held.map(|held| held.nonce)),
+        or_none(held.map(|held| &held.worker)),
+        or_none(held.map(|held| span_ms(held.visibility))),
         ids_part(&job.after),
     ];
     call.arg(words.join(" ")).arg(cold_words(job)).arg(body.unwrap_or_default())

@@ -116,7 +116,8 @@ impl Met {
         if let Some(missing) = job.after.iter().find(|parent| !stands(parent)) {
             return Enqueued::Missing { job: *missing };
         }
-        *backlog += 1;
+        // One that comes held does not wait for its turn.
+        *backlog += u64::from(job.held.is_none());
         let head = moves::accept(job, self.heads.now(), self.heads.undone(&job.after));
         self.took(&head, key);
         self.heads.add(head, Before::New(job.body.clone()));

@@ -212,7 +212,8 @@ impl<'h> Writes<'h> {
             Before::New(body) | Before::Restored(body) => {
                 self.inserts.push(head, schema);
                 self.bodies.push(head, body);
-                if matches!(before, Before::Restored(_)) {
+                // An insert names only what a job that waits may have.
+                if matches!(before, Before::Restored(_)) || head.state == JobState::Leased {
                     self.updates.push(head, Beside { unsettled: now.unsettled, talked: true });
                 }
             }

@@ -2,14 +2,15 @@
 -- its head, and its body, empty when it is large and was set before. Answers for each `ok <now>`, `duplicate <id>
 -- <state>`, `conflict <id>`, `full`, `missing <id>`, or `resend` when the large body is not there.
 
--- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, and then the jobs it names as
--- parents.
-local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
+-- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, then nonce, worker and
+-- visibility of the lease that it comes with, and then the jobs it names as parents.
+local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
 local backlog_max = tonumber(ARGV[2])
 local answers, bodies = {}, {}
 
 local function accept(words, cold, body)
-  local id, lane, tenant, priority, delay, deadline, retain, owner, key, flags, after = words:match(WORDS)
+  local id, lane, tenant, priority, delay, deadline, retain, owner, key, flags, nonce, worker, visibility, after =
+    words:match(WORDS)
   if Q.head(id) then return 'duplicate ' .. id .. ' ' .. Q.head(id).st end
   local key_at = key ~= '-' and T .. ':i:' .. tenant .. ':' .. key
   local taken_by = key_at and R('GET', key_at)
@@ -40,6 +41,9 @@ local function accept(words, cold, body)
   if after ~= '' then
     Q.put_part(h, 'a', after)
     Q.wait_on(h, Q.undone(after))
+  end
+  if nonce ~= '-' then
+    Q.hold(h, { nonce = nonce, worker = worker, lease_until = Q.print(now + visibility) })
   end
   Q.insert(h)
   if after ~= '' then Q.keep_parents(after) end

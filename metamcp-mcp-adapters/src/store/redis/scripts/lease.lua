@@ -100,13 +100,6 @@ function W.admit_later(h, slot)
   Q.set_flag(h, 'd')
 end
 
-function W.hold(h)
-  h.st, h.ep, h.no, h.wk, h.un, h.le = 'l', Q.print(h.ep + 1), W.nonce, W.worker, W.lease_until, '-'
-  if h.sa == '-' then h.sa = NOW end
-  -- A slot is taken before the lease, and stays with the attempt however often it is given back.
-  if Q.has(h, 'R') then Q.set_flag(h, 'd') end
-end
-
 -- Whether the concurrency key of a job is held as often as it may be.
 function W.is_full_for(h)
   if not Q.has(h, 'L') then return false end
@@ -129,7 +122,7 @@ function W.serve(L, t, h)
   elseif early then
     Q.change(h, W.admit_later, slot)
   else
-    Q.change(h, W.hold)
+    Q.change(h, Q.hold, W)
     W.n = W.n + 1
     W.ids[W.n] = h.id
     return true

@@ -55,6 +55,14 @@ function Q.settle(h, parent)
   end
 end
 
+-- Gives a lease of it: `by` tells to which worker, with which nonce, and until when.
+function Q.hold(h, by)
+  h.st, h.ep, h.no, h.wk, h.un, h.le = 'l', Q.print(h.ep + 1), by.nonce, by.worker, by.lease_until, '-'
+  if h.sa == '-' then h.sa = NOW end
+  -- A slot is taken before the lease, and stays with the attempt however often it is given back.
+  if Q.has(h, 'R') then Q.set_flag(h, 'd') end
+end
+
 function Q.promote(h) h.st = 'r' end
 
 function Q.unblock(h) h.st = 'r' end
