@@ -21,7 +21,8 @@ use crate::tools;
 /// What may fail, and why.
 const EXPECTED: &str = "metamcp-mcp-adapters/tests/conformance/expected_failures.yml";
 /// Tools of the fixture that are declared to take long: a client that takes tasks gets one, whether or not the server behind has tasks.
-const HEAVY: &str = r#"["slow_compute", "failing_job", "protocol_error_job", "confirm_delete", "multi_input", "test_tool_with_task"]"#;
+const HEAVY: &str =
+    r#"["slow_compute", "failing_job", "protocol_error_job", "confirm_delete", "multi_input", "test_tool_with_task"]"#;
 /// Longest time for one scenario of the suite, in milliseconds; as a client it starts all scenarios, and so all gateways, at once.
 const SCENARIO_MS_MAX: &str = "120000";
 /// Longest wait for a server to start or to stop, in seconds; the machine may be busy.

@@ -78,6 +78,12 @@ const COMMANDS: &[Command] = &[
         about: "torment a fleet of workers and replicas on real stores for N minutes (10), every promise must hold",
         run: proofs::chaos,
     },
+    Command {
+        name: "fuzz",
+        takes: "[--minutes N] [--seed S]",
+        about: "garbage at the gateway from clients and servers for N minutes (8), nobody else may notice",
+        run: proofs::fuzz,
+    },
     Command { name: "bench", takes: "[NAME]", about: "the criterion benches, or those NAME names", run: test::bench },
     Command { name: "openapi", takes: "", about: "write metamcp-server/openapi.json anew", run: test::openapi },
 ];

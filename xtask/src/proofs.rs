@@ -1,4 +1,5 @@
-//! The long proofs as commands of their own: kill -9 under load, power cuts under the embedded store, chaos over the engine and over a fleet.
+//! The long proofs as commands of their own: kill -9 under load, power cuts under the embedded store, chaos over the engine and over a fleet,
+//! garbage at the gateway.
 //! Each runs an ordinary test, told by environment variables to go on for longer than in `cargo xtask test`. A run without a seed
 //! picks one and prints the command that replays it.
 
@@ -14,6 +15,9 @@ const KILL9_CYCLES: u64 = 200;
 const POWER_CUTS: u64 = 50_000;
 const SIMULATION_SEEDS: u64 = 2_000;
 const CHAOS_MINUTES: u64 = 10;
+const FUZZ_MINUTES: u64 = 8;
+/// The tests of garbage that share the minutes.
+const FUZZ_TARGETS: u64 = 4;
 /// The stores a fleet is tormented on, and the word for one after the other.
 const CHAOS_STORES: [&str; 3] = ["redis", "sentinel", "postgres"];
 const CHAOS_ALL: &str = "all";
@@ -72,6 +76,18 @@ pub(crate) fn chaos(place: &Place, args: &[String]) -> Result<()> {
         proof(place, name, &what, envs.into())
     };
     take(stores.into_iter().map(step).collect())
+}
+
+/// `cargo xtask fuzz [--minutes N] [--seed S]`. The minutes are shared by the targets.
+pub(crate) fn fuzz(place: &Place, args: &[String]) -> Result<()> {
+    let mut args = Args::new(args);
+    let minutes = args.number("--minutes")?.unwrap_or(FUZZ_MINUTES);
+    let seed = args.number("--seed")?.unwrap_or_else(any_seed);
+    args.finish()?;
+    println!("replay: cargo xtask fuzz --minutes {minutes} --seed {seed}\n");
+    let seconds = (minutes * 60).div_ceil(FUZZ_TARGETS);
+    let what = ["-p", "metamcp-mcp-adapters", "--all-features", "--test", "gateway", "framing::"];
+    prove(place, "garbage", &what, &[("METAMCP_FUZZ_SECONDS", seconds), ("METAMCP_SEED", seed)])
 }
 
 fn prove(place: &Place, name: &'static str, what: &[&str], numbers: &[(&'static str, u64)]) -> Result<()> {

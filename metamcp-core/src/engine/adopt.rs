@@ -15,17 +15,17 @@ use super::{
     servers::Servers,
     slots::Seats,
     store_clock::StoreClock,
+    submit::accepted,
 };
 use crate::{
     auth::Principal,
     entropy::Entropy,
-    error::{StoreError, StoreErrorKind},
     event::EventKind,
     id::{CapabilityId, JobId, Lane, WorkerId},
     json::RawJson,
     matching::{Candidate, Reason, Route},
     pointer::Digest,
-    queue::{Heartbeat, Job, JobBody, LeaseRequest, Leased, NewJob, Progress, Restored, moves},
+    queue::{Enqueued, Held, Heartbeat, Job, JobBody, Leased, NewJob, Progress, moves},
     task::{Need, Task, TaskRecord},
     transport::{ToolReply, TransportError},
 };
@@ -147,38 +147,31 @@ pub(super) async fn adopt(
         // The call is on its way already, whatever bounds its kind has.
         concurrency: None,
         rate: None,
+        held: Some(Held {
+            worker: shared.worker.clone(),
+            nonce: ports.entropy.next_u64(),
+            visibility: ports.policy.visibility,
+        }),
     };
     let asked = Instant::now();
-    let job = hold_at_once(ports, &shared.worker, &new).await?;
+    let job = hold_at_once(ports, &new).await?;
     let hold = Arc::new(Hold::new(job.head.lease_key(), asked + ports.policy.visibility));
     ports.tell(id, who, EventKind::Queued).await;
     ports.tell(id, who, EventKind::Started { capability: capability.clone(), attempts: 0 }).await;
     Ok(Adopted { ports: Arc::clone(ports), servers: Arc::clone(servers), shared: Arc::clone(shared), hold, job })
 }
 
-/// Accepts a job that is leased from the first moment on. The instants in it are this process's; the first heartbeat follows at once and sets
-/// the lease by the store's clock.
-async fn hold_at_once(ports: &Ports, worker: &WorkerId, new: &NewJob) -> Result<Job, EngineError> {
-    let now = ports.clock.now();
-    let mut head = moves::accept(new, now, Vec::new());
-    let want = LeaseRequest {
-        lanes: vec![new.lane.clone()],
-        max: 1,
-        visibility: ports.policy.visibility,
-        worker: worker.clone(),
-        request: 0,
-        nonce: ports.entropy.next_u64(),
-        shares: Arc::clone(&ports.policy.shares),
-    };
-    moves::lease(&mut head, now, &want);
-    let job = Job { head, body: Arc::clone(&new.body) };
-    let answers = persist("adopt", || ports.jobs.restore(std::slice::from_ref(&job))).await?;
-    // A repeated store call finds its own job: its first answer was lost.
-    match answers.as_slice() {
-        [Restored::Ok | Restored::Exists] => Ok(job),
-        _ => {
-            Err(StoreError::new(StoreErrorKind::Corrupt, "job store", "answered something else to one new job").into())
+/// Accepts a job that is leased from the first moment on.
+async fn hold_at_once(ports: &Ports, new: &NewJob) -> Result<Job, EngineError> {
+    let mut answers = persist("adopt", || ports.jobs.enqueue(std::slice::from_ref(new))).await?;
+    let answer = answers.pop();
+    let (id, _) = accepted(new, answer.as_ref())?;
+    match answer {
+        Some(Enqueued::Ok { at, .. }) => {
+            Ok(Job { head: moves::accept(new, at, Vec::new()), body: Arc::clone(&new.body) })
         }
+        // A repeated store call finds its own job: its first answer was lost.
+        _ => ports.jobs.get(id).await?.ok_or(EngineError::NotFound { what: "task" }),
     }
 }
 

@@ -4,18 +4,23 @@
 //! of good manners calls a good server, and must get exactly its own answer.
 
 use std::{
+    convert::Infallible,
     env,
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use metamcp_core::{engine::Orchestrator, id::ServerName, record::MemoryRecordStore, time::SystemClock};
+use metamcp_core::{
+    engine::Orchestrator, id::ServerName, record::MemoryRecordStore, time::SystemClock, transport::Connector,
+};
 use metamcp_mcp_adapters::{
     gateway::{Gateway, GatewayOptions, GatewayService, HttpOptions, Naming, ServerView, StdioOptions, serve_stdio},
-    upstream::{Era, IoConnector},
+    upstream::{Era, HttpConnector, IoConnector},
 };
 use rmcp::ServiceExt as _;
 use serde_json::{Value, json};
@@ -26,6 +31,7 @@ use super::{
     client::{PATIENCE, all, result},
     conformance_fixture::{Eras, Server},
     mutate::Mutator,
+    served::{listen, serve},
 };
 
 /// How long a test runs when nobody says otherwise, in seconds.
@@ -70,41 +76,54 @@ fn good() -> DuplexStream {
     ours
 }
 
-/// Serves a server on the far end of a pipe that lists one tool like any other and answers its calls with garbage.
-fn noisy(seed: u64) -> DuplexStream {
+/// A server that is like any other until its one tool is called: then garbage comes first, and at last an answer.
+struct Noise(Mutator);
+
+impl Noise {
+    fn new(seed: u64) -> Self {
+        Self(Mutator::new("answers", seed))
+    }
+
+    /// What answers a message, if it is a request: the garbage, and the answer.
+    fn answer(&mut self, message: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
+        let asked: Value = serde_json::from_slice(message).ok()?;
+        let (method, id) = (asked["method"].as_str()?, asked.get("id")?);
+        let garbled = || String::from_utf8_lossy(&self.0.next()).replace("ID", &id.to_string()).into_bytes();
+        let garbage = (method == "tools/call").then(garbled);
+        let result = match method {
+            "server/discover" => json!({
+                "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
+                "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} }
+            }),
+            "tools/list" => json!({
+                "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
+                "tools": [{ "name": "noise", "inputSchema": { "type": "object" } }]
+            }),
+            _ => json!({ "resultType": "complete", "content": [{ "type": "text", "text": "at last" }] }),
+        };
+        Some((garbage, json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string()))
+    }
+
+    /// Once in twenty times.
+    fn seldom(&mut self) -> bool {
+        self.0.below(20) == 0
+    }
+}
+
+/// Serves noise on the far end of a pipe.
+fn noisy_pipe(seed: u64) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
     tokio::spawn(async move {
-        let mut garbage = Mutator::new("answers", seed);
+        let mut noise = Noise::new(seed);
         let (read, mut write) = tokio::io::split(theirs);
         let mut lines = BufReader::new(read).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            let Ok(asked) = serde_json::from_str::<Value>(&line) else { continue };
-            let (Some(method), Some(id)) = (asked["method"].as_str(), asked.get("id")) else { continue };
-            let mut said = Vec::new();
-            if method == "tools/call" {
-                let garbled = String::from_utf8_lossy(&garbage.next()).replace("ID", &id.to_string());
-                said.extend_from_slice(garbled.as_bytes());
-                said.push(b'\n');
-                // Now and then it hangs up on top of it.
-                if garbage.below(20) == 0 {
-                    let _ = write.write_all(&said).await;
-                    return;
-                }
-            }
-            let result = match method {
-                "server/discover" => json!({
-                    "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
-                    "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} }
-                }),
-                "tools/list" => json!({
-                    "resultType": "complete", "ttlMs": 0, "cacheScope": "public",
-                    "tools": [{ "name": "noise", "inputSchema": { "type": "object" } }]
-                }),
-                _ => json!({ "resultType": "complete", "content": [{ "type": "text", "text": "at last" }] }),
-            };
-            said.extend_from_slice(json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string().as_bytes());
-            said.push(b'\n');
-            if write.write_all(&said).await.is_err() {
+            let Some((garbage, answer)) = noise.answer(line.as_bytes()) else { continue };
+            // Now and then it hangs up on top of it.
+            let hangs_up = garbage.is_some() && noise.seldom();
+            let answer = if hangs_up { String::new() } else { answer };
+            let said = [garbage.unwrap_or_default().as_slice(), b"\n", answer.as_bytes(), b"\n"].concat();
+            if write.write_all(&said).await.is_err() || hangs_up {
                 return;
             }
         }
@@ -112,11 +131,58 @@ fn noisy(seed: u64) -> DuplexStream {
     ours
 }
 
+/// Noise over HTTP: garbage in events before the answer, garbage that is no event, or garbage in place of a body.
+#[derive(Clone)]
+struct NoisyHttp(Arc<Mutex<Noise>>);
+
+impl<B> tower_service::Service<Request<B>> for NoisyHttp
+where
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Send + 'static,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let noise = Arc::clone(&self.0);
+        Box::pin(async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut noise = noise.lock().unwrap();
+            let (media_type, said) = match noise.answer(&body) {
+                None => ("text/plain", Vec::new()),
+                Some((None, answer)) => ("application/json", answer.into_bytes()),
+                Some((Some(garbage), _)) if noise.seldom() => ("application/json", garbage),
+                Some((Some(garbage), answer)) => {
+                    let begin: &[u8] = if noise.0.below(2) == 0 { b"data: " } else { b"" };
+                    let said = [begin, &garbage, b"\n\ndata: ", answer.as_bytes(), b"\n\n"].concat();
+                    ("text/event-stream", said)
+                }
+            };
+            Ok(Response::builder().header("content-type", media_type).body(Full::new(Bytes::from(said))).unwrap())
+        })
+    }
+}
+
+/// Serves noise over HTTP on a loopback port; its address.
+async fn noisy_http(seed: u64) -> String {
+    let (listener, url) = listen().await;
+    tokio::spawn(serve(NoisyHttp(Arc::new(Mutex::new(Noise::new(seed)))), listener));
+    url
+}
+
+fn pipe(seed: u64) -> impl Connector {
+    IoConnector::new(name("noisy"), move || noisy_pipe(seed)).era(Era::Modern)
+}
+
 /// A gateway to a good server and to a noisy one, both of them listed.
-async fn gateway(seed: u64) -> Gateway {
+async fn gateway(noisy: impl Connector + 'static) -> Gateway {
     let engine = Orchestrator::builder()
         .server(name("good"), Arc::new(IoConnector::new(name("good"), good).era(Era::Modern)))
-        .server(name("noisy"), Arc::new(IoConnector::new(name("noisy"), move || noisy(seed)).era(Era::Modern)))
+        .server(name("noisy"), Arc::new(noisy))
         .build();
     let mut options = GatewayOptions::default();
     for server in ["good", "noisy"] {
@@ -182,7 +248,7 @@ async fn post(service: &GatewayService, body: Vec<u8>, modern: bool) -> String {
 #[tokio::test]
 async fn garbage_posted_by_a_client() {
     let run = Run::begin();
-    let service = GatewayService::new(gateway(run.seed).await, HttpOptions::default());
+    let service = GatewayService::new(gateway(pipe(run.seed)).await, HttpOptions::default());
     let mut garbage = Mutator::new("requests", run.seed);
     let mut posted = 0_u64;
     while run.goes_on() {
@@ -198,7 +264,7 @@ async fn garbage_posted_by_a_client() {
 #[tokio::test]
 async fn garbage_on_the_lines_of_a_client() {
     let run = Run::begin();
-    let gateway = gateway(run.seed).await;
+    let gateway = gateway(pipe(run.seed)).await;
     let mut garbage = Mutator::new("requests", run.seed);
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
     let (input, output) = tokio::io::split(theirs);
@@ -238,10 +304,9 @@ async fn garbage_on_the_lines_of_a_client() {
     println!("{written} lines written");
 }
 
-#[tokio::test]
-async fn garbage_answered_by_a_server() {
-    let run = Run::begin();
-    let service = GatewayService::new(gateway(run.seed).await, HttpOptions::default());
+/// Calls the noisy server until the end of the run.
+async fn calls_of_noise(run: &Run, gateway: Gateway) {
+    let service = GatewayService::new(gateway, HttpOptions::default());
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": { "elicitation": {}, "sampling": {} },
@@ -258,4 +323,18 @@ async fn garbage_answered_by_a_server() {
         called += 1;
     }
     println!("{called} calls answered");
+}
+
+#[tokio::test]
+async fn garbage_on_the_lines_of_a_server() {
+    let run = Run::begin();
+    calls_of_noise(&run, gateway(pipe(run.seed)).await).await;
+}
+
+#[tokio::test]
+async fn garbage_in_the_events_of_a_server() {
+    let run = Run::begin();
+    let url = noisy_http(run.seed).await;
+    let noisy = HttpConnector::new(name("noisy"), &url).unwrap().era(Era::Modern);
+    calls_of_noise(&run, gateway(noisy).await).await;
 }

@@ -1,10 +1,15 @@
 //! The HTTP front: what it refuses and how it says so, streams that begin when there is something to tell, and sessions of legacy clients.
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
-use metamcp_mcp_adapters::gateway::{GatewayService, HttpOptions};
+use metamcp_mcp_adapters::{
+    gateway::{GatewayService, HttpOptions},
+    upstream::Era,
+};
 use serde_json::{Value, json};
 
-use super::raw::{Events, Legacy, Modern, Raw, gateway, records, service, whole};
+use super::raw::{Events, Legacy, Modern, PATIENCE, Raw, gateway, gateway_to, records, service, whole};
 
 #[tokio::test]
 async fn what_is_refused_has_its_status_and_code() {
@@ -202,20 +207,20 @@ async fn a_legacy_client_takes_a_request_back_and_a_modern_one_goes_away() {
         if result["content"][0]["text"] == times {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let slow = |tool: &str| json!({ "name": tool, "arguments": { "ms": 600_000 } });
     let call = legacy.request(9, "tools/call", &slow("legacy__slow")).send(&service);
     let back = async {
         let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 9 } });
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(legacy.raw(&cancel).send(&service).await.status(), StatusCode::ACCEPTED);
     };
     let (response, ()) = tokio::join!(call, back);
     assert!(whole(response).await["error"].is_object());
     cancelled("legacy__cancelled", "1").await;
     let call = Modern::call("modern__slow", json!({ "ms": 600_000 })).raw().send(&service);
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), call).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(200), call).await.is_err());
     cancelled("modern__cancelled", "1").await;
 }
 
@@ -223,7 +228,7 @@ async fn a_legacy_client_takes_a_request_back_and_a_modern_one_goes_away() {
 async fn a_modern_client_listens_until_the_drain() {
     let options = HttpOptions::default();
     let drain = options.drain.clone();
-    let service = GatewayService::new(gateway(&records()).await, options);
+    let service = GatewayService::new(gateway_to(&records(), &[Era::Modern]).await, options);
     let mut listen = Modern::new("subscriptions/listen");
     listen.params["notifications"] =
         json!({ "toolsListChanged": true, "resourceSubscriptions": ["test://watched", "no://such"] });
@@ -231,10 +236,10 @@ async fn a_modern_client_listens_until_the_drain() {
     let (_, first) = events.message().await;
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
     assert_eq!(first["params"]["notifications"]["toolsListChanged"], true);
-    for tool in ["legacy__change", "modern__change"] {
-        Modern::call(tool, json!({})).result(&service).await;
-    }
-    let (_, news) = events.message().await;
+    let (_, news) = tokio::select! {
+        news = events.message() => news,
+        () = changing(&service, "modern__change") => panic!("not told"),
+    };
     assert_eq!(
         (&news["method"], &news["params"]["uri"]),
         (&json!("notifications/resources/updated"), &json!("test://watched"))
@@ -248,32 +253,34 @@ async fn a_modern_client_listens_until_the_drain() {
 
 #[tokio::test]
 async fn a_legacy_client_is_told_on_its_get_also_of_what_came_while_it_was_away() {
-    let service = service().await;
+    let service = GatewayService::new(gateway_to(&records(), &[Era::Legacy]).await, HttpOptions::default());
     let legacy = Legacy::begin(&service, "2025-06-18").await;
-    let change = async || {
-        for tool in ["legacy__change", "modern__change"] {
-            Modern::call(tool, json!({})).result(&service).await;
-        }
-    };
     let mut first = Events::of(legacy.get().send(&service).await);
     let watch = legacy.request(1, "resources/subscribe", &json!({ "uri": "test://watched" }));
-    let watching = async {
-        assert_eq!(watch.send(&service).await.status(), StatusCode::OK);
-        // The server is told of the watch in the background.
-        for _ in 0..50 {
-            change().await;
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
+    assert_eq!(watch.send(&service).await.status(), StatusCode::OK);
     let told = tokio::select! {
         (id, told) = first.message() => { assert_eq!(told["params"]["uri"], "test://watched"); id }
-        () = watching => panic!("not told"),
+        () = changing(&service, "legacy__change") => panic!("not told"),
     };
     drop(first);
-    change().await;
+    change(&service, "legacy__change").await;
     let mut second = Events::of(legacy.get().with("last-event-id", &told.unwrap()).send(&service).await);
     assert_eq!(second.message().await.1["method"], "notifications/resources/updated");
     // A second stream takes the place of the first: each message goes to one.
     let _third = Events::of(legacy.get().send(&service).await);
     while second.next().await.is_some() {}
+}
+
+/// Everything changes at a server.
+async fn change(service: &GatewayService, tool: &str) {
+    Modern::call(tool, json!({})).result(service).await;
+}
+
+/// The same again and again, since servers are told in the background what is watched; ends when patience does.
+async fn changing(service: &GatewayService, tool: &str) {
+    let pause = Duration::from_millis(100);
+    for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
+        change(service, tool).await;
+        tokio::time::sleep(pause).await;
+    }
 }

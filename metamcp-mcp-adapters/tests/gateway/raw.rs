@@ -28,9 +28,15 @@ pub(crate) fn records() -> Arc<dyn RecordStore> {
     Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())))
 }
 
-/// A gateway to the servers `legacy` and `modern`, with nothing left to wait for.
+/// A gateway to the servers `legacy` and `modern`.
 pub(crate) async fn gateway(records: &Arc<dyn RecordStore>) -> Gateway {
-    let connector = |name: &str, era| {
+    gateway_to(records, &[Era::Legacy, Era::Modern]).await
+}
+
+/// A gateway to a server of each of these eras, called by it, with nothing left to wait for.
+pub(crate) async fn gateway_to(records: &Arc<dyn RecordStore>, eras: &[Era]) -> Gateway {
+    let connector = |era| {
+        let name = if era == Era::Legacy { "legacy" } else { "modern" };
         let open = || {
             let (ours, theirs) = tokio::io::duplex(64 << 10);
             tokio::spawn(fixture::serve(fixture::Server::default(), theirs));
@@ -40,13 +46,13 @@ pub(crate) async fn gateway(records: &Arc<dyn RecordStore>) -> Gateway {
         (name.clone(), Arc::new(IoConnector::new(name, open).era(era)))
     };
     let mut engine = Orchestrator::builder();
-    for (name, connector) in [connector("legacy", Era::Legacy), connector("modern", Era::Modern)] {
+    for (name, connector) in eras.iter().map(|era| connector(*era)) {
         engine = engine.server(name, connector);
     }
     let gateway = Gateway::builder(engine.build(), Arc::clone(records)).build().await.unwrap();
     let service = GatewayService::new(gateway.clone(), HttpOptions::default());
     let listed = async {
-        while Modern::new("tools/list").result(&service).await["tools"].as_array().unwrap().len() < 20 {
+        while Modern::new("tools/list").result(&service).await["tools"].as_array().unwrap().len() < 10 * eras.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -220,6 +226,11 @@ impl Events {
 
     /// The next event; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
+        // Signs of life do not count as one.
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("an event, or the end")
+    }
+
+    async fn read(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let (event, rest) = (event.to_owned(), rest.to_owned());
@@ -231,7 +242,7 @@ impl Events {
                 let data = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
                 return Some((id, (!data.is_empty()).then(|| serde_json::from_str(data).unwrap())));
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.unwrap()?;
+            let frame = self.body.frame().await?;
             self.text.push_str(std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap());
         }
     }

@@ -1,7 +1,10 @@
 //! A gateway on a loopback port with the fixture server of the conformance suite behind it, for clients that come from outside.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, error::Error, sync::Arc};
 
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -19,6 +22,7 @@ use metamcp_mcp_adapters::{
 };
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::task::AbortOnDropHandle;
+use tower_service::Service;
 
 use super::conformance_fixture::{Eras, Server, serve_http};
 
@@ -57,13 +61,19 @@ impl Served {
     }
 }
 
-async fn listen() -> (TcpListener, String) {
+/// A loopback port, and the address of an endpoint on it.
+pub(crate) async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     (listener, url)
 }
 
-async fn serve(service: GatewayService, listener: TcpListener) {
+/// Serves on it until the future is dropped.
+pub(crate) async fn serve<S, B>(service: S, listener: TcpListener)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
