@@ -20,9 +20,8 @@ use crate::tools;
 
 /// What may fail, and why.
 const EXPECTED: &str = "metamcp-mcp-adapters/tests/conformance/expected_failures.yml";
-/// Tools of the fixture that are declared to take long: a client that takes tasks gets one, whether or not the server behind has tasks.
-const HEAVY: &str =
-    r#"["slow_compute", "failing_job", "protocol_error_job", "confirm_delete", "multi_input", "test_tool_with_task"]"#;
+/// Tools of a fixture without tasks that are declared to take long: a client that takes tasks gets one of the gateway.
+const HEAVY: &str = r#"["slow_compute", "failing_job", "protocol_error_job", "confirm_delete", "multi_input"]"#;
 /// Longest time for one scenario of the suite, in milliseconds; as a client it starts all scenarios, and so all gateways, at once.
 const SCENARIO_MS_MAX: &str = "120000";
 /// Longest wait for a server to start or to stop, in seconds; the machine may be busy.
@@ -109,7 +108,9 @@ fn run(place: &Place, combination: &Combination) -> Result<Ended> {
         }
         Way::Http(eras) => {
             let fixture = Background::fixture(place, &folder, eras)?;
-            let upstream = format!("url = {:?}", fixture.url);
+            // A server that has tasks itself says which of its tools become some.
+            let heavy = if eras == "legacy" { format!("\ntools.heavy = {HEAVY}") } else { String::new() };
+            let upstream = format!("url = {:?}{heavy}", fixture.url);
             let gateway = Background::gateway(place, &folder, &upstream)?;
             suite(place, &folder, combination, &["server", "--url", &format!("{}/mcp", gateway.url)])?
         }
@@ -191,7 +192,7 @@ impl Background {
     fn gateway(place: &Place, folder: &Path, upstream: &str) -> Result<Self> {
         let time = place.tools.join("venv").join("bin").join("mcp-server-time");
         let config = format!(
-            "builtin.code.enabled = false\n\n[servers.fixture]\n{upstream}\nnaming = \"none\"\ntools.heavy = {HEAVY}\n\n\
+            "builtin.code.enabled = false\n\n[servers.fixture]\n{upstream}\nnaming = \"none\"\n\n\
              [servers.time]\ncommand = {time:?}\n"
         );
         let file = folder.join("metamcp.toml");

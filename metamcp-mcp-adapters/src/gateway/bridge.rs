@@ -388,7 +388,6 @@ mod tests {
             capabilities: RawJson::parse(capabilities).unwrap(),
             client_info: None,
             log_level: None,
-            session: None,
         }
     }
 

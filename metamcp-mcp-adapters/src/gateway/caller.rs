@@ -26,8 +26,6 @@ pub(crate) struct Caller {
     pub(crate) client_info: Option<RawJson>,
     /// The least severe log level it wants: of the request in the modern era, of the session in the legacy one. A JSON string.
     pub(crate) log_level: Option<RawJson>,
-    /// Its legacy session.
-    pub(crate) session: Option<Arc<str>>,
 }
 
 /// The way back to the client, beside the answer to one request. Must not block.

@@ -49,12 +49,8 @@ impl Frame {
         self.pieces
     }
 
-    /// Its length, in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
-    }
-
     /// As one text.
+    #[cfg(test)]
     pub(crate) fn into_bytes(self) -> Bytes {
         match <[Bytes; 1]>::try_from(self.pieces) {
             Ok([only]) => only,

@@ -91,6 +91,11 @@ impl Gateway {
         self.0.catalog.is_left_out(server)
     }
 
+    /// Why the lists of a connected server could not be read the last time.
+    pub(crate) fn unread(&self, server: &ServerName) -> Option<String> {
+        self.0.catalog.unread(server)
+    }
+
     pub(crate) fn seal(&self) -> &Seal {
         &self.0.seal
     }

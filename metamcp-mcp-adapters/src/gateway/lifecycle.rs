@@ -59,7 +59,6 @@ pub(crate) fn modern_caller(
         capabilities: capabilities.to_owned().into(),
         client_info: request.meta(META_CLIENT_INFO).filter(object).map(|info| info.to_owned().into()),
         log_level: request.meta(META_LOG_LEVEL).map(|level| level.to_owned().into()),
-        session: None,
     })
 }
 

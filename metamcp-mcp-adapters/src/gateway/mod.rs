@@ -34,6 +34,10 @@ mod stdio;
 mod subscribe;
 mod tasks;
 
+pub(crate) use self::{
+    caller::{Caller, ClientSide},
+    message::{Reply, Request, RpcFault},
+};
 pub use self::{
     gateway::{Gateway, GatewayBuilder},
     http::{BODY_BYTES_MAX, BODY_READ_S, GatewayBody, GatewayService, HttpOptions, KEEP_ALIVE_S, QUESTION_WAIT_S},
@@ -42,8 +46,4 @@ pub use self::{
     pattern::{Pattern, Selection},
     session::{SESSION_IDLE_S, SESSION_LIFETIME_S, SESSIONS_MAX},
     stdio::{StdioOptions, serve_stdio},
-};
-pub(crate) use self::{
-    caller::{Caller, ClientSide},
-    message::{Reply, Request, RpcFault},
 };

@@ -9,9 +9,9 @@ use metamcp_core::{
     transport::{Delivered, TransportError},
 };
 
-/// Most attempts at one direct call: a caller waits for it.
-const TRIES_MAX: u32 = 2;
-/// Pause before the second attempt when the server asks for none.
+/// Most attempts at one direct call: a caller waits for it. The second may still come before a server that died is back.
+const TRIES_MAX: u32 = 3;
+/// Pause before another attempt when the server asks for none.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause that a waiting caller is made to wait for.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -62,11 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_no_harm_is_made_again_and_once() {
+    fn only_what_does_no_harm_is_made_again_and_not_for_long() {
         let cut = error(TransportErrorKind::Closed, Delivered::Maybe);
         assert_eq!(pause_after(1, &cut, Annotations::default()), None);
         assert_eq!(pause_after(1, &cut, READS), Some(PAUSE));
-        assert_eq!(pause_after(2, &cut, READS), None);
+        assert_eq!(pause_after(2, &cut, READS), Some(PAUSE));
+        assert_eq!(pause_after(3, &cut, READS), None);
         let unsent = error(TransportErrorKind::Connect, Delivered::No);
         assert_eq!(pause_after(1, &unsent, Annotations::default()), Some(PAUSE));
         let later = unsent.with_retry_after(Some(Duration::from_secs(60)));

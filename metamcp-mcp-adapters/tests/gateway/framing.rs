@@ -23,7 +23,8 @@ use metamcp_mcp_adapters::{
     upstream::{Era, HttpConnector, IoConnector},
 };
 use rmcp::ServiceExt as _;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tower_service::Service as _;
 
@@ -59,6 +60,25 @@ impl Run {
     fn goes_on(&self) -> bool {
         Instant::now() < self.end
     }
+}
+
+/// What is looked at of a message. The rest may have numbers in it that fit nowhere and come through all the same.
+#[derive(Deserialize)]
+struct Envelope {
+    jsonrpc: String,
+    id: Option<Box<RawValue>>,
+}
+
+/// The messages of a frame: one, or those of a batch, each of them well formed.
+fn messages(frame: &str) -> Vec<Envelope> {
+    let read = if frame.starts_with('[') {
+        serde_json::from_str(frame)
+    } else {
+        serde_json::from_str(frame).map(|message| vec![message])
+    };
+    let messages: Vec<Envelope> = read.unwrap_or_else(|error| panic!("{error}: {frame}"));
+    assert!(messages.iter().all(|message| message.jsonrpc == "2.0"), "{frame}");
+    messages
 }
 
 fn name(name: &str) -> ServerName {
@@ -233,14 +253,13 @@ async fn post(service: &GatewayService, body: Vec<u8>, modern: bool) -> String {
     assert!(!status.is_server_error(), "{status} to {}", shown());
     let text = String::from_utf8(bytes.to_vec()).unwrap();
     let media_type = headers.get("content-type").map(|value| value.to_str().unwrap()).unwrap_or_default();
-    let messages: Vec<&str> = match media_type {
+    let frames: Vec<&str> = match media_type {
         "text/event-stream" => text.lines().filter_map(|line| line.strip_prefix("data: ")).collect(),
         "application/json" => vec![&text],
         _ => Vec::new(),
     };
-    for message in messages.into_iter().filter(|message| !message.is_empty()) {
-        let told: Value = serde_json::from_str(message).unwrap_or_else(|error| panic!("{error}: {message}"));
-        assert_eq!(told["jsonrpc"], "2.0", "{message} to {}", shown());
+    for frame in frames.into_iter().filter(|frame| !frame.is_empty()) {
+        messages(frame);
     }
     text
 }
@@ -280,14 +299,14 @@ async fn garbage_on_the_lines_of_a_client() {
         });
         let params = json!({ "name": "greet", "arguments": { "name": whom }, "_meta": meta });
         let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string();
-        let bad = garbage.next();
+        let (bad, quoted) = (garbage.next(), json!(id).to_string());
         let sent = [bad.as_slice(), b"\n", call.as_bytes(), b"\n"].concat();
         let answered = async {
             loop {
                 let line = lines.next_line().await.unwrap().expect("the gateway still writes");
-                let told: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                if told["id"] == *id {
-                    return told;
+                let is_told = |message: &Envelope| message.id.as_ref().is_some_and(|told| told.get() == quoted);
+                if messages(&line).iter().any(is_told) {
+                    return serde_json::from_str::<Value>(&line).unwrap();
                 }
                 assert!(!line.contains(&whom), "the answer to garbage has another caller's in it: {line}");
             }

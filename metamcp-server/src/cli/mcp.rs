@@ -20,7 +20,7 @@ const GATEWAY: &str = "gateway";
 
 pub(super) async fn run(args: McpArgs) -> Outcome {
     match &*args.name {
-        GATEWAY => gateway(args).await,
+        GATEWAY => Box::pin(gateway(args)).await,
         BUILTIN_CODE => code(args).await,
         other => {
             let mend = format!("there is no server `{other}` of our own; known are: {BUILTIN_CODE}, {GATEWAY}");

@@ -74,8 +74,8 @@ fn run(command: Command) -> Outcome {
     let outcome = runtime.block_on(async {
         match command {
             Command::Demo(args) => demo::run(args).await,
-            Command::Serve(args) => serve::run(args).await,
-            Command::Worker(args) => worker::run(args).await,
+            Command::Serve(args) => Box::pin(serve::run(args)).await,
+            Command::Worker(args) => Box::pin(worker::run(args)).await,
             Command::Run(args) => run::run(args).await,
             Command::Tasks(args) => tasks::run(args.command).await,
             Command::Batch(args) => batches::run(args).await,

@@ -158,7 +158,7 @@ impl Follower {
             Ok(lists) => lists,
             Err(error) => {
                 tracing::warn!(server = %self.server, %error, "lists not read");
-                self.catalog.unreachable(&self.server);
+                self.catalog.not_read(&self.server, error.to_string());
                 return false;
             }
         };

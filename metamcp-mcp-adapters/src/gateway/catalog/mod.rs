@@ -64,6 +64,8 @@ struct Known {
     offer: Option<Arc<Offer>>,
     left_out: bool,
     settled: bool,
+    /// Why its lists could not be read the last time.
+    unread: Option<String>,
 }
 
 impl Catalog {
@@ -105,12 +107,18 @@ impl Catalog {
         self.known().get(server).is_some_and(|known| known.left_out)
     }
 
+    /// Why the lists of a connected server could not be read the last time, as when it hangs.
+    pub(crate) fn unread(&self, server: &ServerName) -> Option<String> {
+        self.known().get(server)?.unread.clone()
+    }
+
     /// A server offers this.
     fn offers(&self, server: &ServerName, offer: Arc<Offer>) {
         let mut all = self.known();
         let Some(known) = all.get_mut(server) else { return };
         let same = known.offer.as_ref().is_some_and(|old| old.digest == offer.digest) && !known.left_out;
         known.left_out = false;
+        known.unread = None;
         if !same {
             known.offer = Some(offer);
             self.show(&all);
@@ -121,6 +129,15 @@ impl Catalog {
     /// A server could not be reached; what it offered stays for a while.
     fn unreachable(&self, server: &ServerName) {
         self.settle(&mut self.known(), server);
+    }
+
+    /// The lists of a connected server could not be read; what it offered stays.
+    fn not_read(&self, server: &ServerName, why: String) {
+        let mut all = self.known();
+        if let Some(known) = all.get_mut(server) {
+            known.unread = Some(why);
+        }
+        self.settle(&mut all, server);
     }
 
     /// A server has been down for too long.

@@ -179,7 +179,8 @@ mod tests {
     async fn an_answer_without_news_is_one_text() {
         let outbox = Arc::new(Outbox::new(true));
         let first = call(async { whole("{}") }, &outbox).first().await;
-        assert!(matches!(first, First::Answer(Answer::Whole { frame, .. }) if frame.len() == 2));
+        let First::Answer(Answer::Whole { frame, .. }) = first else { panic!("one text") };
+        assert_eq!(frame.into_bytes(), "{}");
     }
 
     #[tokio::test]
@@ -187,9 +188,9 @@ mod tests {
         let outbox = Arc::new(Outbox::new(true));
         let teller = Arc::clone(&outbox);
         let work = async move {
-            teller.send("1").unwrap();
+            teller.send("1".to_owned()).unwrap();
             tokio::task::yield_now().await;
-            teller.send("2").unwrap();
+            teller.send("2".to_owned()).unwrap();
             whole("3")
         };
         let First::Events(events) = call(work, &outbox).first().await else { panic!("events") };
@@ -202,7 +203,7 @@ mod tests {
         let outbox = Arc::new(Outbox::new(false));
         let teller = Arc::clone(&outbox);
         let work = async move {
-            teller.send("1").unwrap_err();
+            teller.send("1".to_owned()).unwrap_err();
             whole("2")
         };
         assert!(matches!(call(work, &outbox).first().await, First::Answer(_)));
@@ -211,9 +212,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_stream_shows_that_it_lives() {
         let outbox = Arc::new(Outbox::new(true));
-        outbox.send("1").unwrap();
+        outbox.send("1".to_owned()).unwrap();
         let work = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            sleep(Duration::from_secs(5)).await;
             whole("2")
         };
         let call = Call::new(Box::pin(work), outbox, Duration::from_secs(2));

@@ -1,6 +1,6 @@
 //! Messages of the legacy eras: a handshake that begins a session, and everything that belongs to one.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -132,7 +132,7 @@ async fn one(
             Ok(Some(front::answer(Era::Legacy, &request, reply)))
         }
         Message::Notification(notification) => {
-            notified(session, &notification);
+            notified(front, session, &notification).await?;
             Ok(None)
         }
         Message::Response { id, outcome } => {
@@ -144,12 +144,18 @@ async fn one(
     }
 }
 
-fn notified(session: &Session, notification: &Notification<'_>) {
-    if notification.method == "notifications/cancelled"
-        && let Some(id) = notification.param("requestId")
-        && let Some(running) = session.running.take(id.get())
-    {
-        running.stop();
+async fn notified(front: &Front, session: &Session, notification: &Notification<'_>) -> Result<(), RpcFault> {
+    if notification.method != "notifications/cancelled" {
+        return Ok(());
+    }
+    let Some(id) = notification.param("requestId") else { return Ok(()) };
+    match session.running.take(id.get()) {
+        Some(running) => {
+            running.stop();
+            Ok(())
+        }
+        // It is over, or another replica's.
+        None => front.sessions.take_back(session, id.get()).await,
     }
 }
 
@@ -204,13 +210,21 @@ async fn handled(
     let caller = session.caller();
     let side = LegacySide { front, session, outbox };
     let mut handling = pin!(front.gateway.handle(&caller, request, &side));
+    let mut elsewhere = pin!(front.sessions.taken_back_elsewhere(session, request.id.get()));
     poll_fn(|cx| {
         if outbox.poll_stopped(cx).is_ready() {
-            return std::task::Poll::Ready(Err(RpcFault::new(TAKEN_BACK, "the client took the request back")));
+            return Poll::Ready(Err(taken_back()));
         }
-        handling.as_mut().poll(cx).map(Ok)
+        match handling.as_mut().poll(cx) {
+            Poll::Ready(reply) => Poll::Ready(Ok(reply)),
+            Poll::Pending => elsewhere.as_mut().poll(cx).map(|()| Err(taken_back())),
+        }
     })
     .await
+}
+
+fn taken_back() -> RpcFault {
+    RpcFault::new(TAKEN_BACK, "the client took the request back")
 }
 
 /// A legacy client: it is told and asked on the stream of its request.
@@ -225,7 +239,7 @@ impl ClientSide for LegacySide<'_> {
     fn notify(&self, method: &str, params: Option<&RawValue>) {
         if self.outbox.takes_events() {
             // What is not taken is counted there.
-            let _ = self.outbox.send(&front::message(None, method, params));
+            let _ = self.outbox.send(front::message(None, method, params));
         }
     }
 
@@ -233,7 +247,7 @@ impl ClientSide for LegacySide<'_> {
         let mut question = self.session.questions.open()?;
         let id = question.id.clone();
         let message = front::message(Some(&id), method, Some(params.raw()));
-        if self.outbox.send(&message).is_err() {
+        if self.outbox.send(message).is_err() {
             let why =
                 format!("the client cannot be asked `{method}`: it takes no `text/event-stream`, or does not read it");
             return Err(RpcFault::new(INTERNAL_ERROR, why));

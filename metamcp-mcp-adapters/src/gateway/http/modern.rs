@@ -103,7 +103,7 @@ impl ClientSide for ModernSide {
     fn notify(&self, method: &str, params: Option<&RawValue>) {
         if self.0.takes_events() {
             // What is not taken is counted there.
-            let _ = self.0.send(&front::message(None, method, params));
+            let _ = self.0.send(front::message(None, method, params));
         }
     }
 
@@ -118,12 +118,9 @@ impl ClientSide for ModernSide {
 /// Answers `subscriptions/listen`: a stream that ends when the client goes or the process drains.
 fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &Outbox) -> Answer {
     let filter = request.param("notifications").map(|raw| serde_json::from_str::<Filter>(raw.get()));
-    let filter = match filter {
-        Some(Ok(filter)) => filter,
-        Some(Err(_)) | None => {
-            let fault = RpcFault::new(INVALID_PARAMS, "`notifications` must be an object that says what to tell");
-            return Answer::whole(StatusCode::OK, front::fault(Some(request.id), &fault));
-        }
+    let Some(Ok(filter)) = filter else {
+        let fault = RpcFault::new(INVALID_PARAMS, "`notifications` must be an object that says what to tell");
+        return Answer::whole(StatusCode::OK, front::fault(Some(request.id), &fault));
     };
     if !outbox.takes_events() {
         let fault = RpcFault::new(INVALID_PARAMS, "the answer is a stream; accept `text/event-stream`");

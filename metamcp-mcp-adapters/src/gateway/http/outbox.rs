@@ -67,13 +67,13 @@ impl Outbox {
     }
 
     /// Sends a message.
-    pub(super) fn send(&self, message: &str) -> Result<(), NotTaken> {
+    pub(super) fn send(&self, message: String) -> Result<(), NotTaken> {
         let mut state = self.lock();
         if !self.takes_events || state.bytes + message.len() > WAITING_BYTES_MAX {
             state.dropped += 1;
             return Err(NotTaken);
         }
-        let event = self.event(&mut state, vec![Bytes::copy_from_slice(message.as_bytes())]);
+        let event = self.event(&mut state, &[message.into()]);
         if !state.detached {
             state.bytes += event.len();
             state.waiting.push_back(event);
@@ -88,7 +88,7 @@ impl Outbox {
     /// The answer as the last event of the stream.
     pub(super) fn last(&self, answer: Option<Frame>) -> Option<Bytes> {
         let mut state = self.lock();
-        let event = answer.map(|answer| self.event(&mut state, answer.into_pieces()));
+        let event = answer.map(|answer| self.event(&mut state, &answer.into_pieces()));
         if let (Some(session), Some((stream, _))) = (self.session.get(), state.stream) {
             session.end_stream(stream);
         }
@@ -139,10 +139,10 @@ impl Outbox {
     }
 
     /// A message as an event, with its number on the stream if the client may ask for it again.
-    fn event(&self, state: &mut State, pieces: Vec<Bytes>) -> Bytes {
-        let Some(session) = self.session.get() else { return event(None, &pieces) };
+    fn event(&self, state: &mut State, pieces: &[Bytes]) -> Bytes {
+        let Some(session) = self.session.get() else { return event(None, pieces) };
         if state.stream.is_none() {
-            let Some(stream) = session.begin_stream() else { return event(None, &pieces) };
+            let Some(stream) = session.begin_stream() else { return event(None, pieces) };
             state.stream = Some((stream, 0));
             if *session.caller().revision >= *PRIMED_SINCE && !state.detached {
                 let primer = event(Some(EventId::new(stream, 0)), &[]);
@@ -150,10 +150,10 @@ impl Outbox {
                 state.waiting.push_back(primer);
             }
         }
-        let Some((stream, number)) = &mut state.stream else { return event(None, &pieces) };
+        let Some((stream, number)) = &mut state.stream else { return event(None, pieces) };
         *number += 1;
         let id = EventId::new(*stream, *number);
-        let event = event(Some(id), &pieces);
+        let event = event(Some(id), pieces);
         session.keep(id, &event);
         event
     }
@@ -232,9 +232,9 @@ mod tests {
     fn a_client_that_does_not_read_costs_a_bounded_memory() {
         let outbox = Outbox::new(true);
         let message = "x".repeat(1_000);
-        let taken = (0..10_000).filter(|_| outbox.send(&message).is_ok()).count();
+        let taken = (0..10_000).filter(|_| outbox.send(message.clone()).is_ok()).count();
         assert!(taken * message.len() <= WAITING_BYTES_MAX && taken > 1_000);
-        assert!(std::iter::from_fn(|| outbox.next()).count() == taken && outbox.send(&message).is_ok());
-        assert!(Outbox::new(false).send("x").is_err());
+        assert!(std::iter::from_fn(|| outbox.next()).count() == taken && outbox.send(message.clone()).is_ok());
+        assert!(Outbox::new(false).send("x".to_owned()).is_err());
     }
 }

@@ -41,7 +41,7 @@ impl Head {
 /// Answers a POST.
 pub(super) async fn answer(front: Arc<Front>, head: Head, body: Bytes, outbox: Arc<Outbox>) -> Answer {
     let Ok(text) = std::str::from_utf8(&body) else {
-        return refused(StatusCode::BAD_REQUEST, RpcFault::new(PARSE_ERROR, "not JSON: the body is not UTF-8"));
+        return refused(StatusCode::BAD_REQUEST, &RpcFault::new(PARSE_ERROR, "not JSON: the body is not UTF-8"));
     };
     match incoming::read(text) {
         Ok(Incoming::One(Message::Request(request))) if is_modern(&head, &request) => {
@@ -65,11 +65,11 @@ fn is_modern(head: &Head, request: &Request<'_>) -> bool {
 }
 
 /// An error that belongs to no request.
-pub(super) fn refused(status: StatusCode, fault: RpcFault) -> Answer {
-    Answer::whole(status, front::fault(None, &fault))
+pub(super) fn refused(status: StatusCode, fault: &RpcFault) -> Answer {
+    Answer::whole(status, front::fault(None, fault))
 }
 
 /// An error of a request that is not served at all.
 pub(super) fn invalid(status: StatusCode, why: impl Into<String>) -> Answer {
-    refused(status, RpcFault::new(INVALID_REQUEST, why))
+    refused(status, &RpcFault::new(INVALID_REQUEST, why))
 }

@@ -27,7 +27,7 @@ struct Server {
     protocol: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     implementation: Option<String>,
-    /// Why it could not be reached the last time.
+    /// Why it could not be reached, or its lists not be read, the last time.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -56,13 +56,13 @@ pub(super) fn read(gateway: &Gateway, caller: &Caller) -> Result<Reply, RpcFault
     let statuses = gateway.engine().servers().into_iter();
     let servers = statuses.filter(|status| chosen.shows(&status.name)).map(|status| Server {
         left_out: gateway.is_left_out(&status.name),
+        reason: status.last_failure.or_else(|| gateway.unread(&status.name)),
         name: status.name.to_string(),
         state: status.state,
         since: status.since.as_millis(),
         tools: status.tools,
         protocol: status.protocol,
         implementation: status.implementation,
-        reason: status.last_failure,
     });
     let report = Report { servers: servers.collect(), clashes: &snapshot.clashes };
     let text = serde_json::to_string_pretty(&report).expect("a report has string keys only");

@@ -45,6 +45,9 @@ const LOG_KEPT_S: u64 = 60;
 /// How old what is known of a session's record may be when a request of it comes, in seconds.
 const LOOK_S: u64 = 5;
 
+/// Pause between two looks whether a request was taken back through another replica, in milliseconds.
+const TAKEN_BACK_LOOK_MS: u64 = 1_000;
+
 /// Bounds of sessions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionBounds {
@@ -165,6 +168,27 @@ impl Sessions {
             .await
             .inspect_err(|error| tracing::warn!(%error, "answers that came to other replicas are not read"))
             .ok()?
+    }
+
+    /// Tells the other replicas that the client took a request back which is not answered here.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(crate) async fn take_back(&self, session: &Session, request: &str) -> Result<(), RpcFault> {
+        let told = shared::take_back(&*self.records, session.nonce, request).await;
+        told.map_err(|error| RpcFault::new(INTERNAL_ERROR, format!("the request cannot be taken back now: {error}")))
+    }
+
+    /// Waits until the client has taken a request back through another replica.
+    pub(crate) async fn taken_back_elsewhere(&self, session: &Session, request: &str) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(TAKEN_BACK_LOOK_MS)).await;
+            match shared::is_taken_back(&*self.records, session.nonce, request).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "what was taken back through other replicas is not read"),
+            }
+        }
     }
 
     /// How many are held.

@@ -1,5 +1,5 @@
-//! What the replicas of a gateway tell one another of a session: that it ended, what was set in it, and answers of its client that came to
-//! another replica than the one that asked.
+//! What the replicas of a gateway tell one another of a session: that it ended, what was set in it, and what its client said to another
+//! replica than the one that it is for: answers, and that it takes a request back.
 //!
 //! A session of which nothing was set has no record. Whoever serves it looks at the record when it takes the session up and from time to time.
 
@@ -9,13 +9,14 @@ use bytes::Bytes;
 use metamcp_core::{
     error::{StoreError, StoreErrorKind, StoreResult},
     json::RawJson,
+    pointer::Digest,
     record::{Expect, RECORD_BYTES_MAX, RecordKind, RecordStore, Written},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{gateway::RpcFault, wire::era::INTERNAL_ERROR};
 
-/// How long an answer waits for the replica that asked, in seconds.
+/// How long an answer, or that a request was taken back, waits for the replica that it is for, in seconds.
 const ANSWER_KEPT_S: u64 = 60;
 /// Tries to change a record that others change too.
 const CHANGES_MAX: usize = 8;
@@ -117,8 +118,25 @@ pub(super) async fn take_over(
     }))
 }
 
+/// Tells whoever answers this request that the client took it back.
+pub(super) async fn take_back(records: &dyn RecordStore, nonce: u128, request: &str) -> StoreResult<()> {
+    let (name, kept) = (taken_back_name(nonce, request), Some(Duration::from_secs(ANSWER_KEPT_S)));
+    records.put(RecordKind::Gateway, &name, Bytes::new(), Expect::Anything, kept).await.map(|_| ())
+}
+
+/// Whether the client took this request back.
+pub(super) async fn is_taken_back(records: &dyn RecordStore, nonce: u128, request: &str) -> StoreResult<bool> {
+    let record = records.get(RecordKind::Gateway, &taken_back_name(nonce, request)).await?;
+    Ok(record.is_some())
+}
+
 fn name(nonce: u128) -> String {
     format!("session/{nonce:032x}")
+}
+
+/// Clients spell the ids of their requests as they like: a digest fits into a name.
+fn taken_back_name(nonce: u128, request: &str) -> String {
+    format!("taken-back/{nonce:032x}/{}", Digest::of(request.as_bytes()))
 }
 
 fn answer_name(nonce: u128, question: &str) -> String {
@@ -141,7 +159,11 @@ mod tests {
         assert_eq!(read(&records, 1).await.unwrap(), Shared::default());
         change(&records, 1, KEPT, |_| ()).await.unwrap();
         assert!(records.list(RecordKind::Gateway, None, 10).await.unwrap().is_empty(), "nothing was set");
-        let add = |uri: &'static str| change(&records, 1, KEPT, move |shared| drop(shared.uris.insert(uri.to_owned())));
+        let add = |uri: &'static str| {
+            change(&records, 1, KEPT, move |shared| {
+                shared.uris.insert(uri.to_owned());
+            })
+        };
         let (one, two) = tokio::join!(add("a:1"), add("a:2"));
         one.and(two).unwrap();
         change(&records, 1, KEPT, |shared| shared.ended = true).await.unwrap();
@@ -158,6 +180,9 @@ mod tests {
         assert!(take_over(&records, 2, "q-1").await.unwrap().is_none(), "another session's");
         assert_eq!(take_over(&records, 1, "q-1").await.unwrap(), Some(Ok(answer)));
         assert!(take_over(&records, 1, "q-1").await.unwrap().is_none());
+        take_back(&records, 1, "\"a/b\"").await.unwrap();
+        assert!(is_taken_back(&records, 1, "\"a/b\"").await.unwrap());
+        assert!(!is_taken_back(&records, 2, "\"a/b\"").await.unwrap(), "another session's");
         let large = RawJson::parse(format!("\"{}\"", "x".repeat(RECORD_BYTES_MAX))).unwrap();
         hand_over(&records, 1, "q-2", Ok(large)).await.unwrap();
         let told = take_over(&records, 1, "q-2").await.unwrap().unwrap().unwrap_err();

@@ -90,7 +90,6 @@ pub(super) fn issue(
         capabilities: hello.capabilities.clone(),
         client_info,
         log_level: None,
-        session: Some(Arc::clone(&id)),
     };
     Ok((id, Opened { caller, nonce, expires }))
 }
@@ -115,7 +114,6 @@ pub(super) fn open(seal: &Seal, id: &str, now: Timestamp) -> Option<Opened> {
         capabilities: ticket.capabilities.to_owned().into(),
         client_info: ticket.client_info.map(|info| info.to_owned().into()),
         log_level: None,
-        session: Some(id.into()),
     };
     Some(Opened { caller, nonce: ticket.nonce, expires })
 }
@@ -156,7 +154,7 @@ mod tests {
         let opened = open(&replica, &id, NOW).unwrap().caller;
         assert_eq!((opened.capabilities.get(), &*opened.revision), (capabilities, LEGACY_LATEST));
         assert_eq!((opened.client_info.unwrap().get(), opened.endpoint.as_deref()), (info, Some("team")));
-        assert_eq!((opened.principal, opened.session), (Principal::local(), Some(id.clone())));
+        assert_eq!(opened.principal, Principal::local());
         assert!(open(&replica, &id, NOW + Duration::from_secs(60)).is_none());
         assert!(open(&Seal::new(&[4; SEAL_KEY_BYTES]), &id, NOW).is_none());
         assert!(

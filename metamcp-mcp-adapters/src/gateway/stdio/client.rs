@@ -106,7 +106,6 @@ impl Client {
                 capabilities: hello.capabilities,
                 client_info: hello.client_info,
                 log_level: None,
-                session: None,
             });
             Ok((caller, result))
         };

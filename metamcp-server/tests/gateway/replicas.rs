@@ -1,0 +1,162 @@
+//! One call is one execution, whichever replica its client meets, in both eras: plain calls, calls with a key, calls that become tasks.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, text},
+    fleet::{Fleet, REPLICAS},
+    until, upstream,
+};
+
+/// Plain calls of the test.
+const CALLS: usize = 60;
+/// So many at a time.
+const AT_A_TIME: usize = 8;
+
+/// The key of a client that makes calls with the same one be one call.
+fn keyed(tool: &str, arguments: Value, key: &str) -> Value {
+    json!({ "name": tool, "arguments": arguments, "_meta": { "io.github.metamcp/idempotencyKey": key } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_call_is_made_once_on_whatever_replica() {
+    let fleet = Fleet::start().await;
+    let clients = [Client::modern(fleet.url()), Client::legacy(fleet.url()).await];
+    let calls = (0..CALLS).map(async |number| {
+        let (client, server) = (&clients[number % 2], if number % 4 < 2 { "old" } else { "new" });
+        let key = format!("plain{number}");
+        let result = client.call(&format!("{server}__note"), json!({ "key": key })).await;
+        assert_eq!(text(&result), format!("note {key}"));
+    });
+    stream::iter(calls).buffer_unordered(AT_A_TIME).collect::<Vec<()>>().await;
+    let mut replicas = BTreeSet::new();
+    for number in 0..CALLS {
+        let done = upstream::who(&fleet.home, "note", &format!("plain{number}"));
+        assert_eq!(done.len(), 1, "call {number}: {done:?}");
+        replicas.extend(done);
+    }
+    assert_eq!(replicas.len(), 2 * REPLICAS, "every replica's servers were called");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_with_one_key_are_one_call_on_whatever_replica() {
+    let fleet = Fleet::start().await;
+    let clients = [Client::modern(fleet.url()), Client::legacy(fleet.url()).await, Client::with_tasks(fleet.url())];
+    // Side by side, as by clients that try again too early, and once more when all is over.
+    for round in 0..2 {
+        let calls = (0..9).map(async |number: usize| {
+            let call = keyed("old__note", json!({ "key": "keyed" }), "k");
+            let result = clients[number % clients.len()].result("tools/call", call).await;
+            assert_eq!(text(&result), "note keyed", "round {round}");
+        });
+        stream::iter(calls).buffer_unordered(9).collect::<Vec<()>>().await;
+    }
+    assert_eq!(fleet.count("note", "keyed"), 1);
+    let other = clients[0].result("tools/call", keyed("old__note", json!({ "key": "keyed" }), "another")).await;
+    assert_eq!((text(&other), fleet.count("note", "keyed")), ("note keyed", 2));
+    // The key is of one call: another call under it is refused and not made.
+    let strange = clients[1].result("tools/call", keyed("old__note", json!({ "key": "strange" }), "k")).await;
+    assert_eq!((&strange["isError"], fleet.count("note", "strange")), (&true.into(), 0), "{strange}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_became_a_task_is_told_by_every_replica() {
+    let fleet = Fleet::start().await;
+    let client = Client::with_tasks(fleet.url());
+    let gate = fleet.home.path().join("gate");
+    for server in ["old", "new"] {
+        let arguments = json!({ "key": server, "until": gate });
+        let handle = client.call(&format!("{server}__note"), arguments).await;
+        assert_eq!((&handle["resultType"], &handle["status"]), (&"task".into(), &"working".into()), "{handle}");
+        let asks = json!({ "taskId": handle["taskId"] });
+        for number in 0..REPLICAS {
+            let told = client.at(fleet.replica(number)).result("tasks/get", asks.clone()).await;
+            assert_eq!(told["status"], "working", "replica {number}: {told}");
+        }
+        fleet.home.file("gate", "");
+        until("the task ends", async || {
+            (client.result("tasks/get", asks.clone()).await["status"] == "completed").then_some(())
+        })
+        .await;
+        for number in 0..REPLICAS {
+            let told = client.at(fleet.replica(number)).result("tasks/get", asks.clone()).await;
+            assert_eq!(text(&told["result"]), format!("note {server}"), "replica {number}: {told}");
+        }
+        assert_eq!(fleet.count("note", server), 1);
+        std::fs::remove_file(&gate).expect("it is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_cancelled_through_another_replica_than_runs_it() {
+    let fleet = Fleet::start().await;
+    let client = Client::with_tasks(fleet.replica(0));
+    let never = fleet.home.path().join("never");
+    let handle = client.call("old__note", json!({ "key": "unwanted", "until": never })).await;
+    let asks = json!({ "taskId": handle["taskId"] });
+    client.at(fleet.replica(1)).result("tasks/cancel", asks.clone()).await;
+    until("the server is told", async || (fleet.count("cancelled", "unwanted") == 1).then_some(())).await;
+    let told = client.at(fleet.replica(2)).result("tasks/get", asks).await;
+    assert_eq!((&told["status"], fleet.count("note", "unwanted")), (&"cancelled".into(), 1), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_legacy_clients_task_is_told_by_every_replica() {
+    let fleet = Fleet::start().await;
+    let client = Client::legacy(fleet.url()).await;
+    let gate = fleet.home.path().join("gate");
+    let new = json!({ "tool": "new__note", "arguments": { "key": "submitted", "until": gate } });
+    let submitted = client.call("task_submit", new).await;
+    let id = &submitted["structuredContent"]["task_id"];
+    assert!(id.is_string(), "{submitted}");
+    fleet.begun("note", "submitted").await;
+    for number in 0..REPLICAS {
+        let told = client.at(fleet.replica(number)).call("task_status", json!({ "task_id": id })).await;
+        assert_eq!(told["structuredContent"]["status"], "working", "replica {number}: {told}");
+    }
+    fleet.home.file("gate", "");
+    until("the task ends", async || {
+        let told = client.call("task_result", json!({ "task_id": id, "wait_s": 1 })).await;
+        (text(&told) == "note submitted").then_some(())
+    })
+    .await;
+    assert_eq!(fleet.count("note", "submitted"), 1);
+}
+
+/// Answers the one question of an `input_required` result.
+fn answered(asked: &Value, tool: &str, arguments: Value) -> Value {
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let (question, _) = asked["inputRequests"].as_object().expect("questions").iter().next().expect("a question");
+    let answers = json!({ question: { "action": "accept", "content": { "colour": "green" } } });
+    json!({ "name": tool, "arguments": arguments, "inputResponses": answers, "requestState": asked["requestState"] })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_modern_servers_question_lands_on_another_replica() {
+    let fleet = Fleet::start().await;
+    let modern = Client::modern(fleet.replica(0));
+    let arguments = json!({ "key": "both-modern" });
+    let asked = modern.call("new__ask", arguments.clone()).await;
+    let retry = answered(&asked, "new__ask", arguments);
+    let result = modern.at(fleet.replica(1)).result("tools/call", retry).await;
+    assert_eq!(text(&result), "both-modern green");
+    assert_eq!(fleet.count("ask", "both-modern"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_parked_question_goes_on_where_it_waits() {
+    let fleet = Fleet::start().await;
+    let modern = Client::modern(fleet.replica(0));
+    let arguments = json!({ "key": "parked" });
+    let asked = modern.call("old__ask", arguments.clone()).await;
+    let retry = answered(&asked, "old__ask", arguments);
+    let result = modern.at(fleet.replica(0)).result("tools/call", retry.clone()).await;
+    assert_eq!(text(&result), "parked green");
+    // Where nothing waits, nothing is done, and that is said.
+    let strange = modern.at(fleet.replica(1)).result("tools/call", retry).await;
+    assert!(strange["isError"] == true && text(&strange).contains("gone"), "{strange}");
+    assert_eq!(fleet.count("ask", "parked"), 1);
+}
