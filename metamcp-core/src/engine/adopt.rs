@@ -25,7 +25,7 @@ use crate::{
     json::RawJson,
     matching::{Candidate, Reason, Route},
     pointer::Digest,
-    queue::{Enqueued, Held, Heartbeat, Job, JobBody, Leased, NewJob, Progress, moves},
+    queue::{Enqueued, Heartbeat, Held, Job, JobBody, Leased, NewJob, Progress, moves},
     task::{Need, Task, TaskRecord},
     transport::{ToolReply, TransportError},
 };

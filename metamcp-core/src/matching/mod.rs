@@ -16,8 +16,8 @@ pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
 pub use catalog::Catalog;
 pub use lexical::LexicalMatcher;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route};
-pub use schema::refusal;
 pub(crate) use schema::UNKNOWN_INPUT;
+pub use schema::refusal;
 
 use crate::task::Need;
 

@@ -15,9 +15,9 @@ use metamcp_core::{
     task::{Labels, Resources},
     transport::{Connector, TransportError},
 };
-use url::Url;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::{InvalidSpec, vars::expand};
 use crate::upstream::{HttpConnector, StdioConnector, redact};

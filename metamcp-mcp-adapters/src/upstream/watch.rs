@@ -51,14 +51,21 @@ impl Session {
                 *state = State { uris: wanted, _stream: stream };
             }
             Era::Legacy => {
+                // One that is refused costs the others nothing; the first refusal is told.
+                let mut told = Ok(());
                 for uri in state.uris.difference(&wanted).cloned().collect::<Vec<_>>() {
                     state.uris.remove(&uri);
-                    self.tell_about("resources/unsubscribe", &uri).await?;
+                    told = told.and(self.tell_about("resources/unsubscribe", &uri).await);
                 }
                 for uri in wanted.difference(&state.uris.clone()) {
-                    self.tell_about("resources/subscribe", uri).await?;
-                    state.uris.insert(uri.clone());
+                    match self.tell_about("resources/subscribe", uri).await {
+                        Ok(()) => {
+                            state.uris.insert(uri.clone());
+                        }
+                        Err(refused) => told = told.and(Err(refused)),
+                    }
                 }
+                told?;
             }
         }
         Ok(())

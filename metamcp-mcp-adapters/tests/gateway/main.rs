@@ -14,6 +14,7 @@ mod fixture;
 mod framing;
 mod http;
 mod mutate;
+mod principals;
 mod raw;
 mod real;
 mod served;

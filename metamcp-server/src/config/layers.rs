@@ -107,11 +107,7 @@ impl Settings {
             }
         }
         for item in rest {
-            match (item.key.as_str(), item.value) {
-                (_, value) => {
-                    self.lay_item(path, &item.key, item.line, value, problems);
-                }
-            }
+            self.lay_item(path, &item.key, item.line, item.value, problems);
         }
         named
     }

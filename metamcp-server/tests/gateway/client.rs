@@ -33,13 +33,7 @@ impl Client {
     /// A modern client that can be asked things.
     pub(crate) fn modern(url: &str) -> Self {
         let capabilities = json!({ "elicitation": {} });
-        Self {
-            http: reqwest::Client::new(),
-            url: url.to_owned(),
-            session: None,
-            capabilities,
-            ids: AtomicU64::new(1),
-        }
+        Self { http: reqwest::Client::new(), url: url.to_owned(), session: None, capabilities, ids: AtomicU64::new(1) }
     }
 
     /// The same, and it takes tasks.

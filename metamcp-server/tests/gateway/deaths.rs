@@ -24,7 +24,11 @@ async fn what_may_have_happened_is_told_and_not_done_again() {
     assert_eq!(handle["resultType"], "task", "{handle}");
     fleet.replicas.remove(0).kill();
     let told = ended(&client, &handle).await;
-    assert_eq!((&told["status"], &told["error"]["data"]["code"]), (&"failed".into(), &"outcome_unknown".into()), "{told}");
+    assert_eq!(
+        (&told["status"], &told["error"]["data"]["code"]),
+        (&"failed".into(), &"outcome_unknown".into()),
+        "{told}"
+    );
     assert_eq!(fleet.count("note", "once"), 1);
 }
 

@@ -72,6 +72,7 @@ pub(crate) async fn ready(url: &str, tools: &[&str]) {
     .await;
     for tool in tools {
         let server = tool.split("__").next().expect("a prefix");
-        until("the server is connected", async || (client.server(server).await["state"] == "ready").then_some(())).await;
+        until("the server is connected", async || (client.server(server).await["state"] == "ready").then_some(()))
+            .await;
     }
 }

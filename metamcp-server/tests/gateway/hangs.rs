@@ -41,6 +41,7 @@ async fn a_server_that_hangs_costs_only_its_own_callers() {
 
     signal(stuck, "CONT");
     assert_eq!(text(&waiting.await.expect("no panic")), "note late", "who waited gets its answer");
-    until("it is told that it is well", async || clients[0].server("stuck").await["reason"].is_null().then_some(())).await;
+    until("it is told that it is well", async || clients[0].server("stuck").await["reason"].is_null().then_some(()))
+        .await;
     assert_eq!(upstream::count(&home, "note", "late"), 1);
 }

@@ -33,7 +33,8 @@ async fn the_lists_are_there_before_any_server_is() {
         assert!(client.server("old").await["state"] != "ready" && client.server("new").await["state"] != "ready");
     }
     assert_eq!(upstream::trace(&home).len(), started, "nobody serves");
-    let told = until("why is told", async || clients[0].server("new").await["reason"].as_str().map(str::to_owned)).await;
+    let told =
+        until("why is told", async || clients[0].server("new").await["reason"].as_str().map(str::to_owned)).await;
     assert!(told.contains("new"), "{told}");
     let refused = clients[0].call("new__note", json!({ "key": "early" })).await;
     assert_eq!(failure(&refused), "not_delivered", "{refused}");

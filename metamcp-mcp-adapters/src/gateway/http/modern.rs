@@ -42,7 +42,7 @@ pub(super) async fn answer(front: &Front, head: Head, request: &Request<'_>, out
         }
     };
     if request.method == "subscriptions/listen" {
-        return listen(front, &caller, request, outbox);
+        return Box::pin(listen(front, &caller, request, outbox)).await;
     }
     let reply = front.gateway.handle(&caller, request, &ModernSide(Arc::clone(outbox))).await;
     let status = match &reply {
@@ -116,7 +116,7 @@ impl ClientSide for ModernSide {
 }
 
 /// Answers `subscriptions/listen`: a stream that ends when the client goes or the process drains.
-fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &Outbox) -> Answer {
+async fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &Outbox) -> Answer {
     let filter = request.param("notifications").map(|raw| serde_json::from_str::<Filter>(raw.get()));
     let Some(Ok(filter)) = filter else {
         let fault = RpcFault::new(INVALID_PARAMS, "`notifications` must be an object that says what to tell");
@@ -126,6 +126,8 @@ fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &Outbox
         let fault = RpcFault::new(INVALID_PARAMS, "the answer is a stream; accept `text/event-stream`");
         return Answer::whole(StatusCode::NOT_ACCEPTABLE, front::fault(Some(request.id), &fault));
     }
+    // Which resources there are must be known, or one that is asked for is not granted.
+    front.gateway.settled().await;
     let subscription = front.gateway.subscribe(caller, &filter);
     let listening = Listening {
         id: request.id.to_owned(),

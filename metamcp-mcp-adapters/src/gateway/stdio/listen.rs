@@ -73,6 +73,7 @@ pub(super) async fn listen(
         let fault = RpcFault::new(INVALID_PARAMS, "`notifications` must be an object that says what to tell");
         return Some(front::fault(Some(request.id), &fault));
     };
+    client.gateway.settled().await;
     let subscription = client.gateway.subscribe(caller, &filter);
     client.send(Frame::of(acknowledged(request.id, subscription.granted()))).await;
     loop {
