@@ -11,6 +11,7 @@ use std::{
 };
 
 use metamcp_core::{
+    engine::{Adopted, EngineError},
     id::ServerName,
     json::RawJson,
     queue::Progress,
@@ -67,7 +68,7 @@ pub(crate) async fn answer(
     if request.param("arguments").is_some_and(|arguments| !arguments.get().starts_with('{')) {
         return Err(invalid("arguments: must be an object".to_owned()));
     }
-    let Some(tool) = gateway.tool(caller.endpoint.as_deref(), &name) else {
+    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else {
         // Boxed: `call_tool` makes calls itself.
         return match own_tools::named(&name) {
             Some(own) => Box::pin(own_tools::call(own, gateway, caller, request, side)).await,
@@ -80,7 +81,9 @@ pub(crate) async fn answer(
             match gateway.engine().fill(&caller.principal, &given).await {
                 Ok(Some(filled)) => Some(filled),
                 // It names a task that has not ended: a task of its own waits for that.
-                Ok(None) => return tasks::submit_call(gateway, caller, side, request, &tool, given, None).await,
+                Ok(None) => {
+                    return Box::pin(tasks::submit_call(gateway, caller, side, request, &tool, given, None)).await;
+                }
                 Err(error) => return Ok(tasks::refusal(&error)),
             }
         }
@@ -96,7 +99,8 @@ pub(crate) async fn answer(
     if key.is_some() || tool.heavy {
         let arguments = arguments.or_else(|| request.param("arguments").map(|raw| raw.to_owned().into()));
         let arguments = arguments.unwrap_or_default();
-        return tasks::submit_call(gateway, caller, side, request, &tool, arguments, key.as_deref()).await;
+        // Boxed, like all the rare ways: the future of every call would carry them.
+        return Box::pin(tasks::submit_call(gateway, caller, side, request, &tool, arguments, key.as_deref())).await;
     }
     direct(gateway, caller, request, side, tool, arguments).await
 }
@@ -115,7 +119,7 @@ async fn direct(
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
     let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
-        return tasks::go_on(gateway, caller, &mut bridge, job, Some(&own)).await;
+        return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
     }
     let call = Arc::new(Call::new(gateway, caller, request, tool, arguments.as_ref()));
     loop {
@@ -123,7 +127,11 @@ async fn direct(
             Carried::Told(result) => return Ok(result),
             Carried::Came(result) => {
                 if let Some(result) = bridge.take(result).await? {
-                    return Ok(pointers::fit(gateway, caller, &call, result).await);
+                    return Ok(if pointers::is_large(gateway, &result) {
+                        Box::pin(pointers::keep(gateway, caller, &call, result)).await
+                    } else {
+                        result
+                    });
                 }
             }
         }
@@ -153,8 +161,7 @@ async fn carry(
     let ran = match tasks::patience(gateway, caller) {
         Some(wait) => match timeout(wait, watched(&mut running, &notes, &beside)).await {
             Ok(ran) => ran,
-            Err(_) => match gateway.engine().adopt(&caller.principal, &call.tool.capability.id, call.arguments()).await
-            {
+            Err(_) => match adopted(gateway, caller, call).await {
                 Ok(adopted) => {
                     let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
                     let (report, notes) = (adopted.reporter(), Arc::clone(&notes));
@@ -183,15 +190,19 @@ async fn carry(
         Err(RelayError::Transport(error)) => Err(error),
     };
     match begun {
-        Ok(reply) => begin(gateway, caller, call, reply).await.map(Carried::Told),
+        Ok(reply) => Box::pin(begin(gateway, caller, call, reply)).await.map(Carried::Told),
         Err(error) => Ok(Carried::Told(failure(call, &error))),
     }
 }
 
+/// The call as a job.
+async fn adopted(gateway: &Gateway, caller: &Caller, call: &Call) -> Result<Adopted, EngineError> {
+    Box::pin(gateway.engine().adopt(&caller.principal, &call.tool.capability.id, call.arguments())).await
+}
+
 /// A server that goes on by itself: its task becomes a job, which polls it.
 async fn begin(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, reply: ToolReply) -> Result<RawJson, RpcFault> {
-    let adopted = gateway.engine().adopt(&caller.principal, &call.tool.capability.id, call.arguments()).await;
-    match adopted {
+    match adopted(gateway, caller, call).await {
         Ok(adopted) => {
             let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
             adopted.run(std::future::ready(Ok(reply)));

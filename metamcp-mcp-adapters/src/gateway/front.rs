@@ -112,24 +112,41 @@ fn translated(era: Era, request: &Request<'_>, mut fault: RpcFault) -> RpcFault 
     fault
 }
 
+/// A result within another one, as a modern client is told it when it is the answer itself.
+pub(crate) fn inlined(result: &str) -> String {
+    let edits = edits(Era::Modern, result);
+    let mut text = String::with_capacity(result.len() + grown(&edits));
+    edit(&mut text, result, &edits);
+    text
+}
+
 fn finished(era: Era, id: &str, result: RawJson) -> Frame {
     let edits = edits(era, result.get());
-    let grows: usize = edits.iter().map(|edit| edit.text.len()).sum();
     let (head, tail) = (format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"#), "}");
     if result.get().len() > COPY_BYTES_MAX {
         return in_pieces(head, result, edits);
     }
     let mut text = head;
-    text.reserve_exact(result.get().len() + grows + tail.len());
+    text.reserve_exact(result.get().len() + grown(&edits) + tail.len());
+    edit(&mut text, result.get(), &edits);
+    text.push_str(tail);
+    Frame::of(text)
+}
+
+/// At most how much longer a text is with these edits, in bytes.
+fn grown(edits: &[Edit]) -> usize {
+    edits.iter().map(|edit| edit.text.len()).sum()
+}
+
+/// Adds a result to a text, edited.
+fn edit(text: &mut String, result: &str, edits: &[Edit]) {
     let mut at = 0;
-    for edit in &edits {
-        text.push_str(&result.get()[at..edit.at.start]);
+    for edit in edits {
+        text.push_str(&result[at..edit.at.start]);
         text.push_str(&edit.text);
         at = edit.at.end;
     }
-    text.push_str(&result.get()[at..]);
-    text.push_str(tail);
-    Frame::of(text)
+    text.push_str(&result[at..]);
 }
 
 fn in_pieces(head: String, result: RawJson, edits: Vec<Edit>) -> Frame {
@@ -253,6 +270,14 @@ mod tests {
             told(Era::Modern, leaks),
             format!(r#"{{{COMPLETE},"b":2,"_meta":{{"io.modelcontextprotocol\/serverInfo" : US,"x":1}}}}"#)
         );
+    }
+
+    #[test]
+    fn a_result_within_another_is_told_as_if_it_were_the_answer() {
+        for result in ["{}", r#"{"content":[ ],"isError":false}"#, r#"{"resultType":"complete","x":1.0}"#] {
+            assert_eq!(inlined(result).replace(CLIENT_INFO, "US"), told(Era::Modern, result));
+        }
+        assert_eq!(inlined("[]"), "[]");
     }
 
     #[test]

@@ -81,6 +81,16 @@ impl Gateway {
         self.snapshot(endpoint)?.tool(name).cloned()
     }
 
+    /// As [`Self::tool`]. Just after the start not every tool is known: one that is missing is waited for as long as a list would be.
+    pub(crate) async fn awaited_tool(&self, endpoint: Option<&str>, name: &str) -> Option<Arc<ToolRef>> {
+        let known = self.tool(endpoint, name);
+        if known.is_some() || own_tools::named(name).is_some() {
+            return known;
+        }
+        self.settled().await;
+        self.tool(endpoint, name)
+    }
+
     /// What an endpoint shows now; `None` when there is no such endpoint. Not to be held over an await.
     pub(crate) fn snapshot(&self, endpoint: Option<&str>) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
         self.0.catalog.snapshot(endpoint)

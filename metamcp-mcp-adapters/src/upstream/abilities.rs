@@ -2,10 +2,15 @@
 
 use std::sync::LazyLock;
 
+use metamcp_core::json::RawJson;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::wire::era::TASKS_EXTENSION;
+use super::way::Failure;
+use crate::wire::{
+    era::{MISSING_CAPABILITY, TASKS_EXTENSION},
+    frame::RpcError,
+};
 
 /// What a legacy server is told once for all its callers; each question is then held against the one caller it is for.
 pub(super) const LEGACY_CAPABILITIES: &str =
@@ -62,10 +67,6 @@ impl<'a> Relayable<'a> {
             form: Option<IgnoredAny>,
             url: Option<IgnoredAny>,
         }
-        #[derive(Deserialize, Default)]
-        struct Wanted {
-            mode: Option<String>,
-        }
         let Some(modes) = self.elicitation.map(view::<Modes>) else { return false };
         match params.map(view::<Wanted>).unwrap_or_default().mode.as_deref() {
             // A client that names no mode has forms, as before there were modes.
@@ -76,13 +77,63 @@ impl<'a> Relayable<'a> {
     }
 
     fn cover_sampling(&self, params: Option<&RawValue>) -> bool {
-        #[derive(Deserialize, Default)]
-        struct Parts {
-            tools: Option<IgnoredAny>,
-        }
         let Some(parts) = self.sampling.map(view::<Parts>) else { return false };
         parts.tools.is_some() || params.map(view::<Parts>).unwrap_or_default().tools.is_none()
     }
+}
+
+/// The capability that the client behind a request was found to lack, by the first question that could not be put to it.
+///
+/// The server is refused the answer and may do without. If it fails then, its client is told what modern servers tell: what to declare.
+#[derive(Debug, Default)]
+pub(super) struct Lacking(Option<&'static str>);
+
+impl Lacking {
+    /// This could not be asked.
+    pub(super) fn note(&mut self, method: &str, params: Option<&RawValue>) {
+        self.0 = self.0.or_else(|| needed(method, params));
+    }
+
+    /// How the request failed, as its client is told.
+    pub(super) fn told(&self, failure: Failure) -> Failure {
+        match (self.0, failure) {
+            (Some(needed), Failure::Rpc(error, status)) => {
+                let message = format!("the server needs the client capability {needed}: {}", error.message);
+                let data = RawJson::parse(format!(r#"{{"requiredCapabilities":{needed}}}"#)).ok();
+                Failure::Rpc(RpcError { code: MISSING_CAPABILITY, message, data }, status)
+            }
+            (_, failure) => failure,
+        }
+    }
+}
+
+/// What a client must declare to be asked this, a JSON object; `None` for what no client can be asked.
+fn needed(method: &str, params: Option<&RawValue>) -> Option<&'static str> {
+    match method {
+        "elicitation/create" => match params.map(view::<Wanted>).unwrap_or_default().mode.as_deref() {
+            None | Some("form") => Some(r#"{"elicitation":{"form":{}}}"#),
+            Some("url") => Some(r#"{"elicitation":{"url":{}}}"#),
+            Some(_) => None,
+        },
+        "sampling/createMessage" if params.map(view::<Parts>).unwrap_or_default().tools.is_some() => {
+            Some(r#"{"sampling":{"tools":{}}}"#)
+        }
+        "sampling/createMessage" => Some(r#"{"sampling":{}}"#),
+        "roots/list" => Some(r#"{"roots":{}}"#),
+        _ => None,
+    }
+}
+
+/// Of an elicitation, how the person is to be asked.
+#[derive(Deserialize, Default)]
+struct Wanted {
+    mode: Option<String>,
+}
+
+/// Of sampling, declared or asked for, what is told apart.
+#[derive(Deserialize, Default)]
+struct Parts {
+    tools: Option<IgnoredAny>,
 }
 
 fn view<'a, T: Deserialize<'a> + Default>(raw: &'a RawValue) -> T {
@@ -117,6 +168,37 @@ mod tests {
         assert!(covers(r#"{"roots":{}}"#, "roots/list", "{}") && !covers(r#"{"sampling":{}}"#, "roots/list", "{}"));
         assert!(!covers(LEGACY_CAPABILITIES, "ping", "{}"));
         assert!(!Relayable::of(None).cover("roots/list", None));
+    }
+
+    #[test]
+    fn a_failure_for_want_of_a_capability_says_what_to_declare() {
+        let failed = || Failure::Rpc(RpcError { code: -32603, message: "no luck".to_owned(), data: None }, None);
+        let told = |lacking: &Lacking| match lacking.told(failed()) {
+            Failure::Rpc(RpcError { code, message, data }, _) => {
+                (code, message, data.map(|data| data.get().to_owned()).unwrap_or_default())
+            }
+            other => panic!("another failure: {other:?}"),
+        };
+        let asked = |method: &str, params: &str| {
+            let mut lacking = Lacking::default();
+            lacking.note(method, Some(&raw(params)));
+            lacking.note("roots/list", None);
+            told(&lacking)
+        };
+        let (code, message, data) = asked("sampling/createMessage", "{}");
+        assert_eq!((code, &*data), (MISSING_CAPABILITY, r#"{"requiredCapabilities":{"sampling":{}}}"#));
+        assert!(message.ends_with("no luck"), "{message}");
+        assert_eq!(
+            asked("sampling/createMessage", r#"{"tools":[]}"#).2,
+            r#"{"requiredCapabilities":{"sampling":{"tools":{}}}}"#
+        );
+        assert_eq!(
+            asked("elicitation/create", r#"{"mode":"url"}"#).2,
+            r#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#
+        );
+        assert_eq!(asked("elicitation/create", "{}").2, r#"{"requiredCapabilities":{"elicitation":{"form":{}}}}"#);
+        assert_eq!(asked("who/knows", "{}").2, r#"{"requiredCapabilities":{"roots":{}}}"#);
+        assert_eq!(told(&Lacking::default()).0, -32603);
     }
 
     #[test]

@@ -208,21 +208,33 @@ impl Hands<'_> {
     }
 
     async fn discover(&self) -> Verdict {
+        match self.discover_once().await {
+            // It may have refused the request for what another said; it is asked once more, as it wants to be.
+            Err(revisions) if revisions.iter().any(|revision| revision == MODERN) => {
+                self.discover_once().await.unwrap_or_else(|revisions| self.speaks(&revisions))
+            }
+            Err(revisions) => self.speaks(&revisions),
+            Ok(verdict) => verdict,
+        }
+    }
+
+    /// `Err`: it does not take our revision, but these.
+    async fn discover_once(&self) -> Result<Verdict, Vec<String>> {
         let (id, method) = (self.next_id(), "server/discover");
         let meta = RelayMeta { capabilities: Some(abilities::of_job()), ..RelayMeta::default() };
         let frame = meta::request(Era::Modern, id, method, &[], &meta);
         let failure = match self.ask(Era::Modern, id, method, frame).await {
-            Ok(result) => return self.discovered(&result),
+            Ok(result) => return Ok(self.discovered(&result)),
             Err(failure) => failure,
         };
-        match failure {
+        Ok(match failure {
             Failure::Status(401 | 403 | 429 | 503, _) | Failure::Rpc(_, Some(401 | 403 | 429 | 503)) => {
                 Verdict::No(failure.into_error(self.server))
             }
             Failure::Rpc(rpc, _) => match rpc.code {
                 UNSUPPORTED_REVISION => {
                     let spoken = rpc.data.and_then(|data| data.view::<Supported>().ok()).map(|data| data.supported);
-                    self.speaks(&spoken.unwrap_or_default())
+                    return Err(spoken.unwrap_or_default());
                 }
                 HEADER_MISMATCH | MISSING_CAPABILITY => Verdict::No(
                     self.refuse(format_args!("refused `server/discover` with {}: {}", rpc.code, rpc.message)),
@@ -236,7 +248,7 @@ impl Hands<'_> {
                 TransportErrorKind::Protocol => Verdict::Legacy(error.to_string()),
                 _ => Verdict::No(error),
             },
-        }
+        })
     }
 
     fn discovered(&self, result: &RawJson) -> Verdict {

@@ -4,6 +4,7 @@
 //! taken, everything in between that it may have happened. A legacy session that the server forgot is begun anew, once a request.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -32,7 +33,9 @@ use super::{
     http_client::Client,
     http_listen,
     news::News,
-    way::{Ask, Deaf, Failure, Step, Way, error},
+    slot::{Event, Slot},
+    under_way::UnderWay,
+    way::{Ask, Deaf, Failure, Question, Step, Way, error},
 };
 use crate::wire::{
     era::{Era, MODERN, UNSUPPORTED_REVISION},
@@ -43,6 +46,11 @@ use crate::wire::{
 const TELL_S_MAX: u64 = 5;
 /// Most answers to a server's own requests that are under way at a time; further requests stay unanswered.
 const ANSWERS_MAX: usize = 8;
+
+/// How long a question on the server's own stream waits for the stream of the request that it is for, in seconds.
+const BEGIN_S_MAX: u64 = 5;
+/// Why a question on the server's own stream has no answer.
+pub(super) const UNADDRESSED: &str = "cannot tell which caller is asked: ask on the stream of the request that it is for, or while exactly one is under way";
 
 /// A server over HTTP.
 #[derive(Debug)]
@@ -81,6 +89,8 @@ struct State {
     era: Era,
     /// The id and the frame of `initialize`, to begin a session anew with.
     initialize: Option<(u64, Bytes)>,
+    /// The requests to a legacy server.
+    under_way: UnderWay,
 }
 
 impl Http {
@@ -91,7 +101,12 @@ impl Http {
             client,
             uri,
             idle,
-            state: Mutex::new(State { headers: Arc::new(headers), era: Era::Modern, initialize: None }),
+            state: Mutex::new(State {
+                headers: Arc::new(headers),
+                era: Era::Modern,
+                initialize: None,
+                under_way: UnderWay::default(),
+            }),
             renewing: tokio::sync::Mutex::default(),
             answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
             unanswered: AtomicU64::new(0),
@@ -116,8 +131,11 @@ impl Way for Http {
         }
         // A server without this to listen to, or to find it out by, may still be the same one.
         let tells_of_it = ask.era == Era::Modern && ask.method != "server/discover" && !ask.standing;
-        let answer = link.closing.run_until_cancelled(link.ask(ask, side)).await;
-        let answer = answer.unwrap_or_else(|| Err(link.closed(Delivered::Maybe).into()));
+        let answer = tokio::select! {
+            biased;
+            () = link.closing.cancelled() => Err(link.closed(Delivered::Maybe).into()),
+            answer = link.ask(ask, side) => answer,
+        };
         if tells_of_it && answer.as_ref().is_err_and(is_another_server) {
             // The next call is to agree anew.
             link.stale.store(true, Ordering::Relaxed);
@@ -186,14 +204,14 @@ impl Link {
         let headers = self.headers();
         if ask.method == "initialize" {
             self.state().initialize = Some((ask.id, frame.clone()));
-            return self.initialize(ask, frame, headers).await;
+            // Boxed, as below: these are the rare ways, and the future of every call would carry them.
+            return Box::pin(self.initialize(ask, frame, headers)).await;
         }
         let session = headers.get(header::SESSION_ID).cloned();
         let answer = self.attempt(&ask, frame.clone(), headers, side).await;
         let forgotten = session.filter(|_| matches!(answer, Err(Failure::Status(404, _) | Failure::Rpc(_, Some(404)))));
         // A server that has forgotten the session has not taken the request.
         let Some(forgotten) = forgotten else { return answer };
-        // Boxed: this is the rare way, and the future of every call would carry it.
         Box::pin(self.renew(&forgotten)).await?;
         self.attempt(&ask, frame, self.headers(), side).await
     }
@@ -230,8 +248,16 @@ impl Link {
         }
         // A modern server is told by the end of the stream, a legacy one in words.
         let tell_end = ask.cancellable && ask.era == Era::Legacy;
-        let guard = Guard { link: Arc::clone(self), cancel: tell_end.then_some(ask.id) };
-        match self.send(Method::POST, headers, frame).await {
+        let guard = Guard::new(self, ask.id, tell_end);
+        let sent = match &guard.slot {
+            None => self.send(Method::POST, headers, frame).await,
+            Some(slot) => tokio::select! {
+                biased;
+                sent = self.send(Method::POST, headers, frame) => sent,
+                never = guard.asks_nobody_later(slot) => match never {},
+            },
+        };
+        match sent {
             Ok(response) => http_answer::read(guard, response, ask, side).await,
             Err(error) => guard.over(Err(error.into())),
         }
@@ -300,6 +326,11 @@ impl Link {
         }
     }
 
+    /// Puts a question to the only request under way; `false` when there is no such, or no room.
+    pub(super) fn ask_only(&self, question: Question) -> bool {
+        self.state().under_way.only().is_some_and(|slot| slot.push(Event::Question(question)))
+    }
+
     /// Answers a request that the server sent beside an answer.
     pub(super) fn answer_later(self: &Arc<Self>, answer: String) {
         if let Ok(place) = Arc::clone(&self.answering).try_acquire_owned() {
@@ -359,30 +390,65 @@ pub(super) fn not_taken(status: StatusCode, has_retry_after: bool) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || (status == StatusCode::SERVICE_UNAVAILABLE && has_retry_after)
 }
 
-/// Tells a legacy server that an answer is no longer wanted.
+/// A request under way. Tells a legacy server when its answer is no longer wanted.
 #[derive(Debug)]
 pub(super) struct Guard {
     pub(super) link: Arc<Link>,
-    /// The id of the request.
-    cancel: Option<u64>,
+    id: u64,
+    /// Whether its end is to be told.
+    cancel: bool,
+    /// Where questions come that do not say for which request they are; legacy servers ask such.
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 impl Guard {
     fn unarmed(link: &Arc<Link>) -> Self {
-        Self { link: Arc::clone(link), cancel: None }
+        Self { link: Arc::clone(link), id: 0, cancel: false, slot: None }
+    }
+
+    fn new(link: &Arc<Link>, id: u64, is_cancellable_legacy: bool) -> Self {
+        let slot = is_cancellable_legacy.then(|| Arc::new(Slot::queued(false)));
+        if let Some(slot) = &slot {
+            link.state().under_way.waiting.insert(id, Arc::clone(slot));
+        }
+        Self { link: Arc::clone(link), id, cancel: is_cancellable_legacy, slot }
+    }
+
+    /// From now on no question is for this request, and those that were are refused.
+    pub(super) fn asks_nobody(&self) {
+        if let Some(slot) = &self.slot {
+            self.link.state().under_way.waiting.remove(&self.id);
+            for question in slot.questions() {
+                self.link.answer_later(question.refusal(UNADDRESSED));
+            }
+        }
+    }
+
+    /// The same, when a question has waited for too long for the stream to begin.
+    async fn asks_nobody_later(&self, slot: &Slot) -> Infallible {
+        slot.filled().await;
+        tokio::time::sleep(Duration::from_secs(BEGIN_S_MAX)).await;
+        self.asks_nobody();
+        std::future::pending().await
     }
 
     /// The request has come to its end.
     pub(super) fn over<T>(mut self, end: T) -> T {
-        self.cancel = None;
+        self.cancel = false;
         end
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(id) = self.cancel.take() {
-            self.link.tell_later(frame::cancelled(id), None);
+        if self.slot.is_some() {
+            self.asks_nobody();
+            if self.cancel {
+                self.link.state().under_way.cancelled(self.id);
+            }
+        }
+        if self.cancel {
+            self.link.tell_later(frame::cancelled(self.id), None);
         }
     }
 }

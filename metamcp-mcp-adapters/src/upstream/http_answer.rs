@@ -43,13 +43,15 @@ pub(super) async fn read(
 ) -> Result<Step, Failure> {
     let status = response.status();
     if !status.is_success() {
-        let refused = refused(&guard.link, response).await;
+        // Boxed, as below: the future of every call would carry it.
+        let refused = Box::pin(refused(&guard.link, response)).await;
         return guard.over(Err(refused));
     }
     if is_media(response.headers(), EVENTS) {
-        // Boxed: the future of every call would carry it.
         return Box::pin(http_events::read(guard, response, ask, side)).await;
     }
+    // It is no stream on which to go on with an answer.
+    guard.asks_nobody();
     let read = if is_media(response.headers(), JSON) {
         json(&guard.link, response, ask.id).await
     } else {

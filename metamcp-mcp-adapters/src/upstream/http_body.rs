@@ -1,6 +1,12 @@
 //! The body of an answer: read whole under a bound, or as a stream of events; no silence is longer than it may be.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
@@ -11,7 +17,7 @@ use tokio::time::timeout;
 use super::http::innermost;
 use crate::wire::{
     FRAME_BYTES_MAX,
-    sse::{Events, EventsError},
+    sse::{Event, Events, EventsError},
 };
 
 /// Why there is no more of a body.
@@ -75,14 +81,40 @@ pub(super) async fn whole(mut body: Incoming, bytes_max: usize, idle: Duration) 
 }
 
 /// A body as a stream of events.
-pub(super) fn events(body: Incoming, idle: Duration) -> Events {
-    // The clock runs only while somebody waits: a stream that nobody reads is not silent.
-    let chunks = stream::unfold(body, move |mut body| async move {
-        let part = chunk(&mut body, idle).await.transpose()?;
-        Some((part, body))
-    });
-    Events::new(chunks, FRAME_BYTES_MAX, |error: &BodyError| match error {
-        BodyError::Silent => EventsError::Silent,
-        BodyError::Broken(reason) => EventsError::Broken(reason.clone()),
-    })
+#[derive(Debug)]
+pub(super) struct EventBody {
+    events: Events,
+    /// Whether nobody has read for a while.
+    rested: Arc<AtomicBool>,
+}
+
+impl EventBody {
+    pub(super) fn new(body: Incoming, idle: Duration) -> Self {
+        let rested = Arc::new(AtomicBool::new(false));
+        let resting = Arc::clone(&rested);
+        let chunks = stream::unfold((body, resting), move |(mut body, resting)| async move {
+            loop {
+                match chunk(&mut body, idle).await {
+                    // The clock goes on when a read is left off; a stream that nobody reads is not silent.
+                    Err(BodyError::Silent) if resting.swap(false, Ordering::Relaxed) => {}
+                    part => return Some((part.transpose()?, (body, resting))),
+                }
+            }
+        });
+        let events = Events::new(chunks, FRAME_BYTES_MAX, |error: &BodyError| match error {
+            BodyError::Silent => EventsError::Silent,
+            BodyError::Broken(reason) => EventsError::Broken(reason.clone()),
+        });
+        Self { events, rested }
+    }
+
+    /// The next event; `None` at the end of the stream. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, EventsError> {
+        self.events.next().await
+    }
+
+    /// It will not be read for a while.
+    pub(super) fn rest(&self) {
+        self.rested.store(true, Ordering::Relaxed);
+    }
 }

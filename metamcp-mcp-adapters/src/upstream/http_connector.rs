@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use metamcp_core::{
     id::ServerName,
@@ -148,9 +148,15 @@ impl HttpConnector {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         url.set_fragment(None);
-        let uri = url.as_str().parse().map_err(|_| {
+        let uri: Uri = url.as_str().parse().map_err(|_| {
             error(&self.server, TransportErrorKind::Invalid, Delivered::No, "`url` is not an address that HTTP takes")
         })?;
+        // Told once here, it need not be written anew for each request. Over TLS it may be HTTP/2, which has it elsewhere.
+        if let Some(host) = uri.authority().filter(|_| url.scheme() == "http")
+            && let Ok(host) = HeaderValue::from_str(host.as_str())
+        {
+            headers.entry(HOST).or_insert(host);
+        }
         Ok((uri, headers))
     }
 }

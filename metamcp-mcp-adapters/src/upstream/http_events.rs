@@ -14,10 +14,11 @@ use metamcp_core::transport::{Delivered, RelaySide, TransportError, TransportErr
 use serde_json::value::RawValue;
 
 use super::{
-    abilities::Relayable,
+    abilities::Lacking,
+    gather::Gathering,
     http::{Guard, Link},
     http_answer::{EVENTS, broke_off, is_answer_to, is_media, judge, refused, too_large},
-    http_body,
+    http_body::EventBody,
     news::News,
     slot::{Growing, PROGRESS, Report},
     way::{Ask, Failure, Question, Rest, Step, violation},
@@ -26,7 +27,7 @@ use crate::wire::{
     era::Era,
     frame::{self, Frame, Outcome},
     header,
-    sse::{Event, Events, EventsError},
+    sse::{Event, EventsError},
 };
 
 /// Questions of one event or batch that wait for their turn; further ones are refused.
@@ -46,10 +47,11 @@ pub(super) async fn read(
     side: &dyn RelaySide,
 ) -> Result<Step, Failure> {
     let status = response.status();
-    let events = http_body::events(response.into_body(), guard.link.idle);
+    let events = EventBody::new(response.into_body(), guard.link.idle);
     let (id, standing, mark) = (ask.id, ask.standing, (ask.era == Era::Legacy).then(Mark::default));
-    let (progress, questions) = (Growing::default(), VecDeque::new());
-    let reading = Reading { guard, events, status, id, standing, progress, mark, resumes: 0, questions };
+    let (progress, questions, lacking) = (Growing::default(), VecDeque::new(), Lacking::default());
+    let (resumes, broken) = (0, None);
+    let reading = Reading { guard, events, status, id, standing, progress, mark, resumes, broken, questions, lacking };
     reading.on(ask.capabilities, side).await
 }
 
@@ -75,7 +77,7 @@ impl Mark {
 }
 
 /// Opens a stream of a legacy server by GET: one of its own, or the one that a mark stands on.
-pub(super) async fn get(link: &Link, mark: &Mark) -> Result<Events, Failure> {
+pub(super) async fn get(link: &Link, mark: &Mark) -> Result<EventBody, Failure> {
     let mut headers = link.headers();
     headers.remove(CONTENT_TYPE);
     headers.insert(ACCEPT, HeaderValue::from_static(EVENTS));
@@ -89,14 +91,14 @@ pub(super) async fn get(link: &Link, mark: &Mark) -> Result<Events, Failure> {
     if !is_media(response.headers(), EVENTS) {
         return Err(violation(&link.server, "a GET that is answered with something else than events").into());
     }
-    Ok(http_body::events(response.into_body(), link.idle))
+    Ok(EventBody::new(response.into_body(), link.idle))
 }
 
 /// An answer that is a stream of events.
 #[derive(Debug)]
 struct Reading {
     guard: Guard,
-    events: Events,
+    events: EventBody,
     status: StatusCode,
     id: u64,
     standing: bool,
@@ -105,33 +107,73 @@ struct Reading {
     mark: Option<Mark>,
     /// How often it was taken up again since something came.
     resumes: usize,
-    questions: VecDeque<(Box<RawValue>, String, Option<Box<RawValue>>)>,
+    /// Why the stream is to be taken up again.
+    broken: Option<String>,
+    questions: VecDeque<Question>,
+    lacking: Lacking,
+}
+
+/// What came.
+enum Came {
+    /// Nothing that matters here.
+    Nothing,
+    Question(Question),
+    Answer(Outcome),
 }
 
 impl Reading {
     async fn on(mut self, capabilities: Option<&RawValue>, side: &dyn RelaySide) -> Result<Step, Failure> {
-        loop {
-            while let Some((id, method, params)) = self.questions.pop_front() {
-                if Relayable::of(capabilities).cover(&method, params.as_deref()) {
-                    return Ok(Step::Asked(Question { id, method, params, rest: Box::new(self) }));
+        let mut asked = Gathering::default();
+        while let Some(came) = asked.next(self.next(side)).await {
+            let outcome = match came {
+                Ok(Came::Nothing) => continue,
+                Ok(Came::Question(question)) => {
+                    if let Err(question) = asked.take(question, capabilities) {
+                        self.lacking.note(&question.method, question.params.as_deref());
+                        self.guard.link.answer_later(question.answer_of_ours());
+                    }
+                    continue;
                 }
-                self.guard.link.answer_later(frame::answer(&id, &method));
-            }
-            let outcome = match self.outcome(side).await {
-                Ok(None) => continue,
-                Ok(Some(outcome)) => judge(&self.guard.link, outcome, self.status),
+                Ok(Came::Answer(outcome)) => judge(&self.guard.link, outcome, self.status),
                 Err(failure) => Err(failure),
             };
-            return self.guard.over(outcome.map(Step::Done));
+            let outcome = outcome.map(Step::Done).map_err(|failure| self.lacking.told(failure));
+            return self.guard.over(outcome);
         }
+        self.events.rest();
+        Ok(asked.ask(self))
     }
 
-    /// Takes the next event; the outcome, when it is in there.
-    async fn outcome(&mut self, side: &dyn RelaySide) -> Result<Option<Outcome>, Failure> {
-        let event = match self.events.next().await {
+    /// Takes what comes next: on the stream, or on the server's own, when it can only be for this request. Cancel safe.
+    async fn next(&mut self, side: &dyn RelaySide) -> Result<Came, Failure> {
+        if let Some(question) = self.questions.pop_front() {
+            return Ok(Came::Question(question));
+        }
+        if let Some(reason) = &self.broken {
+            let reason = reason.clone();
+            return self.resume(&reason).await.map(|()| Came::Nothing);
+        }
+        let event = match &self.guard.slot {
+            None => self.events.next().await,
+            Some(slot) => tokio::select! {
+                biased;
+                () = slot.filled() => {
+                    self.questions.extend(slot.questions());
+                    return Ok(Came::Nothing);
+                }
+                event = self.events.next() => event,
+            },
+        };
+        let event = match event {
             Ok(Some(event)) => event,
-            Ok(None) => return self.resume("the stream ended before the answer").await,
-            Err(EventsError::Broken(reason)) => return self.resume(&reason).await,
+            Ok(None) => {
+                self.broken = Some("the stream ended before the answer".to_owned());
+                return Ok(Came::Nothing);
+            }
+            Err(EventsError::Broken(reason)) => {
+                self.broken = Some(reason);
+                return Ok(Came::Nothing);
+            }
             Err(EventsError::TooLarge(bytes)) => return Err(too_large(&self.guard.link, bytes).into()),
             Err(EventsError::Silent) => return Err(self.guard.link.silent().into()),
         };
@@ -139,13 +181,13 @@ impl Reading {
             mark.take(&event);
         }
         self.resumes = 0;
-        let Some(data) = event.data else { return Ok(None) };
+        let Some(data) = event.data else { return Ok(Came::Nothing) };
         let mut found = None;
         // What is no message is skipped: the answer may still come.
         if let Err(reason) = frame::each(&data, |frame| self.take(frame, &mut found, side)) {
             tracing::debug!(server = %self.guard.link.server, %reason, "skipped an event that is not a message");
         }
-        Ok(found)
+        Ok(found.map_or(Came::Nothing, Came::Answer))
     }
 
     fn take(&mut self, frame: Frame<'_>, found: &mut Option<Outcome>, side: &dyn RelaySide) {
@@ -160,7 +202,7 @@ impl Reading {
             Frame::Request { id, method, params } => {
                 // Modern servers do not send requests.
                 if self.mark.is_some() && method != "ping" && self.questions.len() < QUESTIONS_MAX {
-                    self.questions.push_back((id.to_owned(), method.into_owned(), params.map(ToOwned::to_owned)));
+                    self.questions.push_back(Question::read(id, &method, params));
                 } else {
                     link.answer_later(frame::answer(id, &method));
                 }
@@ -179,7 +221,7 @@ impl Reading {
     }
 
     /// Takes the stream up where it broke off, if its server marks its events.
-    async fn resume(&mut self, reason: &str) -> Result<Option<Outcome>, Failure> {
+    async fn resume(&mut self, reason: &str) -> Result<(), Failure> {
         let link = &self.guard.link;
         let Some(mark) = self.mark.as_ref().filter(|mark| mark.last_id.is_some()) else {
             return Err(broke_off(link, reason).into());
@@ -190,7 +232,8 @@ impl Reading {
             match get(link, mark).await {
                 Ok(events) => {
                     self.events = events;
-                    return Ok(None);
+                    self.broken = None;
+                    return Ok(());
                 }
                 Err(Failure::Other(error)) if error.kind != TransportErrorKind::Protocol => {
                     tracing::debug!(server = %link.server, %error, "a broken stream could not be taken up again yet");
@@ -206,13 +249,15 @@ impl Reading {
 impl Rest for Reading {
     async fn go_on(
         self: Box<Self>,
-        answer: String,
+        answers: Vec<String>,
         capabilities: Option<&RawValue>,
         side: &dyn RelaySide,
     ) -> Result<Step, Failure> {
-        if let Err(error) = self.guard.link.tell(answer).await {
-            // The question stays unanswered, and the request will not come to its end.
-            return Err(TransportError { delivered: Delivered::Maybe, ..error }.into());
+        for answer in answers {
+            if let Err(error) = self.guard.link.tell(answer).await {
+                // The question stays unanswered, and the request will not come to its end.
+                return Err(TransportError { delivered: Delivered::Maybe, ..error }.into());
+            }
         }
         let closing = self.guard.link.closing.clone();
         let link = Arc::clone(&self.guard.link);
@@ -220,7 +265,9 @@ impl Rest for Reading {
         went_on.unwrap_or_else(|| Err(link.closed(Delivered::Maybe).into()))
     }
 
-    fn give_up(self: Box<Self>, answer: String) {
-        self.guard.link.answer_later(answer);
+    fn give_up(self: Box<Self>, answers: Vec<String>) {
+        for answer in answers {
+            self.guard.link.answer_later(answer);
+        }
     }
 }

@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::{
     backoff::Backoff,
-    http::Link,
+    http::{Link, UNADDRESSED},
     http_events::{self, Mark},
     news::News,
-    way::Failure,
+    way::{Failure, Question},
 };
 use crate::wire::{
     era::INTERNAL_ERROR,
@@ -79,9 +79,10 @@ fn hear(link: &Arc<Link>, frame: Frame<'_>) {
             tracing::debug!(server = %link.server, %method, "dropped a notification that is for nobody");
         }
         Frame::Request { id, method, .. } if method == "ping" => link.answer_later(frame::answer(id, &method)),
-        Frame::Request { id, .. } => {
-            let why = "cannot tell which caller is asked: ask on the stream of the request that it is for";
-            link.answer_later(frame::error(id, INTERNAL_ERROR, why));
+        Frame::Request { id, method, params } => {
+            if !link.ask_only(Question::read(id, &method, params)) {
+                link.answer_later(frame::error(id, INTERNAL_ERROR, UNADDRESSED));
+            }
         }
         Frame::Response { .. } => {
             tracing::debug!(server = %link.server, "dropped an answer that nobody waits for");

@@ -107,8 +107,8 @@ impl Session {
     fn reply(&self, reached: Reached, again: Again) -> Result<ToolReply, TransportError> {
         match reached {
             Reached::Result(result) => reply::of_call(&self.info.server, self.agreed.era, result, again),
-            Reached::Parked { key, request, state } => {
-                reply::of_parked(&self.info.server, ParkedRef { state, tool: again.tool }, key, request)
+            Reached::Parked { open, state } => {
+                reply::of_parked(&self.info.server, ParkedRef { state, tool: again.tool }, open)
             }
         }
     }

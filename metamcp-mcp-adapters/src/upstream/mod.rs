@@ -14,6 +14,7 @@ mod abilities;
 mod backoff;
 mod child;
 mod duplex;
+mod gather;
 mod handshake;
 mod http;
 mod http_answer;
@@ -39,6 +40,7 @@ mod reply;
 mod session;
 mod slot;
 mod stdio;
+mod under_way;
 mod watch;
 mod way;
 

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use metamcp_core::json::RawJson;
+use metamcp_core::{json::RawJson, queue::InputRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::way::Question;
+use super::way::{Asked, Question, Rest};
 use crate::wire::object::ObjectText;
 
 /// Requests of one connection that may wait at a time.
@@ -39,20 +39,64 @@ impl About {
 
 #[derive(Debug)]
 struct Entry {
-    question: Question,
+    waiting: Waiting,
     about: About,
-    round: u32,
     _expiring: AbortOnDropHandle<()>,
 }
 
-/// A request that was parked.
+/// A request that waits for answers.
 #[derive(Debug)]
-pub(super) struct Unparked {
-    pub(super) question: Question,
-    /// The key its question was asked under.
-    pub(super) key: String,
-    /// How many questions it has asked.
-    pub(super) round: u32,
+pub(super) struct Waiting {
+    pub(super) asked: Asked,
+    /// How many questions it had asked before these.
+    pub(super) before: u32,
+    /// The answers so far, in the order of the questions.
+    answers: Vec<Option<String>>,
+}
+
+impl Waiting {
+    pub(super) fn new(asked: Asked, before: u32) -> Self {
+        let answers = asked.questions.iter().map(|_| None).collect();
+        Self { asked, before, answers }
+    }
+
+    /// The questions without an answer, as `inputRequests` holds them.
+    pub(super) fn open(&self) -> Vec<InputRequest> {
+        let open = self.keyed().zip(&self.answers).filter(|(_, answer)| answer.is_none());
+        open.map(|((key, question), _)| InputRequest { key, request: request_of(question) }).collect()
+    }
+
+    /// Takes the answers among these; whether there was any.
+    pub(super) fn take(&mut self, responses: Option<&RawValue>) -> bool {
+        let found: Vec<_> = self
+            .keyed()
+            .map(|(key, question)| response(responses, &key).map(|response| question.answer(&response)))
+            .collect();
+        let any = found.iter().zip(&self.answers).any(|(found, answer)| found.is_some() && answer.is_none());
+        for (answer, found) in self.answers.iter_mut().zip(found) {
+            if answer.is_none() {
+                *answer = found;
+            }
+        }
+        any
+    }
+
+    /// The number of questions it has asked.
+    pub(super) fn count(&self) -> u32 {
+        self.before.saturating_add(u32::try_from(self.asked.questions.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What is told to the server; for a question without an answer, why there is none.
+    pub(super) fn into_answers(self, why: &str) -> (Box<dyn Rest>, Vec<String>) {
+        let told = |(answer, question): (Option<String>, &Question)| answer.unwrap_or_else(|| question.refusal(why));
+        let answers = self.answers.into_iter().zip(&self.asked.questions).map(told).collect();
+        (self.asked.rest, answers)
+    }
+
+    /// Each question with its key: unlike those before, so that an old answer is not taken for a new one.
+    fn keyed(&self) -> impl Iterator<Item = (String, &Question)> {
+        (self.before.saturating_add(1)..).map(|n| format!("q{n}")).zip(&self.asked.questions)
+    }
 }
 
 /// The parked requests of one connection.
@@ -63,45 +107,39 @@ pub(super) struct Parked {
 }
 
 impl Parked {
-    /// Keeps a request that asks for the `round`th time; its name. `Err`: there is no room.
-    pub(super) fn park(
-        self: &Arc<Self>,
-        question: Question,
-        about: About,
-        round: u32,
-    ) -> Result<String, Box<Question>> {
+    /// Keeps a request until its answers come; its name. `Err`: there is no room.
+    pub(super) fn park(self: &Arc<Self>, waiting: Waiting, about: About) -> Result<String, Box<Waiting>> {
         let mut table = self.table();
         if table.len() >= PARKED_MAX {
-            return Err(Box::new(question));
+            return Err(Box::new(waiting));
         }
         let state = format!("{STATE_PREFIX}{:032x}", rand::random::<u128>());
         let (parked, named) = (Arc::downgrade(self), state.clone());
         let expiring = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(PARKED_S_MAX)).await;
             let expired = parked.upgrade().and_then(|parked| parked.table().remove(&named));
-            if let Some(Entry { question, .. }) = expired {
-                question.give_up("nobody has answered in time");
+            if let Some(Entry { waiting, .. }) = expired {
+                waiting.asked.give_up("nobody has answered in time");
             }
         }));
-        table.insert(state.clone(), Entry { question, about, round, _expiring: expiring });
+        table.insert(state.clone(), Entry { waiting, about, _expiring: expiring });
         Ok(state)
     }
 
     /// Takes a request back; `None` when it is not here (any more), or is another one than the retry is about.
-    pub(super) fn take(&self, state: &str, about: &About) -> Option<Unparked> {
+    pub(super) fn take(&self, state: &str, about: &About) -> Option<Waiting> {
         let mut table = self.table();
         if table.get(state)?.about != *about {
             return None;
         }
-        let Entry { question, round, .. } = table.remove(state)?;
-        Some(Unparked { question, key: key(round), round })
+        Some(table.remove(state)?.waiting)
     }
 
     /// Ends a request that nobody will come back for.
     pub(super) fn give_up(&self, state: &str) {
         let given_up = self.table().remove(state);
-        if let Some(Entry { question, .. }) = given_up {
-            question.give_up("the call was cancelled");
+        if let Some(Entry { waiting, .. }) = given_up {
+            waiting.asked.give_up("the call was cancelled");
         }
     }
 
@@ -110,28 +148,26 @@ impl Parked {
     }
 }
 
-/// The key of the question of a round: unlike those of other rounds, so that an old answer is not taken for a new one.
-pub(super) fn key(round: u32) -> String {
-    format!("q{round}")
-}
-
 /// The parked request that a retry's `requestState` names.
 pub(super) fn named(state: &RawValue) -> Option<String> {
     serde_json::from_str::<String>(state.get()).ok().filter(|state| state.starts_with(STATE_PREFIX))
 }
 
-/// The question as a modern server would put it.
-pub(super) fn input_required(key: &str, request: &str, state: &str) -> RawJson {
-    let mut text = ObjectText::with_capacity(128 + request.len() + state.len());
+/// The questions as a modern server would put them.
+pub(super) fn input_required(open: &[InputRequest], state: &str) -> RawJson {
+    let room = open.iter().map(|question| question.key.len() + question.request.len() + 8).sum::<usize>();
+    let mut text = ObjectText::with_capacity(128 + room + state.len());
     text.string("resultType", "input_required").object("inputRequests", |requests| {
-        requests.raw(key, request);
+        for InputRequest { key, request } in open {
+            requests.raw(key, request);
+        }
     });
     text.string("requestState", state);
     RawJson::parse(text.finish()).expect("an object of JSON values is JSON")
 }
 
 /// A question as `inputRequests` holds it.
-pub(super) fn request_of(question: &Question) -> String {
+fn request_of(question: &Question) -> String {
     let room = question.params.as_ref().map_or(0, |params| params.get().len());
     let mut text = ObjectText::with_capacity(64 + room);
     text.string("method", &question.method);
@@ -142,7 +178,7 @@ pub(super) fn request_of(question: &Question) -> String {
 }
 
 /// The answer to one question among `inputResponses`.
-pub(super) fn response(responses: Option<&RawValue>, key: &str) -> Option<Box<RawValue>> {
+fn response(responses: Option<&RawValue>, key: &str) -> Option<Box<RawValue>> {
     #[derive(Deserialize)]
     struct Responses<'a>(#[serde(borrow)] HashMap<std::borrow::Cow<'a, str>, &'a RawValue>);
     let Responses(responses) = serde_json::from_str(responses?.get()).ok()?;
@@ -165,31 +201,32 @@ mod tests {
     impl Rest for Told {
         async fn go_on(
             self: Box<Self>,
-            _answer: String,
+            _answers: Vec<String>,
             _capabilities: Option<&RawValue>,
             _side: &dyn RelaySide,
         ) -> Result<Step, Failure> {
             unreachable!("nobody goes on with it here")
         }
 
-        fn give_up(self: Box<Self>, answer: String) {
-            self.0.lock().unwrap().push(answer);
+        fn give_up(self: Box<Self>, answers: Vec<String>) {
+            self.0.lock().unwrap().extend(answers);
         }
     }
 
-    fn question(told: &Told) -> Question {
+    fn asks(told: &Told, questions: usize) -> Waiting {
         let id = RawValue::from_string("\"q\"".to_owned()).unwrap();
-        Question { id, method: "roots/list".to_owned(), params: None, rest: Box::new(told.clone()) }
+        let questions = (0..questions).map(|_| Question::read(&id, "roots/list", None)).collect();
+        Waiting::new(Asked { questions, rest: Box::new(told.clone()) }, 0)
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_are_kept_and_none_for_long() {
         let (parked, told, about) = (Arc::<Parked>::default(), Told::default(), About::new("tools/call", Some("t")));
         let states: Vec<String> =
-            (0..PARKED_MAX).map(|_| parked.park(question(&told), about.clone(), 1).unwrap()).collect();
-        assert!(parked.park(question(&told), about.clone(), 1).is_err(), "there is no room");
+            (0..PARKED_MAX).map(|_| parked.park(asks(&told, 1), about.clone()).unwrap()).collect();
+        assert!(parked.park(asks(&told, 1), about.clone()).is_err(), "there is no room");
         assert!(parked.take(&states[0], &About::new("tools/call", Some("other"))).is_none());
-        assert_eq!(parked.take(&states[0], &about).unwrap().key, "q1");
+        assert_eq!(parked.take(&states[0], &about).unwrap().open()[0].key, "q1");
         assert!(parked.take(&states[0], &about).is_none(), "it is taken once");
         parked.give_up(&states[1]);
         assert_eq!(told.0.lock().unwrap().len(), 1);
@@ -201,9 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn answers_may_come_one_by_one() {
+        let mut waiting = asks(&Told::default(), 3);
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert!(!waiting.take(None) && !waiting.take(Some(&raw(r#"{"q9":{}}"#))));
+        assert!(waiting.take(Some(&raw(r#"{"q2":{"n":1.0},"q9":{}}"#))));
+        assert!(!waiting.take(Some(&raw(r#"{"q2":{}}"#))), "it has its answer");
+        assert!(waiting.take(Some(&raw(r#"{"q1":{}}"#))));
+        let open: Vec<_> = waiting.open().into_iter().map(|question| question.key).collect();
+        assert_eq!((open, waiting.count()), (vec!["q3".to_owned()], 3));
+        let (_, answers) = waiting.into_answers("why not");
+        assert!(answers[1].ends_with(r#""result":{"n":1.0}}"#) && answers[2].contains("why not"), "{answers:?}");
+    }
+
+    #[test]
     fn a_question_has_the_form_of_the_modern_era() {
         let request = r#"{"method":"elicitation/create","params":{"n": 1.0}}"#;
-        let asked = input_required("q1", request, "parked:0");
+        let open = [InputRequest { key: "q1".to_owned(), request: request.to_owned() }];
+        let asked = input_required(&open, "parked:0");
         let expected = format!(
             r#"{{"resultType":"input_required","inputRequests":{{"q1":{request}}},"requestState":"parked:0"}}"#
         );

@@ -3,11 +3,7 @@
 //! Second answers, answers after a cancel and unknown messages are counted and dropped; they never reach another call. What a server sends
 //! without saying for which request (logs, questions) is taken to be for the only one under way; when that is not certain, it is for none.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use metamcp_core::{
@@ -16,13 +12,15 @@ use metamcp_core::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use super::{
-    abilities::Relayable,
+    abilities::Lacking,
+    gather::Gathering,
     news::News,
     rare::Rare,
     slot::{Came, Event, PROGRESS, Report, Slot},
+    under_way::UnderWay,
     way::{Ask, Failure, Question, Rest, Step, error, violation},
 };
 use crate::wire::{
@@ -32,11 +30,6 @@ use crate::wire::{
 
 /// Frames that wait to be written; callers wait when there are more.
 const OUT_FRAMES_MAX: usize = 64;
-/// After a request was cancelled, how long the server may go on sending for it, in seconds, unless it answers before.
-const AFTERMATH_S_MAX: u64 = 30;
-/// Cancelled requests that are remembered for that; the oldest is forgotten first.
-const CANCELLED_MAX: usize = 64;
-
 /// A frame to be written; one with a slot only if that still can be sent.
 #[derive(Debug)]
 pub(super) struct Out {
@@ -48,22 +41,7 @@ pub(super) struct Out {
 struct State {
     /// Why nothing can be asked any more.
     closed: Option<String>,
-    waiting: HashMap<u64, Arc<Slot>>,
-    /// Requests that were cancelled and not answered since.
-    cancelled: Vec<(u64, Instant)>,
-}
-
-impl State {
-    /// The one request that something without an address must be for.
-    fn only(&mut self) -> Option<&Arc<Slot>> {
-        let now = Instant::now();
-        self.cancelled.retain(|(_, until)| *until > now);
-        let mut under_way = self.waiting.values().filter(|slot| !slot.standing);
-        match (under_way.next(), under_way.next()) {
-            (Some(only), None) if self.cancelled.is_empty() => Some(only),
-            _ => None,
-        }
-    }
+    under_way: UnderWay,
 }
 
 /// The requests of one connection.
@@ -105,10 +83,11 @@ impl Peer {
             if let Some(why) = &state.closed {
                 return Err(self.closed_error(Delivered::No, why).into());
             }
-            state.waiting.insert(ask.id, Arc::clone(&slot));
+            state.under_way.waiting.insert(ask.id, Arc::clone(&slot));
         }
         // From here on the request leaves no trace when it is dropped.
-        let live = Live { peer: Arc::clone(self), id: ask.id, slot: Arc::clone(&slot), cancellable: ask.cancellable };
+        let (peer, lacking) = (Arc::clone(self), Lacking::default());
+        let live = Live { peer, id: ask.id, slot: Arc::clone(&slot), cancellable: ask.cancellable, lacking };
         if self.out.send(Out { frame: ask.frame, slot: Some(slot) }).await.is_err() {
             return Err(self.closed_error(Delivered::No, self.why_closed()).into());
         }
@@ -151,7 +130,7 @@ impl Peer {
         self.refuse(why);
         let queued: Vec<Arc<Slot>> = {
             let mut state = self.state();
-            state.waiting.extract_if(|_, slot| slot.abandon()).map(|(_, slot)| slot).collect()
+            state.under_way.waiting.extract_if(|_, slot| slot.abandon()).map(|(_, slot)| slot).collect()
         };
         for slot in queued {
             slot.answer(Err(self.closed_error(Delivered::No, why).into()));
@@ -161,7 +140,7 @@ impl Peer {
     /// A message over the bound was thrown away; with its id, if that could be seen.
     pub(super) fn too_long(&self, bytes: u64, id: Option<u64>) {
         let what = format!("sent a message of {bytes} bytes, the bound is {}", crate::wire::FRAME_BYTES_MAX);
-        match id.and_then(|id| self.state().waiting.remove(&id)) {
+        match id.and_then(|id| self.state().under_way.waiting.remove(&id)) {
             Some(slot) => {
                 slot.answer(Err(error(&self.server, TransportErrorKind::TooLarge, Delivered::Yes, what).into()));
             }
@@ -174,7 +153,7 @@ impl Peer {
         let waiting = {
             let mut state = self.state();
             state.closed = Some(why.to_owned());
-            std::mem::take(&mut state.waiting)
+            std::mem::take(&mut state.under_way.waiting)
         };
         for slot in waiting.into_values() {
             let delivered = if slot.abandon() { Delivered::No } else { Delivered::Maybe };
@@ -192,11 +171,7 @@ impl Peer {
 
     fn answer(&self, id: Option<&RawValue>, outcome: Outcome) {
         let id = id.and_then(|id| id.get().parse::<u64>().ok());
-        let slot = id.and_then(|id| {
-            let mut state = self.state();
-            state.cancelled.retain(|(cancelled, _)| *cancelled != id);
-            state.waiting.remove(&id)
-        });
+        let slot = id.and_then(|id| self.state().under_way.answered(id));
         let Some(slot) = slot else {
             if let Some(count) = self.strays.tell() {
                 tracing::debug!(server = %self.server, ?id, count, "dropped an answer that nobody waits for");
@@ -217,14 +192,9 @@ impl Peer {
         }
         let refusal = {
             let mut state = self.state();
-            match state.only() {
+            match state.under_way.only() {
                 Some(slot) => {
-                    let event = Event::Question {
-                        id: id.to_owned(),
-                        method: method.to_owned(),
-                        params: params.map(ToOwned::to_owned),
-                    };
-                    if slot.push(event) {
+                    if slot.push(Event::Question(Question::read(id, method, params))) {
                         return;
                     }
                     "too many questions at a time"
@@ -238,14 +208,14 @@ impl Peer {
     fn notification(&self, method: &str, params: Option<&RawValue>) {
         if method == PROGRESS {
             let Some(report) = Report::read(params) else { return };
-            let slot = self.state().waiting.get(&report.progress_token).cloned();
+            let slot = self.state().under_way.waiting.get(&report.progress_token).cloned();
             if let (Some(slot), Some(params)) = (slot, params) {
                 slot.push_progress(report.progress, params);
             }
             return;
         }
         if let Some(id) = subscription(params) {
-            let slot = self.state().waiting.get(&id).cloned();
+            let slot = self.state().under_way.waiting.get(&id).cloned();
             if let Some(slot) = slot.filter(|slot| slot.standing) {
                 slot.push(notification(method, params));
                 return;
@@ -256,7 +226,7 @@ impl Peer {
         }
         if let Some(id) = cancelled(method, params) {
             // Servers cancel nothing but what they were listened to by.
-            let ended = self.state().waiting.extract_if(|of, slot| *of == id && slot.standing).next();
+            let ended = self.state().under_way.waiting.extract_if(|of, slot| *of == id && slot.standing).next();
             if let Some((_, slot)) = ended {
                 slot.answer(Err(self
                     .closed_error(Delivered::Maybe, "the server ended what it was listened to by")
@@ -264,7 +234,7 @@ impl Peer {
             }
             return;
         }
-        let taken = self.state().only().is_some_and(|slot| slot.push(notification(method, params)));
+        let taken = self.state().under_way.only().is_some_and(|slot| slot.push(notification(method, params)));
         if !taken && let Some(count) = self.unaddressed.tell() {
             tracing::debug!(server = %self.server, method, count, "dropped a notification that is for nobody");
         }
@@ -332,22 +302,27 @@ struct Live {
     id: u64,
     slot: Arc<Slot>,
     cancellable: bool,
+    lacking: Lacking,
 }
 
 impl Live {
-    async fn wait(self, capabilities: Option<&RawValue>, side: &dyn RelaySide) -> Result<Step, Failure> {
-        loop {
-            match self.slot.next().await {
-                Came::Answer(answer) => return answer.map(Step::Done),
+    async fn wait(mut self, capabilities: Option<&RawValue>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        let mut asked = Gathering::default();
+        while let Some(came) = asked.next(self.slot.next()).await {
+            match came {
+                Came::Answer(answer) => {
+                    return answer.map(Step::Done).map_err(|failure| self.lacking.told(failure));
+                }
                 Came::Event(Event::Notification { method, params }) => side.notify(&method, params.as_deref()),
-                Came::Event(Event::Question { id, method, params }) => {
-                    if Relayable::of(capabilities).cover(&method, params.as_deref()) {
-                        return Ok(Step::Asked(Question { id, method, params, rest: Box::new(self) }));
+                Came::Event(Event::Question(question)) => {
+                    if let Err(question) = asked.take(question, capabilities) {
+                        self.lacking.note(&question.method, question.params.as_deref());
+                        self.peer.send_now(question.answer_of_ours());
                     }
-                    self.peer.send_now(frame::answer(&id, &method));
                 }
             }
         }
+        Ok(asked.ask(self))
     }
 }
 
@@ -355,16 +330,20 @@ impl Live {
 impl Rest for Live {
     async fn go_on(
         self: Box<Self>,
-        answer: String,
+        answers: Vec<String>,
         capabilities: Option<&RawValue>,
         side: &dyn RelaySide,
     ) -> Result<Step, Failure> {
-        self.peer.tell(answer).await?;
+        for answer in answers {
+            self.peer.tell(answer).await?;
+        }
         self.wait(capabilities, side).await
     }
 
-    fn give_up(self: Box<Self>, answer: String) {
-        self.peer.send_now(answer);
+    fn give_up(self: Box<Self>, answers: Vec<String>) {
+        for answer in answers {
+            self.peer.send_now(answer);
+        }
     }
 }
 
@@ -373,12 +352,9 @@ impl Drop for Live {
         let may_have_left = !self.slot.abandon();
         let unanswered = {
             let mut state = self.peer.state();
-            let unanswered = state.waiting.remove(&self.id).is_some();
+            let unanswered = state.under_way.waiting.remove(&self.id).is_some();
             if unanswered && may_have_left && !self.slot.standing {
-                if state.cancelled.len() >= CANCELLED_MAX {
-                    state.cancelled.remove(0);
-                }
-                state.cancelled.push((self.id, Instant::now() + Duration::from_secs(AFTERMATH_S_MAX)));
+                state.under_way.cancelled(self.id);
             }
             unanswered
         };
@@ -390,6 +366,8 @@ impl Drop for Live {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use metamcp_core::json::RawJson;
 
@@ -555,7 +533,10 @@ mod tests {
         peer.receive(r#"{"id":"q1","method":"roots/list"}"#);
         let Ok(Step::Asked(question)) = asking.await.unwrap() else { panic!("a question") };
         let answer = RawValue::from_string(r#"{"roots":[]}"#.to_owned()).unwrap();
-        let going_on = tokio::spawn(async move { question.answer(&answer, None, &Deaf).await });
+        let going_on =
+            tokio::spawn(
+                async move { question.rest.go_on(vec![question.questions[0].answer(&answer)], None, &Deaf).await },
+            );
         assert_eq!(sent(&mut frames).await, r#"{"jsonrpc":"2.0","id":"q1","result":{"roots":[]}}"#);
         peer.receive(r#"{"id":1,"result":{"done":true}}"#);
         let Ok(Step::Done(result)) = going_on.await.unwrap() else { panic!("a result") };

@@ -43,7 +43,7 @@ impl Session {
         };
         Ok(match reached {
             Reached::Result(result) => result,
-            Reached::Parked { key, request, state } => parked::input_required(&key, &request, &state),
+            Reached::Parked { open, state } => parked::input_required(&open, &state),
         })
     }
 
@@ -68,7 +68,7 @@ impl Relay for Session {
             Era::Legacy => self.request_legacy(request, side).await,
             Era::Modern => match self.make(request, side).await {
                 Ok(Reached::Result(result)) => Ok(result),
-                Ok(Reached::Parked { key, request, state }) => Ok(parked::input_required(&key, &request, &state)),
+                Ok(Reached::Parked { open, state }) => Ok(parked::input_required(&open, &state)),
                 Err(failure) => Err(failure),
             },
         };

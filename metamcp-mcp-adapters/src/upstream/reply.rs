@@ -199,23 +199,21 @@ pub(crate) fn of_relayed(
     result: RawJson,
 ) -> Result<ToolReply, TransportError> {
     let view: ResultView<'_> = view(server, &result)?;
-    if let Some(state) = view.request_state.as_ref().and_then(|state| parked::named(state.raw()))
-        && let Some((key, request)) = view.input_requests.unwrap_or_default().into_iter().next()
-    {
-        return of_parked(server, ParkedRef { state, tool: tool.to_owned() }, key, request.get().to_owned());
+    if let Some(state) = view.request_state.as_ref().and_then(|state| parked::named(state.raw())) {
+        let open = requests(server, view.input_requests.unwrap_or_default())?;
+        return of_parked(server, ParkedRef { state, tool: tool.to_owned() }, open);
     }
     of_call(server, Era::Modern, result, Again::of(&ToolCall::new(tool, arguments)))
 }
 
-/// A call that waits, alive, for the answer to one question.
+/// A call that waits, alive, for the answers to these questions.
 pub(super) fn of_parked(
     server: &ServerName,
     parked: ParkedRef,
-    key: String,
-    request: String,
+    requests: Vec<InputRequest>,
 ) -> Result<ToolReply, TransportError> {
     let checkpoint = Unfinished { task: None, again: None, parked: Some(parked) }.write(server)?;
-    Ok(ToolReply::NeedsInput { checkpoint, requests: vec![InputRequest { key, request }] })
+    Ok(ToolReply::NeedsInput { checkpoint, requests })
 }
 
 /// The answer to `tasks/get`.

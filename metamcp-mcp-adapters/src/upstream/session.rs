@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue};
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
+    queue::InputRequest,
     transport::{Delivered, RelayMeta, RelayRequest, RelaySide, TransportError, TransportErrorKind, TransportInfo},
 };
 use serde::Serialize;
@@ -26,7 +27,7 @@ use super::{
     level::SessionLevel,
     listen::Ear,
     meta,
-    parked::{self, About, Parked},
+    parked::{About, Parked, Waiting},
     watch::Watched,
     way::{Ask, Failure, Step, Way, error, plain},
 };
@@ -55,10 +56,9 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) enum Reached {
     Result(RawJson),
-    /// It waits, alive, for the answer to a question.
+    /// It waits, alive, for the answers to these questions.
     Parked {
-        key: String,
-        request: String,
+        open: Vec<InputRequest>,
         state: String,
     },
 }
@@ -106,7 +106,8 @@ impl Session {
         self.settle(step, &request, 0, side).await
     }
 
-    /// Goes on with a parked request. The answers may lack the one that is waited for: then the server is told that there is none.
+    /// Goes on with a parked request. With some of the answers that it waits for it
+    /// goes on waiting for the others; without any, the server is told that there is none.
     pub(super) async fn go_on(
         &self,
         state: &str,
@@ -114,38 +115,44 @@ impl Session {
         request: RelayRequest<'_>,
         side: &dyn RelaySide,
     ) -> Result<Reached, Failure> {
-        let Some(waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
+        let Some(mut waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
             let what =
                 "the call that waited for this answer is gone: it may have happened; make it anew if that does no harm";
             return Err(error(&self.info.server, TransportErrorKind::Closed, Delivered::Maybe, what).into());
         };
-        let capabilities = request.meta.capabilities;
-        let step = match parked::response(responses, &waiting.key) {
-            Some(response) => waiting.question.answer(&response, capabilities, side).await?,
-            None => waiting.question.refuse("there is no answer to this question", capabilities, side).await?,
-        };
-        self.settle(step, &request, waiting.round, side).await
+        let (took, open, count) = (waiting.take(responses), waiting.open(), waiting.count());
+        if took && !open.is_empty() {
+            // The server is told when it can be told all.
+            match self.parked.park(waiting, About::new(request.method, request.name)) {
+                Ok(state) => return Ok(Reached::Parked { open, state }),
+                Err(full) => waiting = *full,
+            }
+        }
+        let (rest, answers) = waiting.into_answers("there is no answer to this question");
+        let step = rest.go_on(answers, request.meta.capabilities, side).await?;
+        self.settle(step, &request, count, side).await
     }
 
+    /// `count`: the questions that the request has asked so far.
     async fn settle(
         &self,
         mut step: Step,
         request: &RelayRequest<'_>,
-        round: u32,
+        mut count: u32,
         side: &dyn RelaySide,
     ) -> Result<Reached, Failure> {
-        let round = round.saturating_add(1);
         loop {
-            let question = match step {
+            let waiting = match step {
                 Step::Done(result) => return Ok(Reached::Result(result)),
-                Step::Asked(question) => question,
+                Step::Asked(asked) => Waiting::new(asked, count),
             };
-            let asked = parked::request_of(&question);
-            match self.parked.park(question, About::new(request.method, request.name), round) {
-                Ok(state) => return Ok(Reached::Parked { key: parked::key(round), request: asked, state }),
-                Err(question) => {
-                    let why = "too many calls wait for answers, ask again later";
-                    step = question.refuse(why, request.meta.capabilities, side).await?;
+            count = waiting.count();
+            let open = waiting.open();
+            match self.parked.park(waiting, About::new(request.method, request.name)) {
+                Ok(state) => return Ok(Reached::Parked { open, state }),
+                Err(waiting) => {
+                    let (rest, answers) = waiting.into_answers("too many calls wait for answers, ask again later");
+                    step = rest.go_on(answers, request.meta.capabilities, side).await?;
                 }
             }
         }

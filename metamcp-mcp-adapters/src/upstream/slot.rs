@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use super::way::Failure;
+use super::way::{Failure, Question};
 
 /// Notifications and questions that wait for one request; further ones are dropped.
 const EVENTS_MAX: usize = 64;
@@ -35,11 +35,7 @@ pub(super) enum Event {
         params: Option<Box<RawValue>>,
     },
     /// Left to the caller: it knows whether its client can be asked.
-    Question {
-        id: Box<RawValue>,
-        method: String,
-        params: Option<Box<RawValue>>,
-    },
+    Question(Question),
 }
 
 /// What a request waits for.
@@ -92,7 +88,7 @@ impl Slot {
     /// Something came before the answer; `false` when there is no room for it.
     pub(super) fn push(&self, event: Event) -> bool {
         let bytes = match &event {
-            Event::Notification { params, .. } | Event::Question { params, .. } => {
+            Event::Notification { params, .. } | Event::Question(Question { params, .. }) => {
                 params.as_ref().map_or(0, |params| params.get().len())
             }
         };
@@ -138,6 +134,24 @@ impl Slot {
             }
             self.arrived.notified().await;
         }
+    }
+
+    /// Waits until something is there, and leaves it there.
+    pub(super) async fn filled(&self) {
+        while self.inbox().events.is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Takes the questions that came; over HTTP nothing else does.
+    pub(super) fn questions(&self) -> Vec<Question> {
+        let mut inbox = self.inbox();
+        inbox.bytes = 0;
+        let question = |event| match event {
+            Event::Question(question) => Some(question),
+            Event::Notification { .. } => None,
+        };
+        inbox.events.drain(..).filter_map(question).collect()
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {

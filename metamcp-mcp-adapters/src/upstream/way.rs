@@ -50,11 +50,11 @@ pub(super) struct Ask<'a> {
 pub(super) enum Step {
     /// To its result.
     Done(RawJson),
-    /// To a question of a legacy server, which waits for the answer.
-    Asked(Question),
+    /// To questions of a legacy server, which waits for the answers.
+    Asked(Asked),
 }
 
-/// A question of a legacy server in the middle of a request. Dropping it cancels the request.
+/// A question of a server.
 #[derive(Debug)]
 pub(super) struct Question {
     /// The server's id of it.
@@ -63,51 +63,59 @@ pub(super) struct Question {
     pub(super) method: String,
     /// As they were written.
     pub(super) params: Option<Box<RawValue>>,
-    /// The request that goes on with the answer.
-    pub(super) rest: Box<dyn Rest>,
 }
 
 impl Question {
-    /// Goes on with this answer.
-    pub(super) async fn answer(
-        self,
-        result: &RawValue,
-        capabilities: Option<&RawValue>,
-        side: &dyn RelaySide,
-    ) -> Result<Step, Failure> {
-        self.rest.go_on(frame::result(&self.id, result), capabilities, side).await
+    /// The request of a server.
+    pub(super) fn read(id: &RawValue, method: &str, params: Option<&RawValue>) -> Self {
+        Self { id: id.to_owned(), method: method.to_owned(), params: params.map(ToOwned::to_owned) }
     }
 
-    /// Goes on without an answer, for this reason.
-    pub(super) async fn refuse(
-        self,
-        why: &str,
-        capabilities: Option<&RawValue>,
-        side: &dyn RelaySide,
-    ) -> Result<Step, Failure> {
-        let refusal = frame::error(&self.id, INTERNAL_ERROR, why);
-        self.rest.go_on(refusal, capabilities, side).await
+    /// The frame that answers it.
+    pub(super) fn answer(&self, result: &RawValue) -> String {
+        frame::result(&self.id, result)
     }
 
-    /// Ends the request: the server is told so, and why its question has no answer.
-    pub(super) fn give_up(self, why: &str) {
-        self.rest.give_up(frame::error(&self.id, INTERNAL_ERROR, why));
+    /// The frame that says why there is no answer.
+    pub(super) fn refusal(&self, why: &str) -> String {
+        frame::error(&self.id, INTERNAL_ERROR, why)
+    }
+
+    /// The frame that answers what is not put to the caller.
+    pub(super) fn answer_of_ours(&self) -> String {
+        frame::answer(&self.id, &self.method)
     }
 }
 
-/// What is left of a request that stopped at a question. Dropping it cancels the request.
+/// What a legacy server asks in the middle of a request. Dropping it cancels the request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// At least one.
+    pub(super) questions: Vec<Question>,
+    /// The request that goes on with the answers.
+    pub(super) rest: Box<dyn Rest>,
+}
+
+impl Asked {
+    /// Ends the request: the server is told so, and why its questions have no answer.
+    pub(super) fn give_up(self, why: &str) {
+        self.rest.give_up(self.questions.iter().map(|question| question.refusal(why)).collect());
+    }
+}
+
+/// What is left of a request that stopped at questions. Dropping it cancels the request.
 #[async_trait]
 pub(super) trait Rest: fmt::Debug + Send {
-    /// Sends the answer and waits on. The client behind it may have changed its capabilities.
+    /// Sends the answers and waits on. The client behind it may have changed its capabilities.
     async fn go_on(
         self: Box<Self>,
-        answer: String,
+        answers: Vec<String>,
         capabilities: Option<&RawValue>,
         side: &dyn RelaySide,
     ) -> Result<Step, Failure>;
 
-    /// Sends the answer without waiting, and cancels the request.
-    fn give_up(self: Box<Self>, answer: String);
+    /// Sends the answers without waiting, and cancels the request.
+    fn give_up(self: Box<Self>, answers: Vec<String>);
 }
 
 /// Takes nothing.

@@ -38,8 +38,12 @@ pub(crate) fn value(text: &str) -> HeaderValue {
     let looks_wrapped = text.starts_with("=?base64?") && text.ends_with("?=");
     let visible = bytes.iter().all(|byte| matches!(byte, 0x20..=0x7e));
     let plain = visible && !looks_wrapped && !edge(bytes.first()) && !edge(bytes.last());
-    let encoded = if plain { text.to_owned() } else { format!("=?base64?{}?=", BASE64_STANDARD.encode(text)) };
-    HeaderValue::from_str(&encoded).expect("visible ASCII is a header value")
+    let value = if plain {
+        HeaderValue::from_str(text)
+    } else {
+        HeaderValue::try_from(format!("=?base64?{}?=", BASE64_STANDARD.encode(text)))
+    };
+    value.expect("visible ASCII is a header value")
 }
 
 /// The headers for these arguments.

@@ -112,6 +112,26 @@ async fn lists_of_thousands_are_answered_without_asking_anybody() {
 }
 
 #[tokio::test]
+async fn what_is_not_known_yet_is_waited_for_as_a_list_would_be() {
+    for (method, params, told) in [
+        ("tools/call", json!({ "name": "git__log", "arguments": {} }), "/content/0/text"),
+        ("prompts/get", json!({ "name": "git__greet" }), "/messages/0/content/text"),
+        ("resources/read", json!({ "uri": "git://a" }), "/contents/0/text"),
+        (
+            "completion/complete",
+            json!({ "ref": { "type": "ref/prompt", "name": "git__greet" }, "argument": { "name": "whom", "value": "" } }),
+            "/completion/values/0",
+        ),
+    ] {
+        let shelf = Shelf::new("git", ["log".to_owned()]);
+        let service = gateway(vec![("git", shelf.connector())], &records(), |_| {}).await;
+        // The first thing that anybody asks.
+        let result = result(&service, "/mcp", method, params).await;
+        assert!(result.pointer(told).unwrap().as_str().unwrap().ends_with("git"), "{method}: {result}");
+    }
+}
+
+#[tokio::test]
 async fn pages_have_cursors_of_our_own() {
     let shelf = Shelf::new("git", (0..25).map(|n| format!("t{n}")));
     let service = gateway(vec![("git", shelf.connector())], &records(), |options| options.page_items = 10).await;

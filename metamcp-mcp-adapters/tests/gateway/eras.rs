@@ -13,7 +13,10 @@ use metamcp_mcp_adapters::{
 use serde_json::{Value, json};
 use tower_service::Service as _;
 
-use super::{calls, fixture};
+use super::{
+    calls, fixture,
+    raw::{Modern, whole},
+};
 
 /// Longest anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,6 +138,15 @@ async fn a_modern_client_answers_a_legacy_server_by_retries() {
         told = calls::ask(&service, "tools/call", params, can.clone()).await;
     }
     assert_eq!(text(&told), "file:///0 file:///1");
+}
+
+#[tokio::test]
+async fn a_call_that_fails_for_want_of_a_capability_says_which() {
+    let response = Modern::call("legacy__roots", json!({})).raw().send(&gateway().await).await;
+    assert_eq!(response.status(), 400);
+    let told = whole(response).await;
+    let expected = json!({ "requiredCapabilities": { "roots": {} } });
+    assert_eq!((&told["error"]["code"], &told["error"]["data"]), (&json!(-32021), &expected), "{told}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of routes: what it serves is any tower service, what stops it is any future.
 
+mod again;
 mod mount;
 mod preface;
 
@@ -24,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 pub use self::mount::Mount;
-use self::preface::PrefaceTimeout;
+use self::{again::Again, preface::PrefaceTimeout};
 
 /// Connections served at the same time, unless options say otherwise; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -105,11 +106,17 @@ where
         };
         let io = TokioIo::new(PrefaceTimeout::new(stream, options.header_read));
         let service = TowerToHyperService::new(app.clone());
-        let connection = graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned());
+        let mut connection =
+            Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
         let cut = cut.clone();
         connections.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(connection).await {
-                tracing::debug!(%error, "connection ended with an error");
+            tokio::select! {
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection ended with an error");
+                    }
+                }
+                () = cut.cancelled() => {}
             }
             drop(place);
         });

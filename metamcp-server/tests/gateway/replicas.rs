@@ -17,7 +17,7 @@ const CALLS: usize = 60;
 const AT_A_TIME: usize = 8;
 
 /// The key of a client that makes calls with the same one be one call.
-fn keyed(tool: &str, arguments: Value, key: &str) -> Value {
+fn keyed(tool: &str, arguments: &Value, key: &str) -> Value {
     json!({ "name": tool, "arguments": arguments, "_meta": { "io.github.metamcp/idempotencyKey": key } })
 }
 
@@ -48,17 +48,17 @@ async fn calls_with_one_key_are_one_call_on_whatever_replica() {
     // Side by side, as by clients that try again too early, and once more when all is over.
     for round in 0..2 {
         let calls = (0..9).map(async |number: usize| {
-            let call = keyed("old__note", json!({ "key": "keyed" }), "k");
+            let call = keyed("old__note", &json!({ "key": "keyed" }), "k");
             let result = clients[number % clients.len()].result("tools/call", call).await;
             assert_eq!(text(&result), "note keyed", "round {round}");
         });
         stream::iter(calls).buffer_unordered(9).collect::<Vec<()>>().await;
     }
     assert_eq!(fleet.count("note", "keyed"), 1);
-    let other = clients[0].result("tools/call", keyed("old__note", json!({ "key": "keyed" }), "another")).await;
+    let other = clients[0].result("tools/call", keyed("old__note", &json!({ "key": "keyed" }), "another")).await;
     assert_eq!((text(&other), fleet.count("note", "keyed")), ("note keyed", 2));
     // The key is of one call: another call under it is refused and not made.
-    let strange = clients[1].result("tools/call", keyed("old__note", json!({ "key": "strange" }), "k")).await;
+    let strange = clients[1].result("tools/call", keyed("old__note", &json!({ "key": "strange" }), "k")).await;
     assert_eq!((&strange["isError"], fleet.count("note", "strange")), (&true.into(), 0), "{strange}");
 }
 
@@ -131,7 +131,7 @@ async fn a_legacy_clients_task_is_told_by_every_replica() {
 }
 
 /// Answers the one question of an `input_required` result.
-fn answered(asked: &Value, tool: &str, arguments: Value) -> Value {
+fn answered(asked: &Value, tool: &str, arguments: &Value) -> Value {
     assert_eq!(asked["resultType"], "input_required", "{asked}");
     let (question, _) = asked["inputRequests"].as_object().expect("questions").iter().next().expect("a question");
     let answers = json!({ question: { "action": "accept", "content": { "colour": "green" } } });
@@ -144,7 +144,7 @@ async fn the_answer_to_a_modern_servers_question_lands_on_another_replica() {
     let modern = Client::modern(fleet.replica(0));
     let arguments = json!({ "key": "both-modern" });
     let asked = modern.call("new__ask", arguments.clone()).await;
-    let retry = answered(&asked, "new__ask", arguments);
+    let retry = answered(&asked, "new__ask", &arguments);
     let result = modern.at(fleet.replica(1)).result("tools/call", retry).await;
     assert_eq!(text(&result), "both-modern green");
     assert_eq!(fleet.count("ask", "both-modern"), 1);
@@ -156,7 +156,7 @@ async fn the_answer_to_a_parked_question_goes_on_where_it_waits() {
     let modern = Client::modern(fleet.replica(0));
     let arguments = json!({ "key": "parked" });
     let asked = modern.call("old__ask", arguments.clone()).await;
-    let retry = answered(&asked, "old__ask", arguments);
+    let retry = answered(&asked, "old__ask", &arguments);
     let result = modern.at(fleet.replica(0)).result("tools/call", retry.clone()).await;
     assert_eq!(text(&result), "parked green");
     // Where nothing waits, nothing is done, and that is said.

@@ -34,7 +34,7 @@ use crate::{
 
 /// Answers a modern request.
 pub(super) async fn answer(front: &Front, head: Head, request: &Request<'_>, outbox: &Arc<Outbox>) -> Answer {
-    let caller = match checked(front, head, request) {
+    let caller = match checked(front, head, request).await {
         Ok(caller) => caller,
         Err(fault) => {
             let status = if fault.code == METHOD_NOT_FOUND { StatusCode::NOT_FOUND } else { StatusCode::BAD_REQUEST };
@@ -53,7 +53,7 @@ pub(super) async fn answer(front: &Front, head: Head, request: &Request<'_>, out
 }
 
 /// The client, when all that the request must say is there and fits together.
-fn checked(front: &Front, head: Head, request: &Request<'_>) -> Result<Caller, RpcFault> {
+async fn checked(front: &Front, head: Head, request: &Request<'_>) -> Result<Caller, RpcFault> {
     let revision = lifecycle::revision(request);
     let told = headers::revision(&head.headers);
     if let Some(revision) = &revision
@@ -68,19 +68,19 @@ fn checked(front: &Front, head: Head, request: &Request<'_>) -> Result<Caller, R
         return Err(RpcFault::new(METHOD_NOT_FOUND, why));
     }
     if request.method == "tools/call" {
-        check_arguments(&front.gateway, &caller, request, &head.headers)?;
+        check_arguments(&front.gateway, &caller, request, &head.headers).await?;
     }
     Ok(caller)
 }
 
-fn check_arguments(
+async fn check_arguments(
     gateway: &Gateway,
     caller: &Caller,
     request: &Request<'_>,
     headers: &http::HeaderMap,
 ) -> Result<(), RpcFault> {
     let Some(name) = request.param("name").and_then(text) else { return Ok(()) };
-    let Some(tool) = gateway.tool(caller.endpoint.as_deref(), &name) else { return Ok(()) };
+    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else { return Ok(()) };
     // A tool whose marks are wrong is not offered over HTTP by its server; here it is as good as unmarked.
     let params = header::of_schema(&tool.capability.input_schema).unwrap_or_default();
     headers::check_params(headers, &params, request.param("arguments"))

@@ -10,7 +10,7 @@ mod servers;
 
 use serde_json::value::RawValue;
 
-use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, call, tasks};
+use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, call, catalog::Snapshot, tasks};
 use crate::wire::era::{INVALID_PARAMS, METHOD_NOT_FOUND};
 
 /// Answers a request of a client.
@@ -44,6 +44,24 @@ fn text(request: &Request<'_>, key: &str) -> Result<String, RpcFault> {
 fn with<'a>(request: &'a Request<'_>, key: &'a str, value: &'a RawValue) -> Vec<(&'a str, &'a RawValue)> {
     let kept = request.params.iter().filter(|(name, _)| !matches!(&**name, "inputResponses" | "requestState"));
     kept.map(|(name, kept)| (&**name, if name == key { value } else { *kept })).collect()
+}
+
+/// What `find` finds among what an endpoint shows. Just after the start not all is known: what is missing is waited for as long as a list would
+/// be.
+async fn found<T>(
+    gateway: &Gateway,
+    caller: &Caller,
+    find: impl Fn(&Snapshot) -> Option<T>,
+) -> Result<Option<T>, RpcFault> {
+    let look = || match gateway.snapshot(caller.endpoint.as_deref()) {
+        Some(snapshot) => Ok(find(&snapshot)),
+        None => Err(no_endpoint(caller)),
+    };
+    if let Some(found) = look()? {
+        return Ok(Some(found));
+    }
+    gateway.settled().await;
+    look()
 }
 
 /// That there is no such endpoint.

@@ -2,7 +2,7 @@
 
 use metamcp_core::json::RawJson;
 
-use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, no_endpoint, relayed, text, with};
+use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, found, relayed, text, with};
 use crate::wire::era::INVALID_PARAMS;
 
 /// Passes a prompt on.
@@ -13,11 +13,10 @@ pub(super) async fn get(
     side: &dyn ClientSide,
 ) -> Result<Reply, RpcFault> {
     let name = text(request, "name")?;
-    let (server, own_name) = {
-        let snapshot = gateway.snapshot(caller.endpoint.as_deref()).ok_or_else(|| no_endpoint(caller))?;
-        let prompt = snapshot.prompt(&name).ok_or_else(|| unknown(&name))?;
-        (prompt.server.clone(), prompt.own_name.clone())
-    };
+    let prompt = found(gateway, caller, |snapshot| {
+        snapshot.prompt(&name).map(|prompt| (prompt.server.clone(), prompt.own_name.clone()))
+    });
+    let (server, own_name) = prompt.await?.ok_or_else(|| unknown(&name))?;
     let own = RawJson::from_value(&*own_name).expect("a string is JSON");
     let params = with(request, "name", own.raw());
     let forward = relayed::Forward { server: &server, name: Some(&own_name), params: &params };

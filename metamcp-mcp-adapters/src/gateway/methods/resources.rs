@@ -4,7 +4,7 @@ use metamcp_core::json::RawJson;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, no_endpoint, relayed, servers, text, with};
+use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, found, relayed, servers, text, with};
 use crate::{
     gateway::{catalog::SERVERS_URI, pointers},
     wire::era::{Era, INVALID_PARAMS},
@@ -27,10 +27,8 @@ pub(super) async fn read(
     if uri.starts_with(pointers::SCHEME) {
         return pointers::read(gateway, caller, &uri).await.map(Reply::Result);
     }
-    let server = {
-        let snapshot = gateway.snapshot(caller.endpoint.as_deref()).ok_or_else(|| no_endpoint(caller))?;
-        snapshot.owner(&uri).ok_or_else(|| not_found(&uri))?.clone()
-    };
+    let owner = found(gateway, caller, |snapshot| snapshot.owner(&uri).cloned());
+    let server = owner.await?.ok_or_else(|| not_found(&uri))?;
     let written = request.param("uri").ok_or_else(|| not_found(&uri))?;
     let params = with(request, "uri", written);
     let forward = relayed::Forward { server: &server, name: Some(&uri), params: &params };

@@ -55,11 +55,13 @@ pub(crate) fn template() -> RawJson {
     .into()
 }
 
-/// A result of a direct call as its client is told it: as it is, or by pointer when it is large. What cannot be kept is told as it is.
-pub(crate) async fn fit(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, result: RawJson) -> RawJson {
-    if !is_large(gateway, result.get()) || super::bridge::asks(&result) {
-        return result;
-    }
+/// Whether a result of a direct call is told by pointer.
+pub(crate) fn is_large(gateway: &Gateway, result: &RawJson) -> bool {
+    is_over(gateway, result.get()) && !super::bridge::asks(result)
+}
+
+/// Keeps a large result of a direct call: the pointer that its client is told. What cannot be kept is told as it is.
+pub(crate) async fn keep(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, result: RawJson) -> RawJson {
     let id = &call.tool.capability.id;
     let engine = gateway.engine();
     let adopted = match engine.adopt(&caller.principal, id, call.arguments()).await {
@@ -82,7 +84,7 @@ pub(crate) async fn fit(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, re
     }
 }
 
-fn is_large(gateway: &Gateway, result: &str) -> bool {
+fn is_over(gateway: &Gateway, result: &str) -> bool {
     let max = gateway.options().result_bytes_max;
     result.len() > max && link::weight(result) > max
 }
@@ -96,7 +98,7 @@ pub(crate) async fn told(
 ) -> Result<String, EngineError> {
     let body = gateway.engine().result(&caller.principal, pointer, None).await?;
     let text = String::from_utf8_lossy(&body.bytes).into_owned();
-    if !is_large(gateway, &text) {
+    if !is_over(gateway, &text) {
         return Ok(text);
     }
     let capability = job.body.route.candidates.get(usize::from(job.head.candidate)).map(|c| &c.capability);

@@ -68,7 +68,7 @@ struct State {
 impl Session {
     pub(super) fn new(id: Arc<str>, opened: Opened, shared: Shared, now: Instant) -> Self {
         let Opened { mut caller, nonce, expires } = opened;
-        caller.log_level = shared.log_level;
+        caller.log_level = shared.log_level.or(caller.log_level);
         let state = State {
             caller: Arc::new(caller),
             uris: shared.uris,
@@ -225,7 +225,7 @@ impl Session {
     /// Takes over what is set in the session.
     pub(super) fn set(&self, shared: Shared) {
         let mut state = self.lock();
-        if shared.log_level != state.caller.log_level {
+        if shared.log_level.is_some() && shared.log_level != state.caller.log_level {
             let caller = Caller { log_level: shared.log_level, ..Caller::clone(&state.caller) };
             state.caller = Arc::new(caller);
         }

@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    gateway::{Caller, RpcFault, lifecycle::Hello, members::Members, seal::Seal},
+    gateway::{
+        Caller, RpcFault,
+        lifecycle::{Hello, default_log_level},
+        members::Members,
+        seal::Seal,
+    },
     wire::era::{Era, INVALID_PARAMS, LEGACY},
 };
 
@@ -89,7 +94,7 @@ pub(super) fn issue(
         revision: hello.revision.into(),
         capabilities: hello.capabilities.clone(),
         client_info,
-        log_level: None,
+        log_level: Some(default_log_level()),
     };
     Ok((id, Opened { caller, nonce, expires }))
 }
@@ -113,7 +118,7 @@ pub(super) fn open(seal: &Seal, id: &str, now: Timestamp) -> Option<Opened> {
         revision: revision.into(),
         capabilities: ticket.capabilities.to_owned().into(),
         client_info: ticket.client_info.map(|info| info.to_owned().into()),
-        log_level: None,
+        log_level: Some(default_log_level()),
     };
     Some(Opened { caller, nonce: ticket.nonce, expires })
 }

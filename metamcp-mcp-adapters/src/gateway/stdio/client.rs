@@ -105,7 +105,7 @@ impl Client {
                 revision: hello.revision.into(),
                 capabilities: hello.capabilities,
                 client_info: hello.client_info,
-                log_level: None,
+                log_level: Some(lifecycle::default_log_level()),
             });
             Ok((caller, result))
         };

@@ -70,7 +70,8 @@ pub(crate) fn message(head: &JobHead) -> Option<String> {
 /// What `tasks/get` answers.
 pub(super) async fn detailed(gateway: &Gateway, caller: &Caller, job: &Job) -> Result<RawJson, RpcFault> {
     let payload = match job.head.state {
-        JobState::Done => format!(r#","result":{}"#, result_of(gateway, caller, job).await?),
+        // Only modern clients ask for tasks, and servers of either era answer them.
+        JobState::Done => format!(r#","result":{}"#, front::inlined(&result_of(gateway, caller, job).await?)),
         JobState::Dead => {
             let internal = || JobError::new(metamcp_core::queue::JobErrorCode::Internal, "the task failed");
             let error = job.head.error.clone().unwrap_or_else(internal);
