@@ -1,15 +1,20 @@
 //! Ten workers on one Redis, ten tenants: how long the nine quiet ones wait for a start, alone and beside a tenant that submits a hundred
-//! times as much as they do.
+//! times as much as one of them does.
 //!
-//! `cargo bench --bench fairness` starts a private Redis; `-- URL` uses one that runs. Job and worker are as small as can be, so that what is
-//! measured is the queue's order.
+//! `cargo bench --bench fairness` starts a private Redis; `-- URL [PAUSE_MS]` uses one that runs, with another pause between the submissions of a
+//! quiet tenant. Job and worker are as small as can be, so that what is measured is the queue's order. Submissions come at random instants (a Poisson process, from a seed), as those of callers who do not know of
+//! each other; each worker has a store of its own, as in a process of its own. Rounds alone and beside follow in turn, so that what else the
+//! machine does falls on both.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
-use metamcp_benches::store::{Shared, open};
+use metamcp_benches::{
+    Seeded,
+    store::{Shared, open},
+};
 use metamcp_core::{
     auth::Principal,
     engine::{Orchestrator, WorkerOptions},
@@ -28,15 +33,19 @@ const SLOTS: u16 = 4;
 /// How long one call takes.
 const CALL: Duration = Duration::from_millis(5);
 const QUIET_TENANTS: usize = 9;
-/// Pause between two submissions of one quiet tenant.
-const QUIET_PAUSE: Duration = Duration::from_millis(100);
-/// Submissions of the loud tenant for one of a quiet one.
+/// Average pause between two submissions of one quiet tenant unless told otherwise, in milliseconds.
+const QUIET_PAUSE_MS: u64 = 100;
+/// Submissions of the loud tenant for one of a quiet one: it has as many submitters.
 const LOUD: usize = 100;
-/// How long each half is measured.
-const SPAN: Duration = Duration::from_secs(15);
+/// How often both are measured, and for how long each time.
+const ROUNDS: usize = 3;
+const SPAN: Duration = Duration::from_secs(10);
 
 fn main() {
-    let url = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
+    let url = args.next();
+    let pause_ms = args.next().map_or(QUIET_PAUSE_MS, |told| told.parse().expect("milliseconds"));
+    let pause = Duration::from_millis(pause_ms);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     runtime.block_on(async {
         let server = match url {
@@ -44,10 +53,21 @@ fn main() {
             None => Some(RedisServer::start(RedisSetup::default()).await.expect("redis")),
         };
         let url = url.or_else(|| server.as_ref().map(RedisServer::url)).expect("an address");
-        let store = open(&url).await;
-        let alone = measure(&store, false).await;
-        let beside = measure(&store, true).await;
-        println!("quiet tenants alone:          {}", shown(&alone));
+        let mut stores = Vec::new();
+        for _ in 0..WORKERS {
+            stores.push(open(&url).await);
+        }
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for round in 1..=ROUNDS {
+            for (loud, all) in [(false, &mut alone), (true, &mut beside)] {
+                let waits = measure(&stores, loud, pause).await;
+                println!("round {round}, {}: {}", if loud { "beside" } else { "alone" }, shown(&waits));
+                all.extend(waits);
+            }
+        }
+        alone.sort_unstable();
+        beside.sort_unstable();
+        println!("quiet tenants alone:            {}", shown(&alone));
         println!("beside one that is {LOUD}x as loud: {}", shown(&beside));
     });
 }
@@ -62,9 +82,9 @@ fn shown(waits: &[u64]) -> String {
     format!("{} starts, p50 {} us, p99 {} us", waits.len(), at(50), at(99))
 }
 
-async fn measure(store: &Shared, loud: bool) -> Vec<u64> {
+async fn measure(stores: &[Shared], loud: bool, pause: Duration) -> Vec<u64> {
     let waits = Arc::new(Mutex::new(Vec::new()));
-    let engines: Vec<Orchestrator> = (0..WORKERS).map(|_| engine(store, &waits)).collect();
+    let engines: Vec<Orchestrator> = stores.iter().map(|store| engine(store, &waits)).collect();
     for engine in &engines {
         engine.tools().await;
     }
@@ -72,13 +92,11 @@ async fn measure(store: &Shared, loud: bool) -> Vec<u64> {
         engines.iter().map(|engine| engine.worker(WorkerOptions::default().with_concurrency(SLOTS))).collect();
     let end = Instant::now() + SPAN;
     let mut callers = tokio::task::JoinSet::new();
-    for (engine, tenant) in engines.iter().zip(1..=QUIET_TENANTS) {
-        callers.spawn(submit(engine.clone(), tenant, true, QUIET_PAUSE, end));
-    }
-    if loud {
-        for _ in 0..LOUD {
-            callers.spawn(submit(engines[0].clone(), 0, false, QUIET_PAUSE, end));
-        }
+    let quiet = (1..=QUIET_TENANTS).map(|tenant| (tenant, true));
+    let submitters = quiet.chain((0..LOUD).filter(|_| loud).map(|_| (0, false)));
+    // The loud tenant comes by every door, so that no quiet one has a door of its own.
+    for (number, ((tenant, counted), engine)) in submitters.zip(engines.iter().cycle()).enumerate() {
+        callers.spawn(submit(engine.clone(), tenant, counted, Arrivals::new(number, pause), end));
     }
     while let Some(ended) = callers.join_next().await {
         ended.expect("no panic");
@@ -91,13 +109,40 @@ async fn measure(store: &Shared, loud: bool) -> Vec<u64> {
     waits
 }
 
-async fn submit(engine: Orchestrator, tenant: usize, counted: bool, pause: Duration, end: Instant) {
+/// The random instants of one submitter.
+struct Arrivals {
+    next: Instant,
+    pause: Duration,
+    random: Seeded,
+}
+
+impl Arrivals {
+    fn new(submitter: usize, pause: Duration) -> Self {
+        let mut random = Seeded::new(1 + submitter as u64);
+        // Small seeds begin with small numbers.
+        for _ in 0..16 {
+            random.draw();
+        }
+        Self { next: Instant::now(), pause, random }
+    }
+
+    fn next(&mut self) -> Instant {
+        self.next += self.pause.mul_f64(-(1.0 - self.random.unit()).ln());
+        self.next
+    }
+}
+
+async fn submit(engine: Orchestrator, tenant: usize, counted: bool, mut arrivals: Arrivals, end: Instant) {
     let who = Principal::new(TenantId::new(format!("tenant-{tenant}")).expect("a name"), "bench");
-    while Instant::now() < end {
+    loop {
+        let at = arrivals.next();
+        if at >= end {
+            return;
+        }
+        tokio::time::sleep_until(at.into()).await;
         let input = json!({ "t": if counted { now_us() } else { 0 } });
         let task = Task::new("").with_tool("bench/noop".parse().expect("a tool")).with_input(RawJson::from(input));
         engine.submit(&who, task).await.expect("accepted");
-        tokio::time::sleep(pause).await;
     }
 }
 

@@ -44,10 +44,14 @@ impl Seeded {
         (self.draw() % n as u64) as usize
     }
 
+    /// A number from 0 up to, not with, 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// A number below `n`, small ones far more often.
     pub fn zipf(&mut self, n: usize) -> usize {
-        let share = (self.draw() >> 11) as f64 / (1_u64 << 53) as f64;
-        (((n as f64).powf(share) - 1.0) as usize).min(n - 1)
+        (((n as f64).powf(self.unit()) - 1.0) as usize).min(n - 1)
     }
 }
 

@@ -208,6 +208,7 @@ impl Crew {
             let (wish, first_asked) = wish;
             let batch = self.lease(request, &wish).await;
             let all = wish.all;
+            let asked_for = wish.max.min(usize::from(LEASE_BATCH_MAX));
             if batch.is_ok() {
                 request += 1;
             } else if first_asked.elapsed() < self.ports.policy.visibility {
@@ -218,6 +219,7 @@ impl Crew {
             }
             let wait = match batch {
                 Ok(batch) if !batch.jobs.is_empty() => {
+                    let left = asked_for.saturating_sub(batch.jobs.len());
                     for leased in batch.jobs {
                         let hold = Arc::new(Hold::new(leased.key, first_asked + self.ports.policy.visibility));
                         let (crew, slot) = (Arc::clone(&self), slots.take(&leased.job.head.lane));
@@ -227,7 +229,11 @@ impl Crew {
                         });
                     }
                     (empty, next_due) = (0, None);
-                    continue;
+                    // That nothing more is ready was told with the jobs: it need not be asked for.
+                    if !all || left == 0 || batch.next_due.is_some_and(|due| due.is_zero()) {
+                        continue;
+                    }
+                    batch.next_due.unwrap_or(Duration::MAX).min(Duration::from_secs(IDLE_S_MAX))
                 }
                 Ok(batch) => {
                     next_due = next_due.into_iter().chain(batch.next_due).min();
@@ -257,11 +263,19 @@ impl Crew {
             };
             // Lanes without a free slot are not waited for, but for a slot of theirs.
             let open = slots.open();
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => {},
-                () = self.ports.jobs.wait_ready(&open, wait) => {},
-                _ = jobs.join_next(), if !jobs.is_empty() => {},
+            let mut ready = self.ports.jobs.wait_ready(&open, wait);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => break,
+                    () = &mut ready => break,
+                    _ = jobs.join_next(), if !jobs.is_empty() => {
+                        // One more slot in a lane that is waited for already brings nothing.
+                        if slots.open() != open {
+                            break;
+                        }
+                    },
+                }
             }
         }
         while jobs.join_next().await.is_some() {}

@@ -7,13 +7,14 @@ use super::script::{Script, WhenFull};
 const TIME: &str = include_str!("scripts/parts/time.lua");
 const SETS: &str = include_str!("scripts/parts/sets.lua");
 const RECORDS: &str = include_str!("scripts/parts/records.lua");
+const LANES: &str = include_str!("scripts/parts/lanes.lua");
 /// The queue: `sets` gathers writes, `heads` and `lanes` are what is kept, `index` is derived from heads, `moves` are those of one head,
 /// `change` is what follows from a move.
 const QUEUE: [&str; 7] = [
     TIME,
     SETS,
     include_str!("scripts/parts/heads.lua"),
-    include_str!("scripts/parts/lanes.lua"),
+    LANES,
     include_str!("scripts/parts/index.lua"),
     include_str!("scripts/parts/moves.lua"),
     include_str!("scripts/parts/change.lua"),
@@ -46,7 +47,7 @@ scripts! {
     LIST = "list", Run, QUEUE;
     MAINTAIN = "maintain", Run, QUEUE;
     NACK = "nack", Run, QUEUE;
-    NEXT_DUE = "next_due", Run, QUEUE;
+    NEXT_DUE = "next_due", Run, [TIME, SETS, LANES];
     OPEN = "open", Run, [TIME];
     PAUSE = "pause", Run, QUEUE;
     RECORDS_DELETE = "records_delete", Run, [TIME, RECORDS];

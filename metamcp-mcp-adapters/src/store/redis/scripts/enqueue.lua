@@ -5,16 +5,17 @@
 -- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, then nonce, worker and
 -- visibility of the lease that it comes with, and then the jobs it names as parents.
 local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
+local TENANT, KEY = 3, 9 -- which of the words tell the tenant and the idempotency key
 local backlog_max = tonumber(ARGV[2])
-local answers, bodies = {}, {}
+local answers = {}
+local texts = {} -- bodies and idempotency keys, which are written at the end
+local takers = {} -- the jobs that idempotency keys stand for, by where the keys are kept
 
-local function accept(words, cold, body)
-  local id, lane, tenant, priority, delay, deadline, retain, owner, key, flags, nonce, worker, visibility, after =
-    words:match(WORDS)
+local function accept(words, key_at, cold, body)
+  local id, lane, tenant, priority, delay, deadline, retain, owner, _, flags, nonce, worker, visibility, after =
+    unpack(words)
   if Q.head(id) then return 'duplicate ' .. id .. ' ' .. Q.head(id).st end
-  local key_at = key ~= '-' and T .. ':i:' .. tenant .. ':' .. key
-  local taken_by = key_at and R('GET', key_at)
-  local other = taken_by and Q.head(taken_by)
+  local other = takers[key_at] and Q.head(takers[key_at])
   if other then
     if Q.warm(other).dg ~= cold:match('%S+$') then return 'conflict ' .. other.id end
     return 'duplicate ' .. other.id .. ' ' .. other.st
@@ -36,7 +37,7 @@ local function accept(words, cold, body)
   if Q.has(h, 'B') then
     if R('PERSIST', T .. ':b:' .. id) == 0 then return 'resend' end
   else
-    bodies[#bodies + 1], bodies[#bodies + 2] = T .. ':b:' .. id, body
+    texts[#texts + 1], texts[#texts + 2] = T .. ':b:' .. id, body
   end
   if after ~= '' then
     Q.put_part(h, 'a', after)
@@ -47,14 +48,27 @@ local function accept(words, cold, body)
   end
   Q.insert(h)
   if after ~= '' then Q.keep_parents(after) end
-  if key_at then R('SET', key_at, id) end
+  if key_at then
+    takers[key_at] = id
+    texts[#texts + 1], texts[#texts + 2] = key_at, id
+  end
   return 'ok ' .. NOW
 end
 
-local ids = {}
-for i = 3, #ARGV, 3 do ids[#ids + 1] = ARGV[i]:sub(1, Q.ID) end
+local words, ids, keys, key_at = {}, {}, {}, {}
+for n = 1, (#ARGV - 2) / 3 do
+  words[n] = { ARGV[3 * n]:match(WORDS) }
+  ids[n] = words[n][1]
+  if words[n][KEY] ~= '-' then
+    key_at[n] = T .. ':i:' .. words[n][TENANT] .. ':' .. words[n][KEY]
+    keys[#keys + 1] = key_at[n]
+  end
+end
+for n, id in ipairs(Q.in_chunks('MGET', keys)) do
+  if id then takers[keys[n]], ids[#ids + 1] = id, id end
+end
 Q.fetch(ids)
-for i = 3, #ARGV, 3 do answers[#answers + 1] = accept(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
-Q.in_chunks('MSET', bodies)
+for n = 1, #words do answers[n] = accept(words[n], key_at[n], ARGV[3 * n + 1], ARGV[3 * n + 2]) end
+Q.in_chunks('MSET', texts)
 Q.flush()
 return answers
