@@ -398,3 +398,24 @@ async fn a_parked_call_of_a_job_that_is_cancelled_is_cancelled_at_its_server() {
         "{seen:?}"
     );
 }
+
+#[tokio::test]
+async fn what_a_legacy_server_asks_at_once_is_asked_at_once_and_may_be_answered_one_by_one() {
+    let (transport, _guard) = script().await;
+    let caller = Caller::new(&transport, r#"{"roots":{},"sampling":{},"elicitation":{}}"#);
+    let asked: Value =
+        caller.call("asks", &[("arguments", "{}")]).await.expect("it asks").view().expect("an object of JSON");
+    let methods = |asked: &Value| {
+        let requests = asked["inputRequests"].as_object().expect("questions");
+        requests
+            .iter()
+            .map(|(key, request)| format!("{key} {}", request["method"].as_str().unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(methods(&asked), ["q1 roots/list", "q2 sampling/createMessage", "q3 elicitation/create"]);
+    let state = asked["requestState"].as_str().expect("a state");
+    let left = caller.retry("asks", state, &json!({ "q1": { "n": 1 }, "q3": { "n": 3 } })).await.expect("one is left");
+    let (key, state) = question(&left, "sampling/createMessage");
+    let done = caller.retry("asks", &state, &json!({ key: { "n": 2 } })).await.expect("it answers");
+    assert_eq!(text(&done), r#"[{}, {"n": 1}, {"n": 2}, {"n": 3}]"#);
+}

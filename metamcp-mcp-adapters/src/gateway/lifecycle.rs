@@ -132,7 +132,8 @@ fn legacy_capabilities(modern: &RawJson) -> Value {
 
 /// The log level of a legacy session whose client has set none: the protocol leaves it to us, and its servers are used to be heard.
 pub(crate) fn default_log_level() -> RawJson {
-    static INFO: std::sync::LazyLock<RawJson> = std::sync::LazyLock::new(|| RawJson::parse(r#""info""#).expect("it is JSON"));
+    static INFO: std::sync::LazyLock<RawJson> =
+        std::sync::LazyLock::new(|| RawJson::parse(r#""info""#).expect("it is JSON"));
     INFO.clone()
 }
 
