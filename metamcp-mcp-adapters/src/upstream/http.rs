@@ -35,7 +35,7 @@ use super::{
     news::News,
     slot::{Event, Slot},
     under_way::UnderWay,
-    way::{Ask, Deaf, Failure, Question, Step, Way, error},
+    way::{Ask, Deaf, Failure, Step, Way, error},
 };
 use crate::wire::{
     era::{Era, MODERN, UNSUPPORTED_REVISION},
@@ -326,9 +326,9 @@ impl Link {
         }
     }
 
-    /// Puts a question to the only request under way; `false` when there is no such, or no room.
-    pub(super) fn ask_only(&self, question: Question) -> bool {
-        self.state().under_way.only().is_some_and(|slot| slot.push(Event::Question(question)))
+    /// Gives what has no address to the only request under way; `false` when there is no such, or no room.
+    pub(super) fn push_only(&self, event: Event) -> bool {
+        self.state().under_way.only().is_some_and(|slot| slot.push(event))
     }
 
     /// Answers a request that the server sent beside an answer.
@@ -397,7 +397,7 @@ pub(super) struct Guard {
     id: u64,
     /// Whether its end is to be told.
     cancel: bool,
-    /// Where questions come that do not say for which request they are; legacy servers ask such.
+    /// Where questions and log messages come that do not say for which request they are; legacy servers send such.
     pub(super) slot: Option<Arc<Slot>>,
 }
 
@@ -418,8 +418,10 @@ impl Guard {
     pub(super) fn asks_nobody(&self) {
         if let Some(slot) = &self.slot {
             self.link.state().under_way.waiting.remove(&self.id);
-            for question in slot.questions() {
-                self.link.answer_later(question.refusal(UNADDRESSED));
+            for event in slot.events() {
+                if let Event::Question(question) = event {
+                    self.link.answer_later(question.refusal(UNADDRESSED));
+                }
             }
         }
     }

@@ -20,7 +20,7 @@ use super::{
     http_answer::{EVENTS, broke_off, is_answer_to, is_media, judge, refused, too_large},
     http_body::EventBody,
     news::News,
-    slot::{Growing, PROGRESS, Report},
+    slot::{self, Growing, PROGRESS, Report},
     way::{Ask, Failure, Question, Rest, Step, violation},
 };
 use crate::wire::{
@@ -158,7 +158,14 @@ impl Reading {
             Some(slot) => tokio::select! {
                 biased;
                 () = slot.filled() => {
-                    self.questions.extend(slot.questions());
+                    for event in slot.events() {
+                        match event {
+                            slot::Event::Question(question) => self.questions.push_back(question),
+                            slot::Event::Notification { method, params } => {
+                                side.notify(&method, params.as_deref());
+                            }
+                        }
+                    }
                     return Ok(Came::Nothing);
                 }
                 event = self.events.next() => event,

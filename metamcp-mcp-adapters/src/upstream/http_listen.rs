@@ -9,6 +9,7 @@ use super::{
     http::{Link, UNADDRESSED},
     http_events::{self, Mark},
     news::News,
+    slot::Event,
     way::{Failure, Question},
 };
 use crate::wire::{
@@ -75,12 +76,16 @@ fn is_refusal(failure: &Failure) -> bool {
 fn hear(link: &Arc<Link>, frame: Frame<'_>) {
     match frame {
         Frame::Notification { method, params } if News::is(&method) => link.news.tell(&method, params),
-        Frame::Notification { method, .. } => {
-            tracing::debug!(server = %link.server, %method, "dropped a notification that is for nobody");
+        Frame::Notification { method, params } => {
+            let is_log = method == "notifications/message";
+            let event = Event::Notification { method: method.into_owned(), params: params.map(ToOwned::to_owned) };
+            if !is_log || !link.push_only(event) {
+                tracing::debug!(server = %link.server, "dropped a notification that is for nobody");
+            }
         }
         Frame::Request { id, method, .. } if method == "ping" => link.answer_later(frame::answer(id, &method)),
         Frame::Request { id, method, params } => {
-            if !link.ask_only(Question::read(id, &method, params)) {
+            if !link.push_only(Event::Question(Question::read(id, &method, params))) {
                 link.answer_later(frame::error(id, INTERNAL_ERROR, UNADDRESSED));
             }
         }

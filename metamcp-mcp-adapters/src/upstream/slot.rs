@@ -143,15 +143,11 @@ impl Slot {
         }
     }
 
-    /// Takes the questions that came; over HTTP nothing else does.
-    pub(super) fn questions(&self) -> Vec<Question> {
+    /// Takes what came before the answer.
+    pub(super) fn events(&self) -> VecDeque<Event> {
         let mut inbox = self.inbox();
         inbox.bytes = 0;
-        let question = |event| match event {
-            Event::Question(question) => Some(question),
-            Event::Notification { .. } => None,
-        };
-        inbox.events.drain(..).filter_map(question).collect()
+        std::mem::take(&mut inbox.events)
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
