@@ -8,6 +8,7 @@ use std::{collections::HashMap, hint::black_box};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use metamcp_benches::{catalogue, needs};
 use metamcp_core::{
+    auth::Principal,
     id::Lane,
     matching::{CapabilityMatcher, Catalog, LexicalMatcher},
     task::Need,
@@ -22,6 +23,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn rank(c: &mut Criterion) {
     let mut group = c.benchmark_group("rank");
     let words = needs(NEEDS);
+    let who = Principal::local();
     for tools in [10, 1_000, 10_000, 100_000] {
         let catalog = catalogue(tools);
         let matcher = LexicalMatcher::new();
@@ -32,8 +34,8 @@ fn rank(c: &mut Criterion) {
                 let mut turn = needs.iter().cycle();
                 b.to_async(&runtime).iter(|| {
                     let need = turn.next().expect("a cycle over some needs never ends");
-                    let (matcher, catalog) = (&matcher, &catalog);
-                    async move { black_box(matcher.rank(need, catalog).await.expect("this matcher never fails")) }
+                    let (matcher, who, catalog) = (&matcher, &who, &catalog);
+                    async move { black_box(matcher.rank(who, need, catalog).await.expect("this matcher never fails")) }
                 });
             });
         };

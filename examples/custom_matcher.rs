@@ -21,8 +21,8 @@ const BONUS: f32 = 2.0;
 
 #[async_trait]
 impl CapabilityMatcher for HarmlessFirst {
-    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
-        let mut route = self.0.rank(need, catalog).await?;
+    async fn rank(&self, who: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+        let mut route = self.0.rank(who, need, catalog).await?;
         for candidate in &mut route.candidates {
             if catalog.get(&candidate.capability).is_some_and(|c| c.annotations.read_only_hint == Some(true)) {
                 candidate.score += BONUS;
@@ -34,7 +34,7 @@ impl CapabilityMatcher for HarmlessFirst {
     }
 
     async fn observe(&self, outcome: &Outcome) -> Result<(), MatchError> {
-        println!("{} served it: {} in {:?}", outcome.capability, outcome.served, outcome.took);
+        println!("{}: {:?} in {:?}", outcome.capability, outcome.verdict, outcome.took);
         Ok(())
     }
 }

@@ -336,8 +336,8 @@ struct Panics(LexicalMatcher);
 
 #[async_trait]
 impl CapabilityMatcher for Panics {
-    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
-        self.0.rank(need, catalog).await
+    async fn rank(&self, who: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+        self.0.rank(who, need, catalog).await
     }
 
     async fn observe(&self, _: &Outcome) -> Result<(), MatchError> {

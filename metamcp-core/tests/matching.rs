@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use metamcp_core::{
-    id::{CapabilityId, Lane, ServerName},
+    auth::Principal,
+    id::{CapabilityId, JobId, Lane, ServerName},
     matching::{
         Capability, CapabilityMatcher, Catalog, LexicalMatcher, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason,
-        Route, ServerTerms,
+        Route, ServerTerms, Verdict,
     },
     task::{Need, Resources},
+    time::Timestamp,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -96,7 +98,7 @@ fn house() -> Vec<Arc<Capability>> {
 
 async fn rank(need: &Need, catalog: &Catalog) -> Route {
     let matcher = LexicalMatcher::new();
-    let route = matcher.rank(need, catalog).await.unwrap();
+    let route = matcher.rank(&Principal::local(), need, catalog).await.unwrap();
     assert!(route.candidates.len() <= ROUTE_CANDIDATES_MAX && route.rejected.len() <= REJECTED_MAX);
     assert!(route.candidates.is_sorted_by(|a, b| (b.score, &a.capability) <= (a.score, &b.capability)));
     route
@@ -342,7 +344,7 @@ async fn ties_go_by_capability_id_and_the_same_need_gives_the_same_route() {
     assert_eq!(rank(&need, &backward).await, route);
     let matcher = LexicalMatcher::new();
     for _ in 0..3 {
-        assert_eq!(matcher.rank(&need, &forward).await.unwrap(), route);
+        assert_eq!(matcher.rank(&Principal::local(), &need, &forward).await.unwrap(), route);
     }
 }
 
@@ -384,7 +386,9 @@ async fn a_large_snapshot_is_indexed_once_for_many_at_a_time_and_old_ones_still_
         let asked: Vec<_> = (0..16)
             .map(|i| {
                 let (matcher, catalog) = (matcher.clone(), catalog.clone());
-                tokio::spawn(async move { matcher.rank(&Need::new(format!("job{i}")), &catalog).await.unwrap() })
+                tokio::spawn(async move {
+                    matcher.rank(&Principal::local(), &Need::new(format!("job{i}")), &catalog).await.unwrap()
+                })
             })
             .collect();
         for (i, route) in asked.into_iter().enumerate() {
@@ -402,16 +406,19 @@ async fn synonyms_of_ones_own_can_be_added_and_outcomes_are_taken() {
     let need = Need::new("smog");
     assert_eq!(rank(&need, &catalog).await, Route::default());
     let matcher = LexicalMatcher::with_synonyms(["smog pollution"]);
-    let route = matcher.rank(&need, &catalog).await.unwrap();
+    let route = matcher.rank(&Principal::local(), &need, &catalog).await.unwrap();
     assert_eq!(names(&route), ["sky/airQuality"]);
     let outcome = Outcome {
         capability: route.candidates[0].capability.clone(),
-        served: false,
+        job: JobId::new(Timestamp::from_millis(1)),
+        owner: Principal::local(),
+        verdict: Verdict::Refused,
+        at: Timestamp::from_millis(2),
         took: std::time::Duration::from_millis(5),
         need: need.clone(),
     };
     matcher.observe(&outcome).await.unwrap();
-    assert_eq!(matcher.rank(&need, &catalog).await.unwrap(), route, "it does not learn");
+    assert_eq!(matcher.rank(&Principal::local(), &need, &catalog).await.unwrap(), route, "it does not learn");
 }
 
 proptest! {

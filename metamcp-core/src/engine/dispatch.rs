@@ -24,14 +24,16 @@ use crate::{
     error::StoreResult,
     event::EventKind,
     json::RawJson,
-    matching::{Annotations, Candidate, Outcome, refusal},
+    matching::{Annotations, Candidate, Outcome, Verdict, refusal},
     pointer::ResultPointer,
     queue::{
         Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode,
         JobState, LeaseKey, Leased, Nack, NackHow, Progress,
     },
     result::{RESULT_BYTES_MAX, ResultMeta},
-    transport::{CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError},
+    transport::{
+        CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError, TransportErrorKind,
+    },
 };
 
 /// How long a job waits whose input or cached result could not be read or written.
@@ -334,7 +336,7 @@ impl Dispatch {
                 Work::Ended(Ending::Nack(NackHow::Park { requests, checkpoint, ttl }))
             }
             Err(error) => {
-                self.observe(candidate, false, took).await;
+                self.observe(candidate, verdict_of(&error), took).await;
                 self.failed(&error, annotations)
             }
         }
@@ -480,7 +482,8 @@ impl Dispatch {
 
     async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration, cached: Option<Cached>) -> Work {
         let serves_others = !output.is_error;
-        self.observe(candidate, !output.is_error, took).await;
+        let verdict = if output.is_error { Verdict::Refused } else { Verdict::Served };
+        self.observe(candidate, verdict, took).await;
         let body = Bytes::copy_from_slice(output.body.get().as_bytes());
         if body.len() > RESULT_BYTES_MAX {
             let message = format!("the result has {} bytes, over the bound of {RESULT_BYTES_MAX}", body.len());
@@ -533,9 +536,11 @@ impl Dispatch {
         Work::Ended(plan::failed(&self.job, error, annotations, &self.ports.policy, self.ports.entropy.unit()))
     }
 
-    async fn observe(&self, candidate: &Candidate, served: bool, took: Duration) {
+    async fn observe(&self, candidate: &Candidate, verdict: Verdict, took: Duration) {
         let need = self.job.body.task.need.clone();
-        let outcome = Outcome { need, capability: candidate.capability.clone(), served, took };
+        let head = &self.job.head;
+        let (owner, capability, at) = (head.owner.clone(), candidate.capability.clone(), self.clock.now());
+        let outcome = Outcome { job: head.id, owner, need, capability, verdict, at, took };
         if let Err(error) = self.ports.matcher.observe(&outcome).await {
             tracing::warn!(%error, "outcome not learned");
         }
@@ -605,4 +610,17 @@ impl Dispatch {
 fn handle_too_large() -> Work {
     let message = format!("the server's handle to go on with is over the bound of {CHECKPOINT_BYTES_MAX} bytes");
     Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::ProtocolViolation, message))))
+}
+
+/// What a failed call tells a matcher: a refusal tells of the tool, the rest of its server.
+const fn verdict_of(error: &TransportError) -> Verdict {
+    match error.kind {
+        TransportErrorKind::Rejected { .. } | TransportErrorKind::Invalid => Verdict::Refused,
+        TransportErrorKind::Connect
+        | TransportErrorKind::Closed
+        | TransportErrorKind::Timeout
+        | TransportErrorKind::Protocol
+        | TransportErrorKind::Busy
+        | TransportErrorKind::TooLarge => Verdict::Unreached,
+    }
 }

@@ -204,10 +204,10 @@ impl Orchestrator {
     ///
     /// # Errors
     /// When the need breaks a bound or the matcher fails. An empty route is an answer.
-    pub async fn route(&self, _who: &Principal, need: Need) -> Result<Route, EngineError> {
+    pub async fn route(&self, who: &Principal, need: Need) -> Result<Route, EngineError> {
         let task = Task { need, ..Task::default() };
         self.ports.limits.check(&task)?;
-        submit::rank(&self.ports, &self.servers, &task.need).await
+        submit::rank(&self.ports, &self.servers, who, &task.need).await
     }
 
     /// Ranks the capabilities of a catalogue for a need; without an input by words alone, whatever input they take.
@@ -216,7 +216,7 @@ impl Orchestrator {
     /// When the need breaks a bound or the matcher fails. An empty route is an answer.
     pub async fn find(
         &self,
-        _who: &Principal,
+        who: &Principal,
         words: &str,
         input: Option<RawJson>,
         among: &Catalog,
@@ -228,7 +228,7 @@ impl Orchestrator {
         if open {
             task.need.input = RawJson::parse(UNKNOWN_INPUT).expect("`null` is JSON");
         }
-        Ok(self.ports.matcher.rank(&task.need, among).await?)
+        Ok(self.ports.matcher.rank(who, &task.need, among).await?)
     }
 
     /// Arguments with everything they refer to (`{"$ref": "task://…"}`, `{"$ref": "res://…"}`) in its place, under the caller's rights; `None`

@@ -93,7 +93,7 @@ pub(super) async fn prepare(
 async fn draft(ports: &Ports, servers: &Arc<Servers>, who: &Principal, task: Task) -> Result<NewJob, EngineError> {
     check_lane(ports, task.need.lane.as_ref())?;
     let after = arguments::parents(ports, who, &task).await?;
-    let route = rank(ports, servers, &task.need).await?;
+    let route = rank(ports, servers, who, &task.need).await?;
     let Some(best) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
     let lane = task.need.lane.clone().or_else(|| best.lane.clone()).unwrap_or_else(Lane::light);
     check_lane(ports, Some(&lane))?;
@@ -145,7 +145,12 @@ pub(super) fn accepted(new: &NewJob, answer: Option<&Enqueued>) -> Result<(JobId
 }
 
 /// Ranks the need over what is known, after servers that were never connected had their bounded chance.
-pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> Result<Route, EngineError> {
+pub(super) async fn rank(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    need: &Need,
+) -> Result<Route, EngineError> {
     let named = need.tool.as_ref();
     if let Some(tool) = named
         && !servers.contains(tool.server())
@@ -168,7 +173,7 @@ pub(super) async fn rank(ports: &Ports, servers: &Arc<Servers>, need: &Need) -> 
         };
         return Err(InvalidTask::new("tool", mend).into());
     }
-    let route = ports.matcher.rank(need, &catalog).await?;
+    let route = ports.matcher.rank(who, need, &catalog).await?;
     // A score that is no number could be stored and not be read again.
     match route.candidates.iter().find(|candidate| !candidate.score.is_finite()) {
         Some(odd) => Err(MatchError { message: format!("`{}` has the score {}", odd.capability, odd.score) }.into()),

@@ -1,7 +1,7 @@
 //! From a need to a ranked route: which tool of which server serves it best, with reasons, and why the others do not.
 //!
 //! [`CapabilityMatcher`] is the trait; [`Catalog`] is the immutable snapshot it ranks over; [`LexicalMatcher`] is the built-in
-//! implementation. Matching reads nothing but the need and the snapshot: no call to a server, no clock.
+//! implementation. Matching reads nothing but who asks, the need and the snapshot: no call to a server, no clock.
 
 mod capability;
 mod catalog;
@@ -15,11 +15,11 @@ use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
 pub use catalog::Catalog;
 pub use lexical::LexicalMatcher;
-pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route};
+pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;
 pub use schema::refusal;
 
-use crate::task::Need;
+use crate::{auth::Principal, task::Need};
 
 /// A need that cannot be ranked at all. An empty route is an answer, not an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,11 +38,11 @@ pub struct MatchError {
 /// - At most [`ROUTE_CANDIDATES_MAX`] candidates and [`REJECTED_MAX`] rejections. No match is an empty route: an answer.
 #[async_trait]
 pub trait CapabilityMatcher: fmt::Debug + Send + Sync + 'static {
-    /// The route for `need` over `catalog`.
+    /// The route for the `need` of `who` over `catalog`. What was learned from one tenant's jobs never moves another tenant's route.
     ///
     /// # Errors
     /// Only when the matcher itself fails; never because nothing fits.
-    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError>;
+    async fn rank(&self, who: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError>;
 
     /// Learns from how a job went. May be forgotten; never changes a job.
     ///

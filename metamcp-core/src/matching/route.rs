@@ -5,9 +5,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{CapabilityId, Lane},
+    auth::Principal,
+    id::{CapabilityId, JobId, Lane},
     pointer::Digest,
     task::Need,
+    time::Timestamp,
 };
 
 /// Most candidates a route holds.
@@ -73,15 +75,33 @@ pub struct Route {
     pub rejected: Vec<Rejection>,
 }
 
-/// How a job went, for a matcher that learns.
+/// What a call came to, as a matcher learns from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Completed without a tool error: it served the need.
+    Served,
+    /// The tool answered with an error: it may not be what the need was about.
+    Refused,
+    /// The server could not be called or did not answer: tells of the server, not of the need.
+    Unreached,
+}
+
+/// How a call of a job went, for a matcher that learns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
+    /// The job.
+    pub job: JobId,
+    /// Whose job it is: what is learned from it stays with its tenant.
+    pub owner: Principal,
     /// The need that was served.
     pub need: Need,
     /// The capability that was called.
     pub capability: CapabilityId,
-    /// Whether it served the need: completed without a tool error.
-    pub served: bool,
+    /// What the call came to.
+    pub verdict: Verdict,
+    /// When it ended.
+    pub at: Timestamp,
     /// How long the call took.
     pub took: std::time::Duration,
 }

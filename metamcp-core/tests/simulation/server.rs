@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use metamcp_core::{
+    auth::Principal,
     entropy::Entropy,
     id::{JobId, ServerName},
     json::RawJson,
@@ -177,7 +178,7 @@ pub(crate) struct ByName;
 
 #[async_trait]
 impl CapabilityMatcher for ByName {
-    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+    async fn rank(&self, _: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
         let candidates = catalog
             .capabilities()
             .iter()

@@ -29,7 +29,7 @@ use super::{
     Rejection, Route,
     schema::{Input, refusal},
 };
-use crate::{id::Lane, task::Need};
+use crate::{auth::Principal, id::Lane, task::Need};
 
 /// Most tools of one need whose schema is held against the input.
 const CHECKS_MAX: usize = 50;
@@ -99,7 +99,7 @@ impl Default for LexicalMatcher {
 
 #[async_trait]
 impl CapabilityMatcher for LexicalMatcher {
-    async fn rank(&self, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+    async fn rank(&self, _: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
         if let Some(named) = &need.tool {
             return Ok(catalog.get(named).map_or_else(Route::default, |capability| named_route(need, capability)));
         }
