@@ -128,7 +128,7 @@ async fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &
     }
     // Which resources there are must be known, or one that is asked for is not granted.
     front.gateway.settled().await;
-    let subscription = front.gateway.subscribe(caller, &filter);
+    let subscription = front.gateway.listen(caller, &filter).await;
     let listening = Listening {
         id: request.id.to_owned(),
         first: Some(acknowledged(request.id, subscription.granted())),
