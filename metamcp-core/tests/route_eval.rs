@@ -1,5 +1,7 @@
 //! An evaluation of a matcher counts what its figures say, and a replay tells what a setting would change.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;
