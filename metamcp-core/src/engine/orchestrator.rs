@@ -8,6 +8,7 @@ use super::{
     adopt::{self, Adopted, Adoption},
     arguments,
     batch::{self, Batch, BatchId, BatchState},
+    chain::{self, Plan},
     error::EngineError,
     ports::{Ports, persist},
     schedule::{self, NewSchedule, Schedule},
@@ -79,11 +80,16 @@ impl Orchestrator {
         tasks: Vec<Task>,
         idempotency_key: Option<&str>,
     ) -> Result<Batch, EngineError> {
+        self.check_key(idempotency_key)?;
+        batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
+    }
+
+    fn check_key(&self, key: Option<&str>) -> Result<(), EngineError> {
         let key_bytes_max = self.ports.limits.idempotency_key_bytes_max;
-        if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > key_bytes_max) {
+        if key.is_some_and(|key| key.is_empty() || key.len() > key_bytes_max) {
             return Err(InvalidTask::new("idempotency_key", format!("must be 1 to {key_bytes_max} bytes")).into());
         }
-        batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
+        Ok(())
     }
 
     /// A batch of the caller.
@@ -208,6 +214,31 @@ impl Orchestrator {
         let task = Task { need, ..Task::default() };
         self.ports.limits.check(&task)?;
         submit::rank(&self.ports, &self.servers, who, &task.need).await
+    }
+
+    /// Proposes how to serve a need that may take several steps, each by one tool, one handing its result to the next. Runs nothing; when one
+    /// tool covers the whole need, the plan has one step. A plan without steps is an answer: nothing fits.
+    ///
+    /// # Errors
+    /// When the need breaks a bound, names a tool, or asks for more than [`PLAN_STEPS_MAX`](super::PLAN_STEPS_MAX) steps, or the matcher fails.
+    pub async fn plan(&self, who: &Principal, need: Need) -> Result<Plan, EngineError> {
+        chain::propose::propose(&self.ports, &self.servers, who, need).await
+    }
+
+    /// Accepts a plan: each step becomes a task that waits for the one before, all of them a batch. The plan may have been changed since it was
+    /// proposed; everything in it is checked as if it were new. With an idempotency key the same call again finds the same batch.
+    ///
+    /// # Errors
+    /// When the plan breaks a bound, a tool is not there for the caller or has changed, or an argument is missing or does not fit: no step runs
+    /// then. Also what [`submit`](Self::submit) refuses; steps that were accepted before are then cancelled.
+    pub async fn run_plan(
+        &self,
+        who: &Principal,
+        plan: &Plan,
+        idempotency_key: Option<&str>,
+    ) -> Result<Batch, EngineError> {
+        self.check_key(idempotency_key)?;
+        chain::run::run(&self.ports, &self.servers, who, plan, idempotency_key).await
     }
 
     /// Ranks the capabilities of a catalogue for a need; without an input by words alone, whatever input they take.

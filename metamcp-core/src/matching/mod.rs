@@ -5,6 +5,7 @@
 
 mod capability;
 mod catalog;
+pub mod eval;
 mod lexical;
 mod route;
 mod schema;

@@ -1,4 +1,12 @@
 //! `metamcp route`: which tools could serve a need, with scores and reasons, and which were rejected. Runs none.
+//!
+//! Its commands measure the router itself: [`eval`] over labelled needs, [`replay`] over those that a store logged.
+
+mod eval;
+mod replay;
+mod settings;
+
+use clap::Subcommand;
 
 use super::{
     args::RouteArgs,
@@ -8,8 +16,26 @@ use super::{
 };
 use crate::api::doc::{NeedDocument, RouteDocument};
 
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Rank labelled needs over a file of tools; print how often the right tool comes first, and how long a need takes
+    Eval(eval::EvalArgs),
+    /// Rank the needs a store logged anew, with these settings; print what would change
+    Replay(replay::ReplayArgs),
+}
+
 pub(super) async fn run(args: RouteArgs) -> Outcome {
-    let need = NeedDocument { need: args.need.clone(), input: args.input.read()?, ..NeedDocument::default() };
+    match args.command {
+        Some(RouteCommand::Eval(args)) => return eval::run(&args).await,
+        Some(RouteCommand::Replay(args)) => return replay::run(&args).await,
+        None => {}
+    }
+    let need = NeedDocument {
+        need: args.need.clone().unwrap_or_default(),
+        input: args.input.read()?,
+        ..NeedDocument::default()
+    };
     let backend = Backend::find(&args.backend).await?;
     let route = backend.client.route(&need).await;
     backend.close().await;

@@ -95,6 +95,12 @@ pub(super) const KEYS: &[Key] = &[
         Some("15"),
         "how long the first submission waits for servers to come up, in seconds",
     ),
+    key(
+        "matcher.synonyms",
+        Kind::Texts,
+        Some(""),
+        "groups of words that needs and tools use for one another, such as \"ticket issue card\"",
+    ),
     key("gateway.enabled", Kind::Bool, Some("true"), "serve MCP at /mcp and /mcp/NAME"),
     key(
         "gateway.list",

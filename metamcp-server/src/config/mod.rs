@@ -76,6 +76,8 @@ pub struct Config {
     pub worker: WorkerSection,
     /// The terms of jobs.
     pub jobs: JobsSection,
+    /// How needs are matched.
+    pub matcher: MatcherSection,
     /// The log.
     pub log: LogSection,
     /// How the servers are shown to MCP clients.
@@ -163,6 +165,13 @@ pub struct JobsSection {
     pub input_wait: Duration,
     /// How long a submission waits for servers that were never connected.
     pub discover_wait: Duration,
+}
+
+/// `[matcher]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatcherSection {
+    /// Groups of words, separated by spaces, that stand for one another.
+    pub synonyms: Vec<String>,
 }
 
 /// `[log]`.
@@ -280,6 +289,7 @@ impl Config {
                 input_wait: settings.seconds("jobs.input_wait_s"),
                 discover_wait: settings.seconds("jobs.discover_wait_s"),
             },
+            matcher: MatcherSection { synonyms: settings.texts("matcher.synonyms") },
             log: LogSection {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
