@@ -13,7 +13,7 @@ use crate::{
 /// The best match by words against the whole of the votes of the past.
 const WORDS: f32 = 0.1;
 /// What a good match by words adds to a capability that was never tried: without it whatever served first would keep others out.
-const NEWCOMER: f32 = 0.3;
+const NEWCOMER: f32 = 0.35;
 /// Served needs at which a capability is half known.
 const KNOWN_HALF: f32 = 3.0;
 /// A candidate that the past brings in has at least this share of the best score.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{History, Lesson, fuse::fuse};
+use super::{History, HistoryKeeper, Lesson, fuse::fuse};
 use crate::{
     auth::Principal,
     id::CapabilityId,
@@ -20,13 +20,20 @@ use crate::{
 pub struct LearningMatcher {
     inner: Arc<dyn CapabilityMatcher>,
     history: Arc<History>,
+    keeper: Option<Arc<HistoryKeeper>>,
 }
 
 impl LearningMatcher {
     /// Learns into `history`, and ranks with it over what `inner` finds.
     #[must_use]
     pub fn new(inner: Arc<dyn CapabilityMatcher>, history: Arc<History>) -> Self {
-        Self { inner, history }
+        Self { inner, history, keeper: None }
+    }
+
+    /// The same with a history that `keeper` keeps.
+    #[must_use]
+    pub fn kept(inner: Arc<dyn CapabilityMatcher>, keeper: Arc<HistoryKeeper>) -> Self {
+        Self { inner, history: Arc::clone(keeper.history()), keeper: Some(keeper) }
     }
 
     /// What was learned.
@@ -50,7 +57,11 @@ impl CapabilityMatcher for LearningMatcher {
 
     async fn observe(&self, outcome: &Outcome) -> Result<(), MatchError> {
         if let Some(lesson) = Lesson::of(outcome) {
-            self.history.learn(&outcome.owner.tenant, lesson);
+            let tenant = &outcome.owner.tenant;
+            match &self.keeper {
+                Some(keeper) => keeper.learn(tenant, lesson),
+                None => self.history.learn(tenant, lesson),
+            };
         }
         self.inner.observe(outcome).await
     }

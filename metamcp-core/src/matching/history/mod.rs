@@ -4,6 +4,7 @@
 //! learned, fades with age, is bounded in number, and can be shown and removed again.
 
 mod fuse;
+pub(crate) mod keep;
 mod lesson;
 mod matcher;
 mod memory;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use self::{
+    keep::HistoryKeeper,
     lesson::{Lesson, LessonFilter},
     matcher::LearningMatcher,
 };

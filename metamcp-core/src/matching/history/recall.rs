@@ -18,13 +18,15 @@ pub(super) const RECALLED_MAX: usize = 32;
 /// As many are looked up in the catalogue for that.
 const LOOKED_UP_MAX: usize = 128;
 /// Votes at which the past is believed half.
-const VOTES_HALF: f32 = 0.03;
+const VOTES_HALF: f32 = 0.06;
 /// A lean against a vote.
 const LEAN: f32 = 0.2;
 /// How much evidence a word needs before it leans.
 const LEAN_CAUTION: f32 = 0.5;
 /// Evidence that every capability is taken to have.
 const EVIDENCE_PRIOR: f32 = 0.5;
+/// Past needs that are taken to have been, none with a word of this one: a short past cannot tell which words are rare.
+const NEEDS_PRIOR: f32 = 64.0;
 /// From here on past needs count as similar when they are counted for people.
 const SIMILAR_MIN: f32 = 0.25;
 /// As much of a past need is told, in bytes.
@@ -123,13 +125,13 @@ impl Scratch {
     fn add(&mut self, memory: &Memory, need: &[(String, f32)]) {
         self.similar.resize(self.similar.len().max(memory.needs()), 0.0);
         self.said.resize(self.said.len().max(memory.capabilities().len()), Said::default());
-        let all = memory.needs() as f32;
+        let all = memory.needs() as f32 + NEEDS_PRIOR;
         let weighed: Vec<(Option<u32>, f32)> = need
             .iter()
             .map(|(term, weight)| {
                 let number = memory.number_of(term);
                 let has = number.map_or(0, |number| memory.postings(number).len()) as f32;
-                (number, weight * ((all + 1.0) / (has + 0.5)).ln().max(0.0))
+                (number, weight * (all / (has + 0.5)).ln().max(0.0))
             })
             .collect();
         let rarity: f32 = weighed.iter().map(|(_, weight)| weight * weight).sum();
