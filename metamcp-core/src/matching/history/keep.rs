@@ -5,7 +5,7 @@
 //! the segments again only when the stamp is not the one it knows. What stands in the store is what holds; memories follow it.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{History, Lesson, LessonFilter};
 use crate::{
-    error::StoreResult,
+    error::{StoreError, StoreErrorKind, StoreResult},
     id::TenantId,
     record::{Expect, Record, RecordKind, RecordStore, Written},
 };
@@ -54,6 +54,8 @@ struct Seen {
     stamp: Option<u64>,
     /// By tenant: its segments with their versions.
     segments: BTreeMap<TenantId, Vec<(String, u64)>>,
+    /// Tenants of whom others wrote what the memory has not taken in, although the versions are known.
+    behind: HashSet<TenantId>,
     /// By tenant: the newest segment.
     tails: HashMap<TenantId, Segment>,
 }
@@ -82,9 +84,10 @@ impl HistoryKeeper {
 
     /// Learns a lesson and notes it down to be written; answers whether it is new. Does not wait for the store.
     pub fn learn(&self, tenant: &TenantId, lesson: Lesson) -> bool {
+        // Held over both, so that what is read from the store meanwhile does not displace the lesson.
+        let mut pending = self.pending();
         let new = self.history.learn(tenant, lesson.clone());
         if new {
-            let mut pending = self.pending();
             if pending.len() == PENDING_MAX {
                 pending.pop_front();
             }
@@ -121,10 +124,11 @@ impl HistoryKeeper {
                 tenants.entry(tenant).or_default().push(record);
             }
         }
-        let gone: Vec<TenantId> = seen.segments.keys().filter(|tenant| !tenants.contains_key(tenant)).cloned().collect();
+        let gone: Vec<TenantId> =
+            seen.segments.keys().filter(|tenant| !tenants.contains_key(tenant)).cloned().collect();
         tenants.extend(gone.into_iter().map(|tenant| (tenant, Vec::new())));
         for (tenant, segments) in tenants {
-            self.take_in(&mut seen, &tenant, segments);
+            self.take_in(&mut seen, &tenant, segments).await?;
         }
         // Written before the stamp was read: what came after it is read the next time.
         seen.stamp = Some(stamp);
@@ -146,7 +150,7 @@ impl HistoryKeeper {
             self.stamp(&mut seen).await?;
         }
         let segments = self.list(format!("{tenant}/"), &format!("{tenant}/")).await?;
-        self.take_in(&mut seen, tenant, segments);
+        self.take_in(&mut seen, tenant, segments).await?;
         Ok(removed)
     }
 
@@ -185,15 +189,23 @@ impl HistoryKeeper {
     }
 
     /// Makes these segments what is known of a tenant, with what waits to be written.
-    fn take_in(&self, seen: &mut Seen, tenant: &TenantId, segments: Vec<Record>) {
+    async fn take_in(&self, seen: &mut Seen, tenant: &TenantId, segments: Vec<Record>) -> StoreResult<()> {
         let versions: Vec<(String, u64)> = segments.iter().map(|s| (s.name.clone(), s.version)).collect();
-        if seen.segments.get(tenant) == Some(&versions) {
-            return;
+        if seen.segments.get(tenant) == Some(&versions) && !seen.behind.contains(tenant) {
+            return Ok(());
         }
+        let (history, values) =
+            (Arc::clone(&self.history), segments.iter().map(|s| s.value.clone()).collect::<Vec<_>>());
+        let read = move || history.prepare(values.iter().flat_map(|value| lessons(value)));
+        let fresh = tokio::task::spawn_blocking(read).await.map_err(|error| {
+            let message = format!("what others learned could not be read: {error}");
+            StoreError::new(StoreErrorKind::Unavailable, "history", message)
+        })?;
         let pending = self.pending();
         let waiting = pending.iter().filter(|(of, _)| of == tenant).map(|(_, lesson)| lesson.clone());
-        self.history.replace(tenant, segments.iter().flat_map(|s| lessons(&s.value)).chain(waiting));
+        self.history.replace(tenant, fresh, waiting);
         drop(pending);
+        seen.behind.remove(tenant);
         match segments.into_iter().next_back() {
             Some(Record { name, version, value }) => {
                 seen.tails.insert(tenant.clone(), Segment { name, version, value });
@@ -204,6 +216,7 @@ impl HistoryKeeper {
                 seen.segments.remove(tenant);
             }
         }
+        Ok(())
     }
 
     async fn write_pending(&self, seen: &mut Seen) -> StoreResult<()> {
@@ -248,7 +261,8 @@ impl HistoryKeeper {
                 value.extend(line);
                 taken += 1;
             }
-            let (value, expect) = (Bytes::from(value), if new { Expect::Absent } else { Expect::Version(tail.version) });
+            let (value, expect) =
+                (Bytes::from(value), if new { Expect::Absent } else { Expect::Version(tail.version) });
             match self.put(&tail.name, value.clone(), expect).await? {
                 Written::Ok { version } => {
                     lessons.drain(..taken);
@@ -256,17 +270,20 @@ impl HistoryKeeper {
                     return Ok(());
                 }
                 // Others wrote or removed: what stands now is appended to, or a segment begun.
-                Written::Conflict { .. } => match self.records.get(RecordKind::History, &tail.name).await? {
-                    Some(Record { name, version, value }) => {
-                        seen.tails.insert(tenant.clone(), Segment { name, version, value });
-                        seen.stamp = None;
+                Written::Conflict { .. } => {
+                    seen.stamp = None;
+                    seen.behind.insert(tenant.clone());
+                    match self.records.get(RecordKind::History, &tail.name).await? {
+                        Some(Record { name, version, value }) => {
+                            seen.tails.insert(tenant.clone(), Segment { name, version, value });
+                        }
+                        None => _ = seen.tails.remove(tenant),
                     }
-                    None => _ = seen.tails.remove(tenant),
-                },
+                }
             }
         }
         let message = "others keep writing to the newest segment of the history; it is tried again";
-        Err(crate::error::StoreError::new(crate::error::StoreErrorKind::Unavailable, "history", message))
+        Err(StoreError::new(StoreErrorKind::Unavailable, "history", message))
     }
 
     /// Notes a segment as it was written, and drops the oldest when it is one too many.

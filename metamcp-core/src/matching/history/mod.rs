@@ -74,9 +74,14 @@ impl History {
         learned
     }
 
-    /// Puts these lessons in the place of all that is known of a tenant.
-    pub fn replace(&self, tenant: &TenantId, lessons: impl IntoIterator<Item = Lesson>) {
-        let fresh = Memory::of(lessons.into_iter().map(Lesson::bounded), &self.terms);
+    /// What these lessons come to, to be put in a tenant's place.
+    fn prepare(&self, lessons: impl IntoIterator<Item = Lesson>) -> Memory {
+        Memory::of(lessons.into_iter().map(Lesson::bounded), &self.terms)
+    }
+
+    /// Puts `fresh` and the lessons that wait to be written in the place of all that is known of a tenant.
+    fn replace(&self, tenant: &TenantId, mut fresh: Memory, waiting: impl Iterator<Item = Lesson>) {
+        waiting.for_each(|lesson| _ = fresh.learn(lesson, &self.terms));
         let memory = Arc::clone(write(&self.tenants).entry(tenant.clone()).or_default());
         self.change(&memory, |memory| *memory = fresh);
         self.bound(tenant);
@@ -138,7 +143,8 @@ impl History {
             let mut tenants = write(&self.tenants);
             let others = tenants.iter().filter(|(tenant, _)| *tenant != but);
             let oldest = others.min_by_key(|(tenant, memory)| (read(memory).newest(), (*tenant).clone()));
-            let Some(memory) = oldest.map(|(tenant, _)| tenant.clone()).and_then(|oldest| tenants.remove(&oldest)) else {
+            let Some(memory) = oldest.map(|(tenant, _)| tenant.clone()).and_then(|oldest| tenants.remove(&oldest))
+            else {
                 return;
             };
             self.change(&memory, |memory| *memory = Memory::default());

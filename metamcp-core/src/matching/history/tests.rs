@@ -6,15 +6,18 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    History, LearningMatcher, Lesson, LessonFilter,
+    History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter,
     memory::{HALF_LIFE, NEEDS_MAX},
 };
 use crate::{
     auth::Principal,
     id::{CapabilityId, JobId, Lane, ServerName, TenantId},
-    matching::{Candidate, Capability, CapabilityMatcher, Catalog, LexicalMatcher, Outcome, Reason, Route, ServerTerms, Verdict},
+    matching::{
+        Candidate, Capability, CapabilityMatcher, Catalog, LexicalMatcher, Outcome, Reason, Route, ServerTerms, Verdict,
+    },
+    record::MemoryRecordStore,
     task::Need,
-    time::Timestamp,
+    time::{SystemClock, Timestamp},
 };
 
 const TOOLS: [(&str, &str); 5] = [
@@ -132,10 +135,8 @@ fn an_unreached_server_and_a_need_without_words_teach_nothing() {
     };
     assert_eq!(Lesson::of(&outcome("write to them", Verdict::Unreached)), None);
     assert_eq!(Lesson::of(&outcome(" ", Verdict::Served)), None);
-    let named = Outcome {
-        need: Need { tool: Some(id("mail")), ..Need::new("write to them") },
-        ..outcome("", Verdict::Served)
-    };
+    let named =
+        Outcome { need: Need { tool: Some(id("mail")), ..Need::new("write to them") }, ..outcome("", Verdict::Served) };
     assert!(f.learn(Lesson::of(&named).unwrap()), "a need that named its tool teaches with its words");
     assert!(!f.learn(lesson("the of and", "mail", Verdict::Served, START, "a")));
 }
@@ -173,7 +174,8 @@ fn an_input_that_the_schema_refuses_is_told_as_a_rejection() {
     let mut f = Fixture::new();
     let definition = json!({"name": "forecast", "inputSchema": {"type": "object", "required": ["city"]}});
     let server = ServerName::new("s").unwrap();
-    f.catalog = Catalog::new([Arc::new(Capability::from_definition(&server, Arc::default(), definition.into()).unwrap())]);
+    f.catalog =
+        Catalog::new([Arc::new(Capability::from_definition(&server, Arc::default(), definition.into()).unwrap())]);
     f.learn(lesson("umbrella in Oslo", "forecast", Verdict::Served, START, "a"));
     let route = f.route(&f.who, &Need { input: json!({}).into(), ..Need::new("umbrella in Oslo") });
     assert!(route.candidates.is_empty());
@@ -227,7 +229,9 @@ fn what_is_old_counts_less_than_what_is_new() {
     assert!(f.score("umbrella in Oslo", "mail") < even / 2.0);
     let far = START + 200 * HALF_LIFE;
     f.learn(lesson("money for Oslo", "ledger", Verdict::Served, far, "a"));
-    assert!(f.ranked("umbrella in Oslo").iter().all(|tool| tool == "ledger" || f.score("umbrella in Oslo", tool) < 0.01));
+    assert!(
+        f.ranked("umbrella in Oslo").iter().all(|tool| tool == "ledger" || f.score("umbrella in Oslo", tool) < 0.01)
+    );
 }
 
 #[test]
@@ -248,7 +252,8 @@ fn the_memory_of_a_tenant_is_bounded_and_forgets_the_oldest() {
 #[test]
 fn needs_of_any_size_and_script_are_answered() {
     let f = Fixture::new();
-    for text in ["", " ", "the of and", "☂️☂️", "明日の天気", "هل ستمطر غدا", &"umbrella ".repeat(120_000)] {
+    for text in ["", " ", "the of and", "☂️☂️", "明日の天気", "هل ستمطر غدا", &"umbrella ".repeat(120_000)]
+    {
         f.learn(lesson(text, "forecast", Verdict::Served, START, "a"));
         f.route(&f.who, &Need::new(text));
     }
@@ -256,8 +261,30 @@ fn needs_of_any_size_and_script_are_answered() {
     assert!(f.history.lessons(&f.who.tenant).iter().all(|l| l.need.len() <= 512));
 }
 
+#[tokio::test]
+async fn what_the_store_holds_of_a_tenant_is_bounded_and_the_oldest_goes_first() {
+    let records = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
+    let keeper = HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&records) as _);
+    let who = TenantId::new("acme").unwrap();
+    let count = 12_000;
+    for n in 0..count {
+        let need = format!("word{n} {}", "x".repeat(60).repeat(8));
+        keeper.learn(&who, lesson(&need, "ask", Verdict::Served, START + Duration::from_secs(n), "a"));
+        if n % 2_000 == 0 {
+            keeper.flush().await.unwrap();
+        }
+    }
+    keeper.flush().await.unwrap();
+    let reader = HistoryKeeper::new(Arc::new(History::new()), records);
+    reader.refresh().await.unwrap();
+    let lessons = reader.history().lessons(&who);
+    assert!(lessons[0].need.starts_with(&format!("word{} ", count - 1)));
+    assert!(lessons.len() > 5_000 && lessons.len() < 11_000, "{}", lessons.len());
+}
+
 fn any_lessons() -> impl Strategy<Value = Vec<Lesson>> {
-    let words = prop::sample::subsequence(vec!["umbrella", "money", "symbol", "letter", "oslo", "please", "city"], 1..4);
+    let words =
+        prop::sample::subsequence(vec!["umbrella", "money", "symbol", "letter", "oslo", "please", "city"], 1..4);
     let one = (words, 0..TOOLS.len(), any::<bool>(), 0..50_u64, 0..3_u8);
     prop::collection::vec(one, 1..40).prop_map(|all| {
         all.into_iter()
