@@ -6,6 +6,7 @@
 mod capability;
 mod catalog;
 pub mod eval;
+pub(crate) mod history;
 mod lexical;
 mod route;
 mod schema;
@@ -15,6 +16,7 @@ use std::fmt;
 use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
 pub use catalog::Catalog;
+pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;

@@ -33,6 +33,17 @@ pub enum Reason {
         /// What it adds to the score.
         score: f32,
     },
+    /// What became of similar needs before.
+    History {
+        /// How many of them it served.
+        served: u32,
+        /// How many of them it answered with an error.
+        failed: u32,
+        /// The most similar of them, cut short.
+        similar: String,
+        /// What it adds to the score; negative when it mostly failed.
+        score: f32,
+    },
     /// A reason of another matcher, in words.
     Other {
         /// The reason.

@@ -7,6 +7,7 @@ mod fields;
 mod index;
 mod query;
 mod search;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+pub(super) use self::terms::Terms;
 use self::{
     fields::Field,
     index::Index,
@@ -34,7 +36,7 @@ use crate::{auth::Principal, id::Lane, task::Need};
 /// Most tools of one need whose schema is held against the input.
 const CHECKS_MAX: usize = 50;
 /// Most reasons told of one candidate.
-const REASONS_MAX: usize = 8;
+pub(super) const REASONS_MAX: usize = 8;
 /// Indexes kept: the newest snapshots' of the engine and of the endpoints of a gateway, which show a part of it each.
 const INDEXES_MAX: usize = 8;
 /// A larger snapshot is indexed off the runtime's own threads.
@@ -204,7 +206,7 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
     }
 }
 
-fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
+pub(super) fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
     Candidate {
         capability: capability.id.clone(),
         score,
@@ -215,7 +217,7 @@ fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candi
 }
 
 /// Why the place where a tool runs does not fit the need.
-fn misfit(need: &Need, capability: &Capability) -> Option<String> {
+pub(super) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
         let light = Lane::light();
