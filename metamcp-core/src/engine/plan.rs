@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::policy::Policy;
+use super::{choice::two_of, policy::Policy};
 use crate::{
-    matching::{Annotations, Route},
+    matching::{Annotations, Candidate, Route},
     queue::{Final, Job, JobError, JobErrorCode, NackHow},
     time::Timestamp,
     transport::{Delivered, Resume, TransportError, TransportErrorKind},
@@ -181,11 +181,44 @@ fn replay_is_safe(job: &Job, annotations: Annotations) -> bool {
     annotations.replay_is_safe() || job.head.checkpoint.as_ref().is_some_and(|at| at.replay_safe)
 }
 
-/// Two candidates are equivalent when they offer the very same tool definition.
+/// Most leases of a job after which it may still be moved: bounds how often it goes from one to another.
+const MOVED_LEASES_MAX: u64 = 32;
+/// A job is moved when a call would cost this many times as much where it is as elsewhere, and so much more, in milliseconds: a move costs a
+/// turn in the queue.
+const MOVE_TIMES_MIN: f64 = 2.0;
+const MOVE_MS_MIN: f64 = 100.0;
+
+/// The candidate that a leased job is better served by than by its current one: with a clear difference, and only when nothing was called for it
+/// yet. `cost_ms` is what a call would cost, in milliseconds of waiting; `None` for a candidate that cannot be taken now. Of two that `draw`
+/// picks the cheaper one is compared.
+#[must_use]
+pub fn moved(job: &Job, cost_ms: &dyn Fn(&Candidate) -> Option<f64>, draw: u64) -> Option<u16> {
+    let head = &job.head;
+    if head.maybe_called || head.checkpoint.is_some() || head.epoch > MOVED_LEASES_MAX {
+        return None;
+    }
+    let candidates = &job.body.route.candidates;
+    let here = candidates.get(usize::from(head.candidate))?;
+    let others: Vec<(usize, f64)> = candidates
+        .iter()
+        .enumerate()
+        // In another lane it would count among jobs that it does not wait with.
+        .filter(|(at, c)| *at != usize::from(head.candidate) && c.is_equivalent_to(here) && c.lane == here.lane)
+        .filter_map(|(at, candidate)| Some((at, cost_ms(candidate)?)))
+        .collect();
+    let (at, cost) = match two_of(others.len(), draw) {
+        Some((one, other)) if others[other].1 < others[one].1 => others[other],
+        Some((one, _)) => others[one],
+        None => *others.first()?,
+    };
+    let stays = cost_ms(here).is_some_and(|here| here <= MOVE_TIMES_MIN * cost + MOVE_MS_MIN);
+    if stays { None } else { u16::try_from(at).ok() }
+}
+
 fn next_equivalent(route: &Route, current: u16) -> Option<u16> {
     let here = route.candidates.get(usize::from(current))?;
     (usize::from(current) + 1..route.candidates.len())
-        .find(|&at| route.candidates[at].definition == here.definition)
+        .find(|&at| route.candidates[at].is_equivalent_to(here))
         .and_then(|at| u16::try_from(at).ok())
 }
 
@@ -194,7 +227,7 @@ fn first_equivalent(route: &Route, current: u16) -> u16 {
     route
         .candidates
         .iter()
-        .position(|c| c.definition == here.definition)
+        .position(|c| c.is_equivalent_to(here))
         .and_then(|at| u16::try_from(at).ok())
         .unwrap_or(current)
 }
@@ -219,7 +252,6 @@ mod tests {
     use crate::{
         auth::Principal,
         id::{JobId, Lane},
-        matching::Candidate,
         pointer::Digest,
         queue::{Checkpoint, JobBody, JobHead, JobState},
         task::{Need, TaskRecord},
@@ -235,6 +267,7 @@ mod tests {
                 reasons: Vec::new(),
                 lane: None,
                 definition: Digest::of(definition.as_bytes()),
+                group: None,
             })
             .collect();
         let now = Timestamp::from_millis(1_000);

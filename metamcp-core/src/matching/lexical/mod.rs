@@ -205,17 +205,11 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
 }
 
 fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
-    Candidate {
-        capability: capability.id.clone(),
-        score,
-        reasons,
-        lane: capability.terms.lane.clone(),
-        definition: capability.digest,
-    }
+    Candidate::new(capability, score, reasons)
 }
 
 /// Why the place where a tool runs does not fit the need.
-fn misfit(need: &Need, capability: &Capability) -> Option<String> {
+pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
         let light = Lane::light();
