@@ -385,6 +385,52 @@ mod tests {
     }
 
     #[test]
+    fn a_job_moves_to_a_clearly_cheaper_equivalent_and_only_before_its_call() {
+        let mut job = job(&["a", "b", "a", "a"]);
+        let costs = [900.0, 1.0, 500.0, 40.0];
+        let cost_of = |costs: [f64; 4]| {
+            move |candidate: &Candidate| {
+                let at: usize = candidate.capability.server().as_str()[1..].parse().unwrap();
+                costs[at].is_finite().then_some(costs[at])
+            }
+        };
+        let goes = |job: &Job, costs| moved(job, &cost_of(costs), 0);
+        assert_eq!(goes(&job, costs), Some(3));
+        // A little better is not worth a turn in the queue, and what does something else is no way out.
+        assert_eq!(goes(&job, [139.0, 1.0, 500.0, 40.0]), None);
+        assert_eq!(goes(&job, [f64::NAN, 1.0, 500.0, 40.0]), Some(3), "where there is no room now");
+        assert_eq!(goes(&job, [f64::NAN, 1.0, f64::NAN, f64::NAN]), None);
+        job.head.candidate = 1;
+        assert_eq!(goes(&job, [0.0, 9_000.0, 0.0, 0.0]), None);
+        job.head.candidate = 0;
+        for touch in [
+            |head: &mut JobHead| head.maybe_called = true,
+            |head: &mut JobHead| head.checkpoint = Some(Checkpoint { text: "{}".to_owned(), replay_safe: true }),
+            |head: &mut JobHead| head.epoch = MOVED_LEASES_MAX + 1,
+        ] {
+            let mut touched = job.clone();
+            touch(&mut touched.head);
+            assert_eq!(goes(&touched, costs), None);
+        }
+        let mut elsewhere = job.clone();
+        for at in [2, 3] {
+            Arc::make_mut(&mut elsewhere.body).route.candidates[at].lane = Some(Lane::heavy());
+        }
+        assert_eq!(goes(&elsewhere, costs), None);
+    }
+
+    #[test]
+    fn failover_goes_to_what_is_declared_to_do_the_same() {
+        let (mut job, policy) = (job(&["a", "b", "c"]), Policy::default());
+        for at in [0, 2] {
+            Arc::make_mut(&mut job.body).route.candidates[at].group = Some("files/read".to_owned());
+        }
+        let unsent = error(TransportErrorKind::Connect, Delivered::No);
+        let ending = failed(&job, &unsent, Annotations::default(), &policy, 1.0);
+        assert!(matches!(ending, Ending::Nack(NackHow::Fail { candidate: 2, .. })), "{ending:?}");
+    }
+
+    #[test]
     fn a_call_that_may_have_happened_is_repeated_on_its_own_server_only() {
         let (mut job, policy) = (job(&["a", "a"]), Policy::default());
         let idempotent = Annotations { idempotent_hint: Some(true), ..Annotations::default() };

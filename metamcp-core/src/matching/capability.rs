@@ -49,7 +49,7 @@ pub struct ServerTerms {
     /// Servers of one group do the same by tools of the same names; `None`: only the very same definition makes tools equivalent.
     pub equivalent: Option<String>,
     /// What tools of this server are called in its group, by their own names; those not named are called the same.
-    pub aliases: BTreeMap<String, String>,
+    pub equivalent_tools: BTreeMap<String, String>,
     /// What a call costs, in a unit of the operator's own that is the same for all servers; 0 or more.
     pub price: f64,
     /// Where it runs.
@@ -181,7 +181,7 @@ impl Capability {
     pub fn group(&self) -> Option<String> {
         let group = self.terms.equivalent.as_ref()?;
         let own = self.id.tool();
-        Some(format!("{group}/{}", self.terms.aliases.get(own).map_or(own, String::as_str)))
+        Some(format!("{group}/{}", self.terms.equivalent_tools.get(own).map_or(own, String::as_str)))
     }
 }
 

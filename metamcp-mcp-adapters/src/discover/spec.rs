@@ -84,7 +84,7 @@ pub struct ServerSpec {
     /// The group of servers that do the same by tools of the same names; `None`: none.
     pub equivalent: Option<String>,
     /// What its tools are called in that group, by their own names.
-    pub aliases: BTreeMap<String, String>,
+    pub equivalent_tools: BTreeMap<String, String>,
     /// What a call costs, in the operator's unit.
     pub price: f64,
     /// Where it runs; `None`: a child process and an address of this machine are local, others remote.
@@ -108,7 +108,7 @@ impl ServerSpec {
             labels: Labels::new(),
             resources: Resources::default(),
             equivalent: None,
-            aliases: BTreeMap::new(),
+            equivalent_tools: BTreeMap::new(),
             price: 0.0,
             locality: None,
             tenants: None,
@@ -119,7 +119,7 @@ impl ServerSpec {
     /// Reads one entry; `section` is where it stands, for errors.
     ///
     /// Known fields: `command`, `args`, `env`, `cwd` or `url`, `headers`; `type`, `disabled`, and ours: `description`, `lane`, `concurrency`, `labels`,
-    /// `resources`, `equivalent`, `aliases`, `price`, `locality`, `tenants`. Others are left to whom they belong.
+    /// `resources`, `equivalent`, `equivalent_tools`, `price`, `locality`, `tenants`. Others are left to whom they belong.
     ///
     /// # Errors
     /// The first field that is wrong.
@@ -144,7 +144,7 @@ impl ServerSpec {
             labels: entry.field("labels")?.unwrap_or_default(),
             resources: entry.field("resources")?.unwrap_or_default(),
             equivalent: entry.group()?,
-            aliases: entry.field("aliases")?.unwrap_or_default(),
+            equivalent_tools: entry.field("equivalent_tools")?.unwrap_or_default(),
             price: entry.price()?,
             locality: entry.field("locality")?,
             tenants: entry.field("tenants")?,
@@ -190,7 +190,7 @@ impl ServerSpec {
             resources: self.resources.clone(),
             concurrency: self.concurrency,
             equivalent: self.equivalent.clone(),
-            aliases: self.aliases.clone(),
+            equivalent_tools: self.equivalent_tools.clone(),
             price: self.price,
             locality: self.locality.unwrap_or_else(|| self.way.locality()),
             tenants: self.tenants.clone(),
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn the_terms_of_a_choice_are_read_and_locality_is_told_by_the_way() {
         let servers = read(&json!({
-            "a": { "command": "x", "equivalent": "files", "aliases": { "cat": "read" }, "price": 0.5, "tenants": ["t"] },
+            "a": { "command": "x", "equivalent": "files", "equivalent_tools": { "cat": "read" }, "price": 0.5, "tenants": ["t"] },
             "b": { "url": "http://127.0.0.1:9/mcp" },
             "c": { "url": "https://example.org/mcp" },
             "d": { "url": "https://example.org/mcp", "locality": "owned" },
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(terms.iter().map(|terms| terms.locality).collect::<Vec<_>>(), told);
         let tenant = |name: &str| TenantId::new(name).unwrap();
         assert!(terms[0].admits(&tenant("t")) && !terms[0].admits(&tenant("u")) && terms[1].admits(&tenant("u")));
-        assert_eq!((terms[0].aliases["cat"].as_str(), terms[0].price), ("read", 0.5));
+        assert_eq!((terms[0].equivalent_tools["cat"].as_str(), terms[0].price), ("read", 0.5));
         assert_eq!(terms[0].equivalent.as_deref(), Some("files"));
     }
 

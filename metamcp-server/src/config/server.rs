@@ -43,7 +43,7 @@ const COMMON_KEYS: [&str; 11] = [
     "labels",
     "resources",
     "equivalent",
-    "aliases",
+    "equivalent_tools",
     "price",
     "locality",
     "tenants",
