@@ -14,10 +14,11 @@ mod schema;
 use std::fmt;
 
 use async_trait::async_trait;
-pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
+pub use capability::{Annotations, Capability, InvalidDefinition, Locality, ServerTerms};
 pub use catalog::Catalog;
 pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
+pub(crate) use lexical::misfit;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;
 pub use schema::refusal;

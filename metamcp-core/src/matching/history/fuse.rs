@@ -3,9 +3,7 @@
 use super::recall::{Recall, Recalled};
 use crate::{
     matching::{
-        Candidate, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route,
-        lexical::{REASONS_MAX, candidate},
-        refusal,
+        Candidate, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, lexical::REASONS_MAX, refusal,
     },
     task::Need,
 };
@@ -47,7 +45,7 @@ pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
                 Some(reason) => rejected.push(Rejection { capability: one.capability.id.clone(), reason }),
                 None => {
                     let capability = one.capability.clone();
-                    candidates.push(candidate(&capability, one.score, vec![reason(one)]));
+                    candidates.push(Candidate::new(&capability, one.score, vec![reason(one)]));
                 }
             }
         }
@@ -70,8 +68,8 @@ fn reason(recalled: Recalled) -> Reason {
 /// How much a reason moves the score, either way.
 fn weight(reason: &Reason) -> f32 {
     match reason {
-        Reason::Term { score, .. } | Reason::History { score, .. } | Reason::Other { score, .. } => score.abs(),
         Reason::Named => f32::INFINITY,
+        reason => reason.score().map_or(0.0, f32::abs),
     }
 }
 
@@ -80,7 +78,7 @@ fn rescale(reasons: &mut [Reason], by: f32) {
     for reason in reasons {
         match reason {
             Reason::Term { score, .. } | Reason::History { score, .. } | Reason::Other { score, .. } => *score *= by,
-            Reason::Named => {}
+            Reason::Named | Reason::Health { .. } | Reason::Resource { .. } => {}
         }
     }
 }

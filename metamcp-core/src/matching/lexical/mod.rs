@@ -182,7 +182,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
         match input.refused_by(capability, index.outline(scored.tool)) {
             Some(reason) if refused.len() < REJECTED_MAX => refused.push((*scored, reason)),
             Some(_) => {}
-            None => route.candidates.push(candidate(capability, scored.score, reasons(query, index, scored.tool))),
+            None => route.candidates.push(Candidate::new(capability, scored.score, reasons(query, index, scored.tool))),
         }
     }
     for scored in unfit.iter().take_while(worth) {
@@ -202,22 +202,14 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
         Some(reason) => {
             Route { rejected: vec![Rejection { capability: capability.id.clone(), reason }], ..Route::default() }
         }
-        None => Route { candidates: vec![candidate(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() },
-    }
-}
-
-pub(super) fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
-    Candidate {
-        capability: capability.id.clone(),
-        score,
-        reasons,
-        lane: capability.terms.lane.clone(),
-        definition: capability.digest,
+        None => {
+            Route { candidates: vec![Candidate::new(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() }
+        }
     }
 }
 
 /// Why the place where a tool runs does not fit the need.
-pub(super) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
+pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
         let light = Lane::light();

@@ -80,7 +80,7 @@ async fn check_arguments(
     headers: &http::HeaderMap,
 ) -> Result<(), RpcFault> {
     let Some(name) = request.param("name").and_then(text) else { return Ok(()) };
-    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else { return Ok(()) };
+    let Some(tool) = gateway.awaited_tool(caller, &name).await else { return Ok(()) };
     // A tool whose marks are wrong is not offered over HTTP by its server; here it is as good as unmarked.
     let params = header::of_schema(&tool.capability.input_schema).unwrap_or_default();
     headers::check_params(headers, &params, request.param("arguments"))
