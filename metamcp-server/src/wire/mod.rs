@@ -26,7 +26,7 @@ use metamcp_mcp_adapters::{
     discover::ServerSpec,
     gateway::{Gateway, GatewayService, HttpOptions},
     servers::code::{CodeConfig, CodeServer, in_process, serve_stdio},
-    upstream::launch,
+    upstream::{Handover, launch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,10 @@ pub async fn build(config: &Config) -> Result<App> {
         builder = builder.servers([code(roots)?]);
     }
     let launcher = launcher()?;
+    // A data folder belongs to one process: nobody else could bring an answer.
+    let handover = stores.directory.is_none().then(|| Arc::new(Handover::new(Arc::clone(&stores.records))));
     for server in config.enabled_servers() {
-        builder = builder.servers([entry(&server.spec, &launcher)?]);
+        builder = builder.servers([entry(&server.spec, &launcher, handover.as_ref())?]);
     }
     let limits = &config.server.limits;
     let api = ApiOptions {
@@ -223,8 +225,8 @@ fn code(roots: &[PathBuf]) -> Result<ServerEntry> {
     Ok(ServerEntry { name, terms, connector })
 }
 
-fn entry(spec: &ServerSpec, launcher: &[OsString]) -> Result<ServerEntry> {
-    let connector = spec.connector(Some(launcher)).with_context(|| format!("servers.{}", spec.name))?;
+fn entry(spec: &ServerSpec, launcher: &[OsString], handover: Option<&Arc<Handover>>) -> Result<ServerEntry> {
+    let connector = spec.connector(Some(launcher), handover).with_context(|| format!("servers.{}", spec.name))?;
     Ok(ServerEntry { name: spec.name.clone(), terms: spec.terms(), connector })
 }
 
