@@ -95,6 +95,12 @@ pub(super) const KEYS: &[Key] = &[
         Some("15"),
         "how long the first submission waits for servers to come up, in seconds",
     ),
+    key(
+        "matcher.learn",
+        Kind::Bool,
+        Some("true"),
+        "raise tools that served similar needs before, lower those that failed",
+    ),
     key("gateway.enabled", Kind::Bool, Some("true"), "serve MCP at /mcp and /mcp/NAME"),
     key(
         "gateway.list",

@@ -78,6 +78,8 @@ pub struct Config {
     pub jobs: JobsSection,
     /// The log.
     pub log: LogSection,
+    /// How needs are matched.
+    pub matcher: MatcherSection,
     /// How the servers are shown to MCP clients.
     pub gateway: GatewaySection,
     endpoints: BTreeMap<String, Shown<EndpointView>>,
@@ -163,6 +165,13 @@ pub struct JobsSection {
     pub input_wait: Duration,
     /// How long a submission waits for servers that were never connected.
     pub discover_wait: Duration,
+}
+
+/// `[matcher]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatcherSection {
+    /// Learn from how jobs go.
+    pub learn: bool,
 }
 
 /// `[log]`.
@@ -284,6 +293,7 @@ impl Config {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
             },
+            matcher: MatcherSection { learn: settings.flag("matcher.learn") },
             gateway,
             endpoints,
             code_roots,

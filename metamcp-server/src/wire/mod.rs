@@ -2,6 +2,7 @@
 //!
 //! Nothing here connects to a server: connectors are made, and used when a task first needs them.
 
+mod learning;
 mod stores;
 
 use std::{
@@ -29,6 +30,7 @@ use metamcp_mcp_adapters::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::learning::Learning;
 pub use self::stores::{Stores, is_down, open as open_stores};
 
 use crate::{
@@ -51,6 +53,7 @@ pub struct App {
     worker: WorkerOptions,
     api: ApiOptions,
     gateway: GatewaySection,
+    learning: Learning,
 }
 
 /// Builds everything that `config` asks for.
@@ -68,6 +71,8 @@ pub async fn build(config: &Config) -> Result<App> {
         .results(Arc::clone(&stores.results))
         .events(Arc::clone(&stores.events))
         .records(Arc::clone(&stores.records));
+    let learning = Learning::start(&config.matcher, &stores).await;
+    builder = builder.matcher(learning.matcher());
     if let Some(roots) = &config.code_roots {
         builder = builder.servers([code(roots)?]);
     }
@@ -83,13 +88,14 @@ pub async fn build(config: &Config) -> Result<App> {
         allowed_hosts: config.server.allowed_hosts.clone(),
         ..ApiOptions::default()
     };
-    Ok(App { engine: builder.build(), stores, worker: worker(config), api, gateway: config.gateway.clone() })
+    Ok(App { engine: builder.build(), stores, worker: worker(config), api, gateway: config.gateway.clone(), learning })
 }
 
 impl App {
     /// The REST API over the engine.
     pub fn router(&self) -> Router {
-        api::router(ApiState::new(self.engine.clone(), self.api.clone()))
+        let state = ApiState::new(self.engine.clone(), self.api.clone());
+        api::router(state.with_history(Arc::clone(self.learning.keeper())))
     }
 
     /// The gateway to all servers. It begins to connect to them in the background.
@@ -158,8 +164,9 @@ impl App {
     /// Ends connections and children, then lets go of the store. Drain the worker first.
     pub async fn close(self) {
         self.engine.close().await;
-        let Self { engine, stores, .. } = self;
+        let Self { engine, stores, learning, .. } = self;
         drop(engine);
+        learning.stop().await;
         stores.close().await;
     }
 }

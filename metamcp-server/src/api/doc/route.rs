@@ -57,7 +57,8 @@ impl From<&Candidate> for CandidateDocument {
 /// Why a candidate stands where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReasonDocument {
-    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `other`: see the text.
+    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `history`: what
+    /// became of similar needs; `other`: see the text.
     pub kind: String,
     /// In words.
     pub text: String,
@@ -83,6 +84,10 @@ impl From<&Reason> for ReasonDocument {
                 term: Some(term.clone()),
                 score: Some(*score),
                 ..plain("term", format!("`{term}` stands in its {field}"))
+            },
+            Reason::History { served, failed, similar, score } => Self {
+                score: Some(*score),
+                ..plain("history", format!("served {served} and failed {failed} similar needs, such as “{similar}”"))
             },
             Reason::Other { text, score } => Self { score: Some(*score), ..plain("other", text.clone()) },
             other => plain("other", format!("{other:?}")),
