@@ -170,6 +170,8 @@ pub struct JobsSection {
 /// `[matcher]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatcherSection {
+    /// Learn from how jobs go.
+    pub learn: bool,
     /// Groups of words, separated by spaces, that stand for one another.
     pub synonyms: Vec<String>,
 }
@@ -289,10 +291,13 @@ impl Config {
                 input_wait: settings.seconds("jobs.input_wait_s"),
                 discover_wait: settings.seconds("jobs.discover_wait_s"),
             },
-            matcher: MatcherSection { synonyms: settings.texts("matcher.synonyms") },
             log: LogSection {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
+            },
+            matcher: MatcherSection {
+                learn: settings.flag("matcher.learn"),
+                synonyms: settings.texts("matcher.synonyms"),
             },
             gateway,
             endpoints,
