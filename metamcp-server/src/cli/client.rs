@@ -14,8 +14,8 @@ use tower::ServiceExt as _;
 
 use crate::api::doc::{
     AnswerDocument, BatchDocument, CancelDocument, EventDocument, JobDocument, NeedDocument, NewBatchDocument,
-    ProblemDocument, QueueDocument, QueueList, RouteDocument, ScheduleDocument, SchedulePage, ScheduleTerms,
-    ServerList, TaskDocument, TaskPage, ToolDocument, ToolPage,
+    NewPlanDocument, PlanAnswer, ProblemDocument, QueueDocument, QueueList, RouteDocument, RunPlanDocument,
+    ScheduleDocument, SchedulePage, ScheduleTerms, ServerList, TaskDocument, TaskPage, ToolDocument, ToolPage,
 };
 
 /// Longest wait for a connection, in seconds.
@@ -250,6 +250,14 @@ impl Client {
 
     pub(super) async fn route(&self, need: &NeedDocument) -> Result<RouteDocument> {
         self.ask(Method::POST, self.url(&["api", "route"]), Some(need)).await
+    }
+
+    pub(super) async fn plan(&self, new: &NewPlanDocument) -> Result<PlanAnswer> {
+        self.ask(Method::POST, self.url(&["api", "plans"]), Some(new)).await
+    }
+
+    pub(super) async fn run_plan(&self, wish: &RunPlanDocument) -> Result<BatchDocument> {
+        self.ask(Method::POST, self.url(&["api", "plans", "run"]), Some(wish)).await
     }
 
     pub(super) async fn servers(&self) -> Result<ServerList> {

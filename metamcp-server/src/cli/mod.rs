@@ -14,6 +14,7 @@ mod input;
 mod log;
 mod mcp;
 mod out;
+mod plan;
 mod presence;
 mod queues;
 mod route;
@@ -82,6 +83,7 @@ fn run(command: Command) -> Outcome {
             Command::Queues(args) => queues::run(args).await,
             Command::Schedules(args) => schedules::run(args.command).await,
             Command::Route(args) => route::run(args).await,
+            Command::Plan(args) => plan::run(args).await,
             Command::Servers(args) => servers::run(args).await,
             Command::Mcp(args) => mcp::run(args).await,
             Command::Admin(args) => admin::run(args).await,

@@ -123,9 +123,9 @@ fn by_kind(before: &[&Shape], property: &Property) -> Option<Hand> {
         let [kind] = kinds else { return false };
         TELLING_KINDS.iter().any(|telling| kind.starts_with(telling))
     };
-    let mut fitting = gives
-        .iter()
-        .filter(|given| telling(&given.kinds) && telling(&property.kinds) && fits(&given.kinds, &property.kinds));
+    let mut fitting = gives.iter().filter(|given| {
+        !given.listed && telling(&given.kinds) && telling(&property.kinds) && fits(&given.kinds, &property.kinds)
+    });
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Some(Hand { worth: BY_TYPE, ..structured(at, &only.name) }),
         _ => None,

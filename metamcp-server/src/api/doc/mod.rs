@@ -6,6 +6,7 @@ mod batch;
 mod event;
 mod job;
 mod moment;
+mod plan;
 mod problem;
 mod queue;
 mod route;
@@ -18,6 +19,9 @@ pub use batch::{BatchDocument, BatchStandingDocument, BatchTaskDocument, NewBatc
 pub use event::{EventDocument, EventKindDocument, MissedDocument};
 pub use job::{InputRequestDocument, JobDocument, ProgressDocument, TaskPage};
 pub use moment::{Moment, NotAMoment};
+pub use plan::{
+    MissingDocument, NewPlanDocument, PlanAnswer, PlanDocument, PlanStepDocument, RunDocument, RunPlanDocument,
+};
 pub use problem::{ProblemDocument, ProblemKind};
 pub use queue::{QueueDocument, QueueList};
 pub use route::{CandidateDocument, ExplainDocument, ReasonDocument, RejectionDocument, RouteDocument};
