@@ -1,5 +1,7 @@
 //! Plans over real MCP servers, child processes of the real binary: by command line and by REST.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 mod support;
 
 use std::path::Path;
