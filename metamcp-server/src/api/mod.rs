@@ -14,6 +14,7 @@ mod history;
 mod openapi;
 mod options;
 mod params;
+mod plans;
 pub mod problem;
 mod queues;
 mod range;
@@ -98,6 +99,8 @@ fn described(quick: Duration, waiting: Duration) -> OpenApiRouter<ApiState> {
         .routes(routes!(servers::tools))
         .routes(routes!(batches::create))
         .routes(routes!(batches::cancel))
+        .routes(routes!(plans::propose))
+        .routes(routes!(plans::run))
         .routes(routes!(schedules::put, schedules::show, schedules::delete))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::pause))

@@ -14,9 +14,9 @@ use tower::ServiceExt as _;
 
 use crate::api::doc::{
     AnswerDocument, BatchDocument, CancelDocument, EventDocument, JobDocument, LessonDocument, LessonPage,
-    LessonsChanged, NeedDocument, NewBatchDocument, NewLessonsDocument, ProblemDocument, QueueDocument, QueueList,
-    RouteDocument, ScheduleDocument, SchedulePage, ScheduleTerms, ServerList, TaskDocument, TaskPage, ToolDocument,
-    ToolPage,
+    LessonsChanged, NeedDocument, NewBatchDocument, NewLessonsDocument, NewPlanDocument, PlanAnswer, ProblemDocument,
+    QueueDocument, QueueList, RouteDocument, RunPlanDocument, ScheduleDocument, SchedulePage, ScheduleTerms,
+    ServerList, TaskDocument, TaskPage, ToolDocument, ToolPage,
 };
 
 /// Longest wait for a connection, in seconds.
@@ -282,6 +282,14 @@ impl Client {
         let mut url = self.url(&["api", "history"]);
         url.query_pairs_mut().extend_pairs(filter);
         self.ask(Method::DELETE, url, None::<&()>).await
+    }
+
+    pub(super) async fn plan(&self, new: &NewPlanDocument) -> Result<PlanAnswer> {
+        self.ask(Method::POST, self.url(&["api", "plans"]), Some(new)).await
+    }
+
+    pub(super) async fn run_plan(&self, wish: &RunPlanDocument) -> Result<BatchDocument> {
+        self.ask(Method::POST, self.url(&["api", "plans", "run"]), Some(wish)).await
     }
 
     pub(super) async fn servers(&self) -> Result<ServerList> {

@@ -15,6 +15,7 @@ mod input;
 mod log;
 mod mcp;
 mod out;
+mod plan;
 mod presence;
 mod queues;
 mod route;
@@ -84,6 +85,7 @@ fn run(command: Command) -> Outcome {
             Command::Schedules(args) => schedules::run(args.command).await,
             Command::History(args) => history::run(args.command).await,
             Command::Route(args) => route::run(args).await,
+            Command::Plan(args) => plan::run(args).await,
             Command::Servers(args) => servers::run(args).await,
             Command::Mcp(args) => mcp::run(args).await,
             Command::Admin(args) => admin::run(args).await,
