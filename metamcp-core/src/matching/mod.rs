@@ -5,6 +5,7 @@
 
 mod capability;
 mod catalog;
+mod dense;
 mod lexical;
 mod route;
 mod schema;
@@ -14,6 +15,7 @@ use std::fmt;
 use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
 pub use catalog::Catalog;
+pub use dense::{DenseTable, InvalidTable};
 pub use lexical::LexicalMatcher;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;

@@ -33,6 +33,11 @@ pub enum Reason {
         /// What it adds to the score.
         score: f32,
     },
+    /// What the tool does is near in meaning to the need, whatever the words.
+    Similarity {
+        /// What it adds to the score.
+        score: f32,
+    },
     /// A reason of another matcher, in words.
     Other {
         /// The reason.

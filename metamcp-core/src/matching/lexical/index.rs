@@ -9,9 +9,14 @@ use serde_json::Value;
 use super::{
     fields::{Counts, FIELDS, Field, Lengths, field_share, texts, weigh},
     tokens::{Kind, tokens},
+    meaning::meaning,
     words::Words,
 };
-use crate::matching::{Capability, Catalog, schema::Outline};
+use crate::matching::{
+    Capability, Catalog,
+    dense::{DenseTable, Vectors},
+    schema::Outline,
+};
 
 /// A term in a tool.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +48,8 @@ pub(super) struct Index {
     groups: Vec<u32>,
     /// By group: one tool of it.
     examples: Vec<u32>,
+    /// By tool, when there is a table.
+    vectors: Option<Vectors>,
 }
 
 /// What is gathered before terms have their final order.
@@ -78,7 +85,7 @@ impl Gathered {
 }
 
 impl Index {
-    pub(super) fn build(catalog: &Catalog, words: &Words) -> Self {
+    pub(super) fn build(catalog: &Catalog, words: &Words, table: Option<&DenseTable>) -> Self {
         let tools = catalog.capabilities();
         let mut gathered = Gathered::default();
         let mut lengths = Vec::with_capacity(tools.len());
@@ -87,6 +94,7 @@ impl Index {
         let mut examples = Vec::new();
         let mut group_numbers = HashMap::new();
         let mut occurrences: Vec<(u32, Field)> = Vec::new();
+        let mut vectors = table.map(|table| (table, Vectors::with_dimensions(table.dimensions())));
         for (tool, capability) in (0_u32..).zip(tools) {
             let schema: Value = capability.input_schema.view().unwrap_or_default();
             occurrences.clear();
@@ -114,6 +122,9 @@ impl Index {
             }
             lengths.push(words_of);
             outlines.push(Outline::of(&schema));
+            if let Some((table, vectors)) = &mut vectors {
+                vectors.push(&meaning(capability, &schema, table));
+            }
             let (lane, resources) = (&capability.terms.lane, &capability.terms.resources);
             let place = (lane.clone(), resources.gpu, resources.memory_mib, resources.local);
             let group = *group_numbers.entry(place).or_insert_with(|| {
@@ -122,7 +133,8 @@ impl Index {
             });
             groups.push(u32::try_from(group).expect("no more groups than tools"));
         }
-        Self::ordered(catalog.clone(), gathered, lengths, outlines, (groups, examples))
+        let vectors = vectors.map(|(_, vectors)| vectors);
+        Self::ordered(catalog.clone(), gathered, lengths, outlines, (groups, examples), vectors)
     }
 
     fn ordered(
@@ -131,6 +143,7 @@ impl Index {
         lengths: Vec<Lengths>,
         outlines: Vec<Outline>,
         (groups, examples): (Vec<u32>, Vec<u32>),
+        vectors: Option<Vectors>,
     ) -> Self {
         let mut lists = gathered.lists;
         let mut order: Vec<(String, u32)> = gathered.numbers.into_iter().collect();
@@ -153,7 +166,7 @@ impl Index {
         }
         starts.push(postings.len());
         let numbers = terms.iter().cloned().zip(0..).collect();
-        Self { catalog, terms, numbers, starts, postings, counts, lengths, outlines, groups, examples }
+        Self { catalog, terms, numbers, starts, postings, counts, lengths, outlines, groups, examples, vectors }
     }
 
     /// The revision of the snapshot it was built from.
@@ -168,6 +181,11 @@ impl Index {
 
     pub(super) fn capability(&self, tool: u32) -> &Capability {
         &self.catalog.capabilities()[tool as usize]
+    }
+
+    /// Present when the index was built with a table.
+    pub(super) fn vectors(&self) -> Option<&Vectors> {
+        self.vectors.as_ref()
     }
 
     pub(super) fn outline(&self, tool: u32) -> &Outline {

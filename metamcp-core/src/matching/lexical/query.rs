@@ -8,6 +8,7 @@ use super::{
     tokens::{Kind, tokens},
     words::{Said, Words},
 };
+use crate::matching::dense::{DenseTable, Vector};
 
 /// As much of a need is read, in bytes.
 pub(super) const NEED_BYTES_MAX: usize = 16 << 10;
@@ -59,6 +60,8 @@ pub(super) struct QueryTerm {
 pub(super) struct Query {
     pub terms: Vec<QueryTerm>,
     pub words: Vec<String>,
+    /// What the need is about, when there is a table that knows any of it.
+    pub meaning: Option<Vector>,
 }
 
 /// A word of the need.
@@ -89,6 +92,12 @@ impl Query {
         // Stable: within a role the need's own order decides how sums round.
         query.terms.sort_by_key(|t| t.role);
         query
+    }
+
+    /// Takes in what the need is about, and how much its words tell in general.
+    pub(super) fn mean(&mut self, need: &str, table: &DenseTable) {
+        self.meaning = Some(table.text(cut(need, NEED_BYTES_MAX))).filter(|vector| !vector.is_zero());
+        self.terms.iter_mut().for_each(|t| t.weight *= table.telling(&self.words[t.word]));
     }
 
     fn add(&mut self, term: u32, weight: f32, role: Role, word: usize) {

@@ -5,6 +5,7 @@
 use std::{cmp::Ordering, sync::Mutex};
 
 use super::{
+    fusion,
     index::Index,
     query::{Query, Role},
 };
@@ -14,7 +15,7 @@ const POOL_MAX: usize = 64;
 /// Scores looked at in one step of a scan.
 const LANES: usize = 16;
 /// Every tool is looked at when more than this part of them is reached: cheaper than noting which.
-const DENSE_SHARE: usize = 16;
+const ALL_SHARE: usize = 16;
 
 /// A tool with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,6 +97,8 @@ pub(super) struct Scratch {
     /// By tool; all zero between searches.
     scores: Vec<f32>,
     touched: Vec<u32>,
+    /// Whether every tool is looked at, so that none need be noted as touched.
+    all: bool,
     /// By group: whether it can serve at all.
     fitting: Vec<bool>,
     /// The best that fit.
@@ -122,16 +125,20 @@ impl Scratch {
         }
         let content = query.terms.iter().filter(|t| t.role == Role::Content);
         let reach: usize = content.map(|t| index.postings(t.term).len()).sum();
-        let dense = reach > index.tools() / DENSE_SHARE;
-        self.add(query, index, dense);
+        let meaning = index.vectors().zip(query.meaning.as_ref());
+        self.all = meaning.is_some() || reach > index.tools() / ALL_SHARE;
+        self.add(query, index);
+        if let Some((vectors, need)) = meaning {
+            fusion::add_similarity(self, vectors, need);
+        }
         let mut fitting = std::mem::take(&mut self.fitting);
         fitting.clear();
         fitting.extend(fits.iter().flat_map(|fits| index.examples().iter().map(|tool| fits(*tool))));
         if fitting.iter().all(|fits| *fits) {
             self.unfit.reset(0);
-            self.collect(index, dense, |best, _, scored| best.offer(scored));
+            self.collect(index, |best, _, scored| best.offer(scored));
         } else {
-            self.collect(index, dense, |best, unfit, scored| {
+            self.collect(index, |best, unfit, scored| {
                 let to = if fitting[index.group(scored.tool) as usize] { best } else { unfit };
                 to.offer(scored);
             });
@@ -141,12 +148,21 @@ impl Scratch {
         self.unfit.finish();
     }
 
-    fn add(&mut self, query: &Query, index: &Index, dense: bool) {
+    /// Adds to the score of a tool, and so brings it in.
+    pub(super) fn add_to(&mut self, tool: u32, score: f32) {
+        let sum = &mut self.scores[tool as usize];
+        if *sum == 0.0 && !self.all {
+            self.touched.push(tool);
+        }
+        *sum += score;
+    }
+
+    fn add(&mut self, query: &Query, index: &Index) {
         let scores = &mut self.scores[..index.tools()];
         self.touched.clear();
         for t in &query.terms {
             let postings = index.postings(t.term);
-            match (t.role, dense) {
+            match (t.role, self.all) {
                 (Role::Content, true) => {
                     for p in postings {
                         scores[p.tool as usize] += p.weight * t.weight;
@@ -174,9 +190,9 @@ impl Scratch {
     }
 
     /// Offers every touched tool and clears its score.
-    fn collect(&mut self, index: &Index, dense: bool, mut offer: impl FnMut(&mut Top, &mut Top, Scored)) {
+    fn collect(&mut self, index: &Index, mut offer: impl FnMut(&mut Top, &mut Top, Scored)) {
         let (best, unfit) = (&mut self.best, &mut self.unfit);
-        if !dense {
+        if !self.all {
             for tool in &self.touched {
                 let score = std::mem::take(&mut self.scores[*tool as usize]);
                 offer(best, unfit, Scored { tool: *tool, score });

@@ -110,7 +110,7 @@ proptest! {
     #[test]
     fn the_index_ranks_as_reading_every_tool_would(catalog in catalogue(), need in text(8), keys in prop::collection::vec("[a-z]{2,6}", 0..3), max in 1..30_usize) {
         let words = Words::new();
-        let index = Index::build(&catalog, &words);
+        let index = Index::build(&catalog, &words, None);
         let query = Query::new(&need, keys.iter().map(String::as_str).chain(["file"]), &index, &words);
         let expected = brute_force(&query, &index, &catalog, &words);
         let mut scratch = Scratch::default();
@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn any_need_becomes_a_bounded_query(need in "\\PC{0,300}", catalog in catalogue()) {
         let words = Words::new();
-        let index = Index::build(&catalog, &words);
+        let index = Index::build(&catalog, &words, None);
         let query = Query::new(&need, std::iter::empty(), &index, &words);
         let numbers: BTreeSet<u32> = query.terms.iter().map(|t| t.term).collect();
         prop_assert_eq!(numbers.len(), query.terms.len());
@@ -149,7 +149,7 @@ fn terms_of(need: &str, tools: &[&str]) -> Vec<(String, Role)> {
         Arc::new(Capability::from_definition(&ServerName::new("x").unwrap(), Arc::default(), definition).unwrap())
     }));
     let words = Words::new();
-    let index = Index::build(&catalog, &words);
+    let index = Index::build(&catalog, &words, None);
     let query = Query::new(need, std::iter::empty(), &index, &words);
     query.terms.iter().map(|t| (index.text_of(t.term).to_owned(), t.role)).collect()
 }
