@@ -50,6 +50,7 @@ fn house() -> Vec<Arc<Capability>> {
         resources: Resources { gpu: true, memory_mib: Some(8_192), local: true },
         labels: [("team".to_owned(), "cinema".to_owned())].into(),
         concurrency: None,
+        ..ServerTerms::default()
     });
     vec![
         simple("files", &files, "readText", "Returns the complete contents of a text file.", ""),

@@ -17,6 +17,8 @@ use crate::{
 
 /// Largest input with everything in its place, in bytes.
 const FILLED_BYTES_MAX: usize = 8 << 20;
+/// Where a result stands in a result document; beside it a task may want to know how the other one ended.
+const RESULT_PARTS: [&str; 2] = ["/content", "/structuredContent"];
 
 /// The jobs a task waits for or takes results from, each once.
 pub(super) async fn parents(ports: &Ports, who: &Principal, task: &Task) -> Result<Vec<JobId>, EngineError> {
@@ -122,5 +124,9 @@ async fn value_of(ports: &Ports, who: &Principal, reference: &Reference) -> Resu
         _ => Unfilled::Store(error),
     })?;
     let text = std::str::from_utf8(&body.bytes).map_err(|_| never("its result is no text"))?;
+    // What a tool says of its failure is no result to go on with.
+    if RESULT_PARTS.iter().any(|part| reference.part.starts_with(part)) && part_of(text, "/isError") == Some("true") {
+        return Err(never("its tool answered with an error"));
+    }
     part_of(text, &reference.part).map(str::to_owned).ok_or_else(|| never("its result has nothing there"))
 }

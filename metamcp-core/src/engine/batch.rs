@@ -49,12 +49,12 @@ const LOOK_S_MAX: u64 = 5;
 pub struct BatchId(String);
 
 impl BatchId {
-    fn drawn(ports: &Ports) -> Self {
+    pub(super) fn drawn(ports: &Ports) -> Self {
         Self(JobId::drawn(ports.clock.now(), &*ports.entropy).to_string())
     }
 
     /// The same caller with the same key means the same batch.
-    fn keyed(who: &Principal, key: &str) -> Self {
+    pub(super) fn keyed(who: &Principal, key: &str) -> Self {
         let text = serde_json::to_vec(&(who, key)).expect("names and text are JSON");
         Self(Digest::of(&text).to_string())
     }
@@ -164,14 +164,30 @@ pub(super) async fn submit(
         return same(standing, asked);
     }
     let longest = tasks.iter().map(|task| task.delay + task.deadline.unwrap_or(ports.policy.deadline)).max();
-    let kept = longest.unwrap_or_default() + ports.policy.retain + BATCH_GRACE;
     if key.is_some() {
         for (n, task) in tasks.iter_mut().enumerate() {
             task.idempotency_key = Some(format!("batch/{id}/{n}"));
         }
     }
     let tasks = enqueue(ports, servers, who, tasks).await?;
+    keep(ports, who, Made { id, asked, tasks, longest: longest.unwrap_or_default() }).await
+}
+
+/// Tasks that were accepted together.
+pub(super) struct Made {
+    pub(super) id: BatchId,
+    /// Digest of what was asked for.
+    pub(super) asked: Digest,
+    pub(super) tasks: Vec<BatchTask>,
+    /// How long they take at most.
+    pub(super) longest: Duration,
+}
+
+/// Writes the record of a batch.
+pub(super) async fn keep(ports: &Ports, who: &Principal, made: Made) -> Result<Batch, EngineError> {
+    let Made { id, asked, tasks, longest } = made;
     let batch = Batch { id, owner: who.clone(), created_at: ports.clock.now(), asked, tasks };
+    let kept = longest + ports.policy.retain + BATCH_GRACE;
     let value = Bytes::from(serde_json::to_vec(&batch).expect("ids and text are JSON"));
     let name = batch.id.to_string();
     let put = || ports.records.put(RecordKind::Batch, &name, value.clone(), Expect::Absent, Some(kept));
@@ -238,7 +254,7 @@ fn asked(tasks: &[Task]) -> Result<Digest, EngineError> {
     Ok(Digest::of(&text))
 }
 
-fn same(standing: Batch, asked: Digest) -> Result<Batch, EngineError> {
+pub(super) fn same(standing: Batch, asked: Digest) -> Result<Batch, EngineError> {
     if standing.asked == asked {
         return Ok(standing);
     }
@@ -250,7 +266,7 @@ pub(super) async fn get(ports: &Ports, who: &Principal, id: &BatchId) -> Result<
     batch.ok_or(EngineError::NotFound { what: "batch" })
 }
 
-async fn read(ports: &Ports, id: &BatchId) -> Result<Option<Batch>, EngineError> {
+pub(super) async fn read(ports: &Ports, id: &BatchId) -> Result<Option<Batch>, EngineError> {
     let Some(record) = ports.records.get(RecordKind::Batch, &id.0).await? else { return Ok(None) };
     let batch = serde_json::from_slice(&record.value).map_err(|error| {
         let message = format!("batch {id} cannot be read; it may be of a newer version");

@@ -8,6 +8,8 @@ use super::{
     adopt::{self, Adopted, Adoption},
     arguments,
     batch::{self, Batch, BatchId, BatchState},
+    chain::{self, Plan},
+    choice,
     error::EngineError,
     ports::{Ports, persist},
     schedule::{self, NewSchedule, Schedule},
@@ -79,11 +81,16 @@ impl Orchestrator {
         tasks: Vec<Task>,
         idempotency_key: Option<&str>,
     ) -> Result<Batch, EngineError> {
+        self.check_key(idempotency_key)?;
+        batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
+    }
+
+    fn check_key(&self, key: Option<&str>) -> Result<(), EngineError> {
         let key_bytes_max = self.ports.limits.idempotency_key_bytes_max;
-        if idempotency_key.is_some_and(|key| key.is_empty() || key.len() > key_bytes_max) {
+        if key.is_some_and(|key| key.is_empty() || key.len() > key_bytes_max) {
             return Err(InvalidTask::new("idempotency_key", format!("must be 1 to {key_bytes_max} bytes")).into());
         }
-        batch::submit(&self.ports, &self.servers, who, tasks, idempotency_key).await
+        Ok(())
     }
 
     /// A batch of the caller.
@@ -207,7 +214,33 @@ impl Orchestrator {
     pub async fn route(&self, who: &Principal, need: Need) -> Result<Route, EngineError> {
         let task = Task { need, ..Task::default() };
         self.ports.limits.check(&task)?;
-        submit::rank(&self.ports, &self.servers, who, &task.need).await
+        let route = submit::rank(&self.ports, &self.servers, who, &task.need).await?;
+        Ok(choice::told(route, &|server| self.servers.seen(server)))
+    }
+
+    /// Proposes how to serve a need that may take several steps, each by one tool, one handing its result to the next. Runs nothing; when one
+    /// tool covers the whole need, the plan has one step. A plan without steps is an answer: nothing fits.
+    ///
+    /// # Errors
+    /// When the need breaks a bound, names a tool, or asks for more than [`PLAN_STEPS_MAX`](super::PLAN_STEPS_MAX) steps, or the matcher fails.
+    pub async fn plan(&self, who: &Principal, need: Need) -> Result<Plan, EngineError> {
+        chain::propose::propose(&self.ports, &self.servers, who, need).await
+    }
+
+    /// Accepts a plan: each step becomes a task that waits for the one before, all of them a batch. The plan may have been changed since it was
+    /// proposed; everything in it is checked as if it were new. With an idempotency key the same call again finds the same batch.
+    ///
+    /// # Errors
+    /// When the plan breaks a bound, a tool is not there for the caller or has changed, or an argument is missing or does not fit: no step runs
+    /// then. Also what [`submit`](Self::submit) refuses; steps that were accepted before are then cancelled.
+    pub async fn run_plan(
+        &self,
+        who: &Principal,
+        plan: &Plan,
+        idempotency_key: Option<&str>,
+    ) -> Result<Batch, EngineError> {
+        self.check_key(idempotency_key)?;
+        chain::run::run(&self.ports, &self.servers, who, plan, idempotency_key).await
     }
 
     /// Ranks the capabilities of a catalogue for a need; without an input by words alone, whatever input they take.
@@ -408,19 +441,37 @@ impl Orchestrator {
         self.servers.terms(name)
     }
 
-    /// Every configured server, ordered by name, as it is known now; starts none.
+    /// The servers that the caller may use, ordered by name, as they are known now; starts none.
+    #[must_use]
+    pub fn servers_for(&self, who: &Principal) -> Vec<ServerStatus> {
+        self.servers.statuses_for(who)
+    }
+
+    /// Every tool that the caller may use. Servers that were never connected are, waiting for them as a submission does.
+    pub async fn tools_for(&self, who: &Principal) -> Arc<Catalog> {
+        self.servers.discover(None, self.ports.policy.discover_wait).await;
+        self.servers.catalog_for(who)
+    }
+
+    /// What is known at this moment of the tools that the caller may use; starts nothing.
+    #[must_use]
+    pub fn catalog_for(&self, who: &Principal) -> Arc<Catalog> {
+        self.servers.catalog_for(who)
+    }
+
+    /// Every configured server, ordered by name, as it is known now; starts none. For the operator: it asks for nobody's rights.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStatus> {
         self.servers.statuses()
     }
 
-    /// Every known tool. Servers that were never connected are, waiting for them as a submission does.
+    /// Every known tool, whoever may use it. Servers that were never connected are, waiting for them as a submission does.
     pub async fn tools(&self) -> Arc<Catalog> {
         self.servers.discover(None, self.ports.policy.discover_wait).await;
         self.servers.catalog()
     }
 
-    /// What is known of tools at this moment; starts nothing.
+    /// What is known of all tools at this moment, whoever may use them; starts nothing.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.servers.catalog()

@@ -35,6 +35,8 @@ pub enum RecordKind {
     Gateway,
     /// What a server offered when it was last asked, so that a gateway can list it before the server is up.
     Catalog,
+    /// What a tenant's jobs taught the matcher.
+    History,
 }
 
 impl RecordKind {
@@ -47,6 +49,7 @@ impl RecordKind {
             Self::Call => "call",
             Self::Gateway => "gateway",
             Self::Catalog => "catalog",
+            Self::History => "history",
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn answer(
     if request.param("arguments").is_some_and(|arguments| !arguments.get().starts_with('{')) {
         return Err(invalid("arguments: must be an object".to_owned()));
     }
-    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else {
+    let Some(tool) = gateway.awaited_tool(caller, &name).await else {
         // Boxed: `call_tool` makes calls itself.
         return match own_tools::named(&name) {
             Some(own) => Box::pin(own_tools::call(own, gateway, caller, request, side)).await,
@@ -117,7 +117,7 @@ async fn direct(
     let own = Arc::clone(&tool);
     let id = &own.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.handover(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
         return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
     }

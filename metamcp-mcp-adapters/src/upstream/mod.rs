@@ -44,12 +44,12 @@ mod under_way;
 mod watch;
 mod way;
 
-#[cfg(feature = "gateway")]
-pub(crate) use self::reply::of_relayed as tool_reply;
 pub use self::{
     http_connector::HttpConnector,
     launch::launch,
     pipe::{IoConnector, io_transport},
     stdio::StdioConnector,
 };
+#[cfg(feature = "gateway")]
+pub(crate) use self::{parked::is_held, reply::of_relayed as tool_reply};
 pub use crate::wire::era::Era;

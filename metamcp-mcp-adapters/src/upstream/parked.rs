@@ -153,6 +153,12 @@ pub(super) fn named(state: &RawValue) -> Option<String> {
     serde_json::from_str::<String>(state.get()).ok().filter(|state| state.starts_with(STATE_PREFIX))
 }
 
+/// Whether only this process can go on with the request that this state names.
+#[cfg(feature = "gateway")]
+pub(crate) fn is_held(state: &RawValue) -> bool {
+    named(state).is_some()
+}
+
 /// The questions as a modern server would put them.
 pub(super) fn input_required(open: &[InputRequest], state: &str) -> RawJson {
     let room = open.iter().map(|question| question.key.len() + question.request.len() + 8).sum::<usize>();

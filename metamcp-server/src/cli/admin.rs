@@ -4,7 +4,7 @@ mod carry;
 mod live;
 mod look;
 mod steer;
-mod store;
+pub(super) mod store;
 
 use std::{path::PathBuf, time::Duration};
 

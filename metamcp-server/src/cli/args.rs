@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metamcp_core::id::{CapabilityId, JobId, Lane};
 
-use super::{admin::AdminArgs, batches::BatchArgs, queues::QueuesArgs, schedules::SchedulesArgs};
+use super::{admin::AdminArgs, batches::BatchArgs, queues::QueuesArgs, route::RouteCommand, schedules::SchedulesArgs};
 use crate::{
     api::doc::{ConcurrencyDocument, RateDocument},
     config::{Environment, Flag, Sources},
@@ -373,13 +373,21 @@ pub(super) struct AnswerArgs {
 
 /// `metamcp route`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  metamcp route \"find every place that uses JobStore\" --arg name=JobStore")]
+#[command(
+    after_help = "\
+Examples:
+  metamcp route \"find every place that uses JobStore\" --arg name=JobStore
+  metamcp route eval --tools tools.jsonl --queries eval.jsonl
+  metamcp route replay --config new.toml --data-dir ./state",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(super) struct RouteArgs {
-    /// What is needed, in words
-    #[arg(value_name = "NEED")]
-    pub(super) need: String,
+    #[command(subcommand)]
+    pub(super) command: Option<RouteCommand>,
+    /// What is needed, in words; `eval` and `replay` alone are commands
+    #[arg(value_name = "NEED", required = true)]
+    pub(super) need: Option<String>,
     #[command(flatten)]
     pub(super) input: InputArgs,
     /// Print the route's document

@@ -76,6 +76,8 @@ pub struct Config {
     pub worker: WorkerSection,
     /// The terms of jobs.
     pub jobs: JobsSection,
+    /// How needs are matched.
+    pub matcher: MatcherSection,
     /// The log.
     pub log: LogSection,
     /// How the servers are shown to MCP clients.
@@ -163,6 +165,17 @@ pub struct JobsSection {
     pub input_wait: Duration,
     /// How long a submission waits for servers that were never connected.
     pub discover_wait: Duration,
+}
+
+/// `[matcher]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatcherSection {
+    /// Groups of words, separated by spaces, that stand for one another.
+    pub synonyms: Vec<String>,
+    /// Whether needs are also matched by meaning.
+    pub dense: bool,
+    /// The table of word vectors; `None`: the built-in one.
+    pub dense_table: Option<PathBuf>,
 }
 
 /// `[log]`.
@@ -279,6 +292,11 @@ impl Config {
                 backoff_max: settings.seconds("jobs.backoff_max_s"),
                 input_wait: settings.seconds("jobs.input_wait_s"),
                 discover_wait: settings.seconds("jobs.discover_wait_s"),
+            },
+            matcher: MatcherSection {
+                synonyms: settings.texts("matcher.synonyms"),
+                dense: settings.flag("matcher.dense"),
+                dense_table: Some(settings.path("matcher.dense_table")).filter(|path| !path.as_os_str().is_empty()),
             },
             log: LogSection {
                 level: settings.text("log.level"),

@@ -36,7 +36,19 @@ impl ServerConfig {
 }
 
 /// Keys of every server, of those that are started, and of those that are at an address.
-const COMMON_KEYS: [&str; 6] = ["description", "lane", "concurrency", "labels", "resources", "disabled"];
+const COMMON_KEYS: [&str; 11] = [
+    "description",
+    "lane",
+    "concurrency",
+    "labels",
+    "resources",
+    "equivalent",
+    "equivalent_tools",
+    "price",
+    "locality",
+    "tenants",
+    "disabled",
+];
 const COMMAND_KEYS: [&str; 4] = ["command", "args", "env", "cwd"];
 const ADDRESS_KEYS: [&str; 2] = ["url", "headers"];
 const RESOURCE_KEYS: [&str; 3] = ["gpu", "memory_mib", "local"];

@@ -2,6 +2,7 @@
 //!
 //! Nothing here connects to a server: connectors are made, and used when a task first needs them.
 
+mod matcher;
 mod stores;
 
 use std::{
@@ -16,7 +17,7 @@ use axum::Router;
 use metamcp_core::{
     engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
     id::ServerName,
-    matching::ServerTerms,
+    matching::{Catalog, ServerTerms},
     queue::Shares,
     task::Resources,
     time::{Clock, SystemClock},
@@ -29,6 +30,7 @@ use metamcp_mcp_adapters::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::matcher::matcher;
 pub use self::stores::{Stores, is_down, open as open_stores};
 
 use crate::{
@@ -64,6 +66,7 @@ pub async fn build(config: &Config) -> Result<App> {
     let mut builder = Orchestrator::builder()
         .clock(clock)
         .policy(policy(config))
+        .matcher(matcher(&config.matcher)?)
         .jobs(Arc::clone(&stores.jobs))
         .results(Arc::clone(&stores.results))
         .events(Arc::clone(&stores.events))
@@ -122,6 +125,11 @@ impl App {
     /// `/livez` and `/readyz` alone, for a process without the API.
     pub fn health_router(&self) -> Router {
         api::health_router(ApiState::new(self.engine.clone(), self.api.clone()))
+    }
+
+    /// The tools that the configured servers offer; those that were never connected are, for a bounded time.
+    pub async fn tools(&self) -> Arc<Catalog> {
+        self.engine.tools().await
     }
 
     /// Cancelled when the process drains: streams and waits of the API end.

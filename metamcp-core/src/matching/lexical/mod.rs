@@ -9,6 +9,7 @@ mod index;
 mod meaning;
 mod query;
 mod search;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+pub(super) use self::terms::Terms;
 use self::{
     fields::Field,
     index::Index,
@@ -37,7 +39,7 @@ use crate::{auth::Principal, id::Lane, task::Need};
 /// Most tools of one need whose schema is held against the input.
 const CHECKS_MAX: usize = 50;
 /// Most reasons told of one candidate.
-const REASONS_MAX: usize = 8;
+pub(super) const REASONS_MAX: usize = 8;
 /// Indexes kept: the newest snapshots' of the engine and of the endpoints of a gateway, which show a part of it each.
 const INDEXES_MAX: usize = 8;
 /// A larger snapshot is indexed off the runtime's own threads.
@@ -198,7 +200,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
         match input.refused_by(capability, index.outline(scored.tool)) {
             Some(reason) if refused.len() < REJECTED_MAX => refused.push((*scored, reason)),
             Some(_) => {}
-            None => route.candidates.push(candidate(capability, scored.score, reasons(query, index, scored.tool))),
+            None => route.candidates.push(Candidate::new(capability, scored.score, reasons(query, index, scored.tool))),
         }
     }
     for scored in unfit.iter().take_while(worth) {
@@ -218,22 +220,14 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
         Some(reason) => {
             Route { rejected: vec![Rejection { capability: capability.id.clone(), reason }], ..Route::default() }
         }
-        None => Route { candidates: vec![candidate(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() },
-    }
-}
-
-fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
-    Candidate {
-        capability: capability.id.clone(),
-        score,
-        reasons,
-        lane: capability.terms.lane.clone(),
-        definition: capability.digest,
+        None => {
+            Route { candidates: vec![Candidate::new(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() }
+        }
     }
 }
 
 /// Why the place where a tool runs does not fit the need.
-fn misfit(need: &Need, capability: &Capability) -> Option<String> {
+pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
         let light = Lane::light();

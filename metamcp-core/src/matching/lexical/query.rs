@@ -26,7 +26,7 @@ const SPELLED_BYTES_MIN: usize = 4;
 const HALF_BYTES_MIN: usize = 3;
 
 /// A word of asking against a word that names something.
-const FAINT: f32 = 0.3;
+pub(super) const FAINT: f32 = 0.3;
 /// Two words written as one, or one as two.
 const JOINED: f32 = 0.7;
 /// A spelling that is near.

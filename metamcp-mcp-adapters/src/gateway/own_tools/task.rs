@@ -52,7 +52,7 @@ async fn new_task(gateway: &Gateway, caller: &Caller, request: &Request<'_>) -> 
     let input = new.arguments.unwrap_or_default();
     let mut task = match (new.tool, new.need) {
         (Some(name), need) => {
-            let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else {
+            let Some(tool) = gateway.awaited_tool(caller, &name).await else {
                 let why = format!("task_submit: unknown tool `{}`; find_tools tells those there are", shown(&name));
                 return Err(arguments::refused(&why));
             };
@@ -136,7 +136,7 @@ pub(super) async fn result(
     let ours = run::ours();
     let name = OwnTool::TaskResult.name();
     let origin = Origin { who: &caller.principal, server: &ours, method: call::METHOD, name };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.handover(), caller, side, origin, request)?;
     if *bridge.goes() == Goes::Job(job) {
         return tasks::go_on(gateway, caller, &mut bridge, job, None).await;
     }

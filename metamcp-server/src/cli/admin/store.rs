@@ -13,7 +13,7 @@ use crate::{
 
 /// Whether a data folder may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Folder {
+pub(in super::super) enum Folder {
     MustExist,
     MayBeNew,
 }
@@ -22,7 +22,7 @@ pub(super) enum Folder {
 ///
 /// # Errors
 /// When there is none, or it cannot be used; what to do is told.
-pub(super) async fn open(sources: &Sources, folder: Folder) -> Result<Stores, Failure> {
+pub(in super::super) async fn open(sources: &Sources, folder: Folder) -> Result<Stores, Failure> {
     let mut config = Config::load(sources)?;
     log::start(&config.log, "warn");
     // What is compared or moved is what is stored: no stale replica, no cache.

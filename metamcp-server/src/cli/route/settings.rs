@@ -1,0 +1,24 @@
+//! The matcher's settings as flags of `route eval` and `route replay`: they lie over those of the configuration.
+
+use clap::Args;
+
+use crate::config::{Flag, Sources};
+
+/// With which settings needs are ranked, where the configuration says otherwise.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Matcher")]
+pub(super) struct MatcherArgs {
+    /// Words that stand for one another, such as "ticket issue card", in place of matcher.synonyms; may be repeated
+    #[arg(long, value_name = "WORDS")]
+    synonyms: Vec<String>,
+}
+
+impl MatcherArgs {
+    /// Makes these flags the last word.
+    pub(super) fn lay_over(&self, sources: &mut Sources) {
+        if !self.synonyms.is_empty() {
+            let value = self.synonyms.join(",");
+            sources.flags.push(Flag { name: "--synonyms", key: "matcher.synonyms", value });
+        }
+    }
+}
