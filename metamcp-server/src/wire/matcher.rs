@@ -18,7 +18,8 @@ pub fn matcher(settings: &MatcherSection) -> Result<Arc<dyn CapabilityMatcher>> 
     }
     let table = match &settings.dense_table {
         Some(path) => {
-            let bytes = std::fs::read(path).with_context(|| format!("matcher.dense_table: cannot read {}", path.display()))?;
+            let bytes =
+                std::fs::read(path).with_context(|| format!("matcher.dense_table: cannot read {}", path.display()))?;
             DenseTable::from_bytes(&bytes).with_context(|| format!("matcher.dense_table: {}", path.display()))?
         }
         None => DenseTable::built_in(),

@@ -65,7 +65,8 @@ impl DenseTable {
         if bytes.len() > TABLE_BYTES_MAX {
             return Err(invalid("it is larger than 64 MiB"));
         }
-        let (header, rest) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(|| invalid("it ends within its header"))?;
+        let (header, rest) =
+            bytes.split_at_checked(HEADER_BYTES).ok_or_else(|| invalid("it ends within its header"))?;
         let (magic, header) = header.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(invalid("it does not begin with `MMCPDENS`"));
@@ -161,26 +162,38 @@ impl fmt::Debug for DenseTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A table of these pieces, each with its own direction.
-    fn bytes(pieces: &[&str]) -> Vec<u8> {
-        let vocabulary: String = pieces.iter().map(|p| format!("{p}\n")).collect();
+impl DenseTable {
+    /// The bytes of a table of these pieces, each in the direction of its number.
+    fn bytes_for_tests(pieces: &[(&str, usize)]) -> Vec<u8> {
+        let vocabulary: String = pieces.iter().map(|(piece, _)| format!("{piece}\n")).collect();
         let mut bytes = MAGIC.to_vec();
         let count = u32::try_from(pieces.len()).unwrap();
-        for field in [VERSION, 48, count, u32::try_from(vocabulary.len()).unwrap()] {
+        let dimensions = u32::try_from(HEAD + 2).unwrap();
+        for field in [VERSION, dimensions, count, u32::try_from(vocabulary.len()).unwrap()] {
             bytes.extend(field.to_le_bytes());
         }
         bytes.extend(vocabulary.bytes());
         pieces.iter().for_each(|_| bytes.extend(0.01_f32.to_le_bytes()));
         bytes.extend(pieces.iter().map(|_| 255));
-        for at in 0..pieces.len() {
-            bytes.extend((0..48).map(|d| if d == at % 48 { 127 } else { 0 }));
+        for (_, direction) in pieces {
+            bytes.extend((0..HEAD + 2).map(|d| if d == direction % HEAD { 127 } else { 0 }));
         }
         bytes
+    }
+
+    pub(in crate::matching) fn for_tests(pieces: &[(&str, usize)]) -> Self {
+        Self::from_bytes(&Self::bytes_for_tests(pieces)).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(pieces: &[&str]) -> Vec<u8> {
+        DenseTable::bytes_for_tests(&pieces.iter().copied().zip(0..).collect::<Vec<_>>())
     }
 
     #[test]

@@ -7,8 +7,6 @@
 pub(super) const DIMENSIONS_MAX: usize = 1024;
 /// Dimensions that are compared first.
 pub(super) const HEAD: usize = 48;
-/// A tool is compared in full when its part of the cosine over the first dimensions is at least this.
-const HEAD_COSINE_MIN: f32 = 0.08;
 /// Largest number of a stored vector.
 const STEPS: f32 = 127.0;
 
@@ -68,15 +66,25 @@ pub(in crate::matching) struct Vectors {
     steps: Vec<f32>,
 }
 
+/// How near is near enough.
+#[derive(Debug)]
+pub(in crate::matching) struct Near {
+    /// What the first dimensions must bring of the cosine, for the others to be looked at.
+    pub head_min: f32,
+    /// What the cosine must exceed.
+    pub cosine_min: f32,
+}
+
 /// A need, ready to be held against vectors.
-struct Asked {
+#[derive(Debug)]
+pub(in crate::matching) struct Asked {
     head: [i16; HEAD],
     tail: Vec<i16>,
     step: f32,
 }
 
 impl Asked {
-    fn new(vector: &Vector) -> Self {
+    pub(in crate::matching) fn new(vector: &Vector) -> Self {
         let (numbers, step) = vector.quantized();
         let numbers: Vec<i16> = numbers.map(i16::from).collect();
         let mut head = [0; HEAD];
@@ -98,31 +106,16 @@ impl Vectors {
         self.steps.push(step);
     }
 
-    /// Calls `each` with every tool whose cosine with `need` is more than `floor`, in order.
-    pub(in crate::matching) fn near(&self, need: &Vector, floor: f32, mut each: impl FnMut(u32, f32)) {
-        let asked = Asked::new(need);
-        for ((tool, head), step) in (0_u32..).zip(&self.heads).zip(&self.steps) {
-            let partial = dot_head(&asked.head, head);
-            let worth = asked.step * step;
-            if partial as f32 * worth < HEAD_COSINE_MIN {
-                continue;
-            }
-            let cosine = (partial + dot_tail(&asked.tail, self.tail(tool))) as f32 * worth;
-            if cosine > floor {
-                each(tool, cosine);
-            }
+    /// The cosine of a tool with a need, when it is near enough.
+    #[inline]
+    pub(in crate::matching) fn cosine(&self, tool: u32, need: &Asked, near: &Near) -> Option<f32> {
+        let head = dot_head(&need.head, &self.heads[tool as usize]);
+        let worth = need.step * self.steps[tool as usize];
+        if head as f32 * worth < near.head_min {
+            return None;
         }
-    }
-
-    /// The cosine of one tool with `need`, as [`Vectors::near`] has it.
-    pub(in crate::matching) fn cosine(&self, need: &Vector, tool: u32) -> f32 {
-        let asked = Asked::new(need);
-        let partial = dot_head(&asked.head, &self.heads[tool as usize]);
-        let worth = asked.step * self.steps[tool as usize];
-        if partial as f32 * worth < HEAD_COSINE_MIN {
-            return 0.0;
-        }
-        (partial + dot_tail(&asked.tail, self.tail(tool))) as f32 * worth
+        let cosine = (head + dot_tail(&need.tail, self.tail(tool))) as f32 * worth;
+        (cosine > near.cosine_min).then_some(cosine)
     }
 
     fn tail(&self, tool: u32) -> &[i8] {

@@ -7,6 +7,7 @@ mod fields;
 mod fusion;
 mod index;
 mod meaning;
+mod part;
 mod query;
 mod search;
 mod terms;
@@ -157,7 +158,7 @@ impl Shared {
         if let Some(index) = self.known(catalog) {
             return index;
         }
-        let index = Arc::new(Index::build(catalog, &self.words, self.table.as_ref()));
+        let index = Arc::new(Index::build(catalog, &self.words, self.table.as_ref(), &self.indexes.load()));
         let mut kept: Vec<Arc<Index>> = self.indexes.load().iter().cloned().collect();
         kept.push(index.clone());
         kept.sort_by_key(|i| std::cmp::Reverse(i.revision()));
@@ -175,9 +176,9 @@ impl Shared {
         if let Some(table) = &self.table {
             query.mean(&need.text, table);
         }
-        let fits = |tool: u32| misfit(need, index.capability(tool)).is_none();
+        let fits = |capability: &Capability| misfit(need, capability).is_none();
         let filter = need.lane.is_some() || need.resources != Default::default();
-        let filter: Option<&dyn Fn(u32) -> bool> = if filter { Some(&fits) } else { None };
+        let filter: Option<&dyn Fn(&Capability) -> bool> = if filter { Some(&fits) } else { None };
         self.pool.with(|scratch| {
             let unfit_max = if filter.is_some() { REJECTED_MAX } else { 0 };
             scratch.search(&query, index, (CHECKS_MAX, unfit_max), filter);
@@ -261,9 +262,10 @@ fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
         score,
     };
     let mut reasons: Vec<Reason> = told.into_iter().map(reason).collect();
-    let meaning = index.vectors().zip(query.meaning.as_ref());
-    let near = meaning.map_or(0.0, |(vectors, need)| fusion::similarity(vectors.cosine(need, tool)));
-    if near > 0.0 {
+    let meaning = index.vector(tool).zip(query.meaning.as_ref());
+    let near =
+        meaning.and_then(|((vectors, number), need)| fusion::similarity(vectors, number, need, !reasons.is_empty()));
+    if let Some(near) = near {
         let place = reasons.partition_point(|r| matches!(r, Reason::Term { score, .. } if *score >= near));
         reasons.insert(place, Reason::Similarity { score: near });
         reasons.truncate(REASONS_MAX);

@@ -4,11 +4,11 @@
 
 use super::{
     fields::cut,
-    index::Index,
+    index::{Index, Term},
     tokens::{Kind, tokens},
     words::{Said, Words},
 };
-use crate::matching::dense::{DenseTable, Vector};
+use crate::matching::dense::{Asked, DenseTable};
 
 /// As much of a need is read, in bytes.
 pub(super) const NEED_BYTES_MAX: usize = 16 << 10;
@@ -48,7 +48,7 @@ pub(super) enum Role {
 /// A term that is looked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueryTerm {
-    pub term: u32,
+    pub term: Term,
     pub weight: f32,
     pub role: Role,
     /// Which word of the need it stands for.
@@ -61,7 +61,7 @@ pub(super) struct Query {
     pub terms: Vec<QueryTerm>,
     pub words: Vec<String>,
     /// What the need is about, when there is a table that knows any of it.
-    pub meaning: Option<Vector>,
+    pub meaning: Option<Asked>,
 }
 
 /// A word of the need.
@@ -96,11 +96,12 @@ impl Query {
 
     /// Takes in what the need is about, and how much its words tell in general.
     pub(super) fn mean(&mut self, need: &str, table: &DenseTable) {
-        self.meaning = Some(table.text(cut(need, NEED_BYTES_MAX))).filter(|vector| !vector.is_zero());
+        let meaning = table.text(cut(need, NEED_BYTES_MAX));
+        self.meaning = (!meaning.is_zero()).then(|| Asked::new(&meaning));
         self.terms.iter_mut().for_each(|t| t.weight *= table.telling(&self.words[t.word]));
     }
 
-    fn add(&mut self, term: u32, weight: f32, role: Role, word: usize) {
+    fn add(&mut self, term: Term, weight: f32, role: Role, word: usize) {
         match self.terms.iter_mut().find(|t| t.term == term) {
             Some(known) => {
                 known.role = known.role.min(role);
@@ -135,8 +136,8 @@ impl Query {
             return;
         }
         let before = self.terms.len();
-        let near = index.terms_from(stem).filter(|(_, t)| t.len() - stem.len() <= SPELLING_LETTERS_MAX);
-        for (term, _) in near.take(SPELLINGS_MAX) {
+        let near = index.terms_from(stem, SPELLING_LETTERS_MAX);
+        for term in near.into_iter().take(SPELLINGS_MAX) {
             self.add(term, weight * NEAR, role, word);
         }
         if self.terms.len() > before || !stem.is_ascii() {
