@@ -143,8 +143,8 @@ def main():
     texts = corpus(given.wordnet, given.packages)
     rows = model.pieces(texts)
     vocabulary = [piece for piece, _ in sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    if given.encoded and given.encoded.exists():
-        said = np.load(given.encoded)
+    said = np.load(given.encoded) if given.encoded and given.encoded.exists() else None
+    if said and len(said["wanted"]) == min(given.sentences, len(rows)):
         own, wanted = said["own"], said["wanted"]
     else:
         own = model.encode([[at] for at in range(len(vocabulary))])
