@@ -5,6 +5,7 @@
 
 mod capability;
 mod catalog;
+mod dense;
 pub mod eval;
 pub(crate) mod history;
 mod lexical;
@@ -16,6 +17,7 @@ use std::fmt;
 use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, Locality, ServerTerms};
 pub use catalog::Catalog;
+pub use dense::{DenseTable, InvalidTable};
 pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
 pub(crate) use lexical::misfit;

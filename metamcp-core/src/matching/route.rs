@@ -36,6 +36,11 @@ pub enum Reason {
         /// What it adds to the score.
         score: f32,
     },
+    /// What the tool does is near in meaning to the need, whatever the words.
+    Similarity {
+        /// What it adds to the score.
+        score: f32,
+    },
     /// What became of similar needs before.
     History {
         /// How many of them it served.
@@ -87,6 +92,7 @@ impl Reason {
         match self {
             Self::Named => "named",
             Self::Term { .. } => "term",
+            Self::Similarity { .. } => "similarity",
             Self::History { .. } => "history",
             Self::Health { .. } => "health",
             Self::Resource { .. } => "resource",
@@ -98,7 +104,10 @@ impl Reason {
     #[must_use]
     pub const fn score(&self) -> Option<f32> {
         match self {
-            Self::Term { score, .. } | Self::History { score, .. } | Self::Other { score, .. } => Some(*score),
+            Self::Term { score, .. }
+            | Self::Similarity { score }
+            | Self::History { score, .. }
+            | Self::Other { score, .. } => Some(*score),
             Self::Named | Self::Health { .. } | Self::Resource { .. } => None,
         }
     }
@@ -110,6 +119,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Named => f.write_str("the task names this tool"),
             Self::Term { field, term, .. } => write!(f, "`{term}` stands in its {field}"),
+            Self::Similarity { .. } => f.write_str("near in meaning to the need"),
             Self::History { served, failed, similar, .. } => {
                 write!(f, "served {served} similar needs and failed {failed}, such as \"{similar}\"")
             }

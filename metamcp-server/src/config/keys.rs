@@ -107,6 +107,13 @@ pub(super) const KEYS: &[Key] = &[
         Some(""),
         "groups of words that needs and tools use for one another, such as \"ticket issue card\"",
     ),
+    key("matcher.dense", Kind::Bool, Some("true"), "also match by meaning, with a table of word vectors"),
+    key(
+        "matcher.dense_table",
+        Kind::Path,
+        None,
+        "file with the table of word vectors, as `cargo xtask distil` writes it; else the built-in one",
+    ),
     key("gateway.enabled", Kind::Bool, Some("true"), "serve MCP at /mcp and /mcp/NAME"),
     key(
         "gateway.list",

@@ -174,6 +174,10 @@ pub struct MatcherSection {
     pub learn: bool,
     /// Groups of words, separated by spaces, that stand for one another.
     pub synonyms: Vec<String>,
+    /// Whether needs are also matched by meaning.
+    pub dense: bool,
+    /// The table of word vectors; `None`: the built-in one.
+    pub dense_table: Option<PathBuf>,
 }
 
 /// `[log]`.
@@ -298,6 +302,8 @@ impl Config {
             matcher: MatcherSection {
                 learn: settings.flag("matcher.learn"),
                 synonyms: settings.texts("matcher.synonyms"),
+                dense: settings.flag("matcher.dense"),
+                dense_table: Some(settings.path("matcher.dense_table")).filter(|path| !path.as_os_str().is_empty()),
             },
             gateway,
             endpoints,

@@ -75,7 +75,7 @@ pub async fn build(config: &Config) -> Result<App> {
         .events(Arc::clone(&stores.events))
         .records(Arc::clone(&stores.records));
     let learning = Learning::start(&config.matcher, &stores).await;
-    builder = builder.matcher(learning.matcher(words(&config.matcher)));
+    builder = builder.matcher(learning.matcher(words(&config.matcher)?));
     if let Some(roots) = &config.code_roots {
         builder = builder.servers([code(roots)?]);
     }

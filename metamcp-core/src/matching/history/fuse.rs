@@ -77,7 +77,10 @@ fn weight(reason: &Reason) -> f32 {
 fn rescale(reasons: &mut [Reason], by: f32) {
     for reason in reasons {
         match reason {
-            Reason::Term { score, .. } | Reason::History { score, .. } | Reason::Other { score, .. } => *score *= by,
+            Reason::Term { score, .. }
+            | Reason::Similarity { score }
+            | Reason::History { score, .. }
+            | Reason::Other { score, .. } => *score *= by,
             Reason::Named | Reason::Health { .. } | Reason::Resource { .. } => {}
         }
     }

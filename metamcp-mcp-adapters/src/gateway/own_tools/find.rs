@@ -120,6 +120,7 @@ fn reason(reasons: &[Reason]) -> String {
         .map(|reason| match reason {
             Reason::Named => "named".to_owned(),
             Reason::Term { field, term, .. } => format!("`{term}` in its {field}"),
+            Reason::Similarity { .. } => "near in meaning".to_owned(),
             Reason::Other { text, .. } => text.clone(),
             other => other.to_string(),
         })
