@@ -10,7 +10,7 @@ use metamcp_benches::{catalogue, needs};
 use metamcp_core::{
     auth::Principal,
     id::Lane,
-    matching::{CapabilityMatcher, Catalog, LexicalMatcher},
+    matching::{CapabilityMatcher, Catalog, DenseTable, LexicalMatcher},
     task::Need,
 };
 
@@ -29,26 +29,29 @@ fn rank(c: &mut Criterion) {
         let matcher = LexicalMatcher::new();
         matcher.prepare(&catalog);
         let runtime = runtime();
-        let mut ask = |name: &str, needs: &[Need]| {
+        let mut ask_of = |matcher: &LexicalMatcher, name: &str, needs: &[Need]| {
             group.bench_function(BenchmarkId::new(name, tools), |b| {
                 let mut turn = needs.iter().cycle();
                 b.to_async(&runtime).iter(|| {
                     let need = turn.next().expect("a cycle over some needs never ends");
-                    let (matcher, who, catalog) = (&matcher, &who, &catalog);
+                    let (who, catalog) = (&who, &catalog);
                     async move { black_box(matcher.rank(who, need, catalog).await.expect("this matcher never fails")) }
                 });
             });
         };
-        ask("words", &words);
+        ask_of(&matcher, "words", &words);
+        let near = LexicalMatcher::new().with_table(DenseTable::built_in());
+        near.prepare(&catalog);
+        ask_of(&near, "words and meaning", &words);
         let in_lane: Vec<Need> = words.iter().map(|n| Need { lane: Some(Lane::light()), ..n.clone() }).collect();
-        ask("words and lane", &in_lane);
+        ask_of(&matcher, "words and lane", &in_lane);
         let named: Vec<Need> = catalog
             .capabilities()
             .iter()
             .take(NEEDS)
             .map(|c| Need { tool: Some(c.id.clone()), ..Need::default() })
             .collect();
-        ask("named", &named);
+        ask_of(&matcher, "named", &named);
         let mut floor = BareBm25::build(&catalog);
         group.bench_function(BenchmarkId::new("bare BM25", tools), |b| {
             let mut turn = words.iter().cycle();

@@ -39,6 +39,7 @@ mod records {
     }
 
     metamcp_core::record_store_suite!(make);
+    metamcp_core::history_suite!(make);
 }
 
 mod results {

@@ -6,6 +6,7 @@ mod args;
 mod conformance;
 mod debian;
 mod demo;
+mod distil;
 mod pins;
 mod process;
 mod proofs;
@@ -85,6 +86,12 @@ const COMMANDS: &[Command] = &[
         run: proofs::fuzz,
     },
     Command { name: "bench", takes: "[NAME]", about: "the criterion benches, or those NAME names", run: test::bench },
+    Command {
+        name: "distil",
+        takes: "[--sentences N] [--dimensions N]",
+        about: "write the built-in table of word vectors anew from a sentence model (80000, 128): half an hour, on Debian and its kin",
+        run: distil::distil,
+    },
     Command { name: "openapi", takes: "", about: "write metamcp-server/openapi.json anew", run: test::openapi },
 ];
 

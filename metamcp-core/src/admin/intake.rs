@@ -13,6 +13,7 @@ use crate::{
     engine::RESULT_GRACE,
     error::StoreResult,
     id::{JobId, Lane},
+    matching::history::keep::KEPT as HISTORY_KEPT,
     queue::{Job, LEASE_BATCH_MAX, Restored},
     record::{Expect, Record, RecordKind, Written},
     result::ResultMeta,
@@ -219,8 +220,9 @@ impl<'a> Intake<'a> {
             RecordKind::Schedule => None,
             RecordKind::Batch => Some(self.retain_longest + BATCH_SPARE),
             RecordKind::Call => Some(CALL_KEPT),
+            RecordKind::History => Some(HISTORY_KEPT),
             // Never exported; in a file of somebody's making it is nothing to keep.
-            RecordKind::Gateway | RecordKind::Catalog => return Ok(()),
+            RecordKind::Gateway | RecordKind::Catalog | RecordKind::Handover => return Ok(()),
         };
         let Record { name, value, .. } = record;
         match self.to.records.put(kind, &name, value.clone(), Expect::Absent, ttl).await? {

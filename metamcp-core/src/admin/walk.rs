@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Every kind of record that is carried to another store. Those of gateways are not: a seal's key is a secret, the rest lives for seconds.
-pub(super) const KINDS: [RecordKind; 3] = [RecordKind::Schedule, RecordKind::Batch, RecordKind::Call];
+pub(super) const KINDS: [RecordKind; 4] =
+    [RecordKind::Schedule, RecordKind::Batch, RecordKind::Call, RecordKind::History];
 
 /// All jobs that a query asks for, the newest first.
 pub(super) struct Jobs<'a> {

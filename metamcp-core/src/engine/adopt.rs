@@ -117,15 +117,9 @@ pub(super) async fn adopt(
     let need = Need { input: arguments, tool: Some(capability.clone()), ..Need::default() };
     let task = Task { need, ..Task::default() };
     ports.limits.check(&task)?;
-    let catalog = servers.catalog();
+    let catalog = servers.catalog_for(who);
     let known = catalog.get(capability).ok_or(EngineError::NotFound { what: "tool" })?;
-    let candidate = Candidate {
-        capability: capability.clone(),
-        score: 1.0,
-        reasons: vec![Reason::Named],
-        lane: known.terms.lane.clone(),
-        definition: known.digest,
-    };
+    let candidate = Candidate::new(known, 1.0, vec![Reason::Named]);
     let lane = candidate.lane.clone().unwrap_or_else(Lane::light);
     let id = JobId::drawn(ports.clock.now(), &*ports.entropy);
     let record = TaskRecord { need: task.need, labels: task.labels, cache: None };

@@ -19,6 +19,7 @@ use super::{
     servers::Servers,
     slots::Seats,
     store_clock::StoreClock,
+    submit::look,
 };
 use crate::{
     error::StoreResult,
@@ -159,6 +160,8 @@ enum Work {
     Done(ResultPointer, Option<Cached>),
     /// Its server takes up as many slots as it may: the job waits a little, and no longer here.
     NoSeat,
+    /// Another candidate serves it better; nothing was called.
+    Moved(u16),
     Nothing,
 }
 
@@ -227,15 +230,13 @@ impl Dispatch {
                     cache::keep(&self.ports, &cached.key, head, &result, self.clock.now()).await;
                 }
             }
+            Work::Moved(candidate) => {
+                tracing::info!(job = %self.job.head.id, from = self.job.head.candidate, to = candidate, "moved");
+                self.give_back(Ending::Nack(NackHow::Move { candidate })).await;
+            }
             Work::NoSeat => {
                 let pause = NO_SEAT_PAUSE.mul_f64(0.5 + self.ports.entropy.unit());
-                let ending = plan::not_begun(&self.job, pause);
-                // Being given back is no news: it was not begun and did not fail.
-                if let Some(JobState::Cancelled) = self.write(&ending).await
-                    && let Some(kind) = self.news(JobState::Cancelled, ending)
-                {
-                    self.ports.tell_of(&self.job.head, kind).await;
-                }
+                self.give_back(plan::not_begun(&self.job, pause)).await;
                 // The slot is kept for a moment, or a backlog of this server would be leased and given back as fast as the store allows.
                 self.cut.run_until_cancelled(tokio::time::sleep(NO_SEAT_PAUSE / 4)).await;
             }
@@ -243,24 +244,61 @@ impl Dispatch {
         }
     }
 
+    /// Gives a job back that was not begun and did not fail: that is no news, unless it was to be cancelled.
+    async fn give_back(&self, ending: Ending) {
+        if let Some(JobState::Cancelled) = self.write(&ending).await
+            && let Some(kind) = self.news(JobState::Cancelled, ending)
+        {
+            self.ports.tell_of(&self.job.head, kind).await;
+        }
+    }
+
+    /// The candidate that serves the job better than its current one, as things stand now.
+    fn better(&self) -> Option<u16> {
+        let route = &self.job.body.route.candidates;
+        let here = route.get(usize::from(self.job.head.candidate))?;
+        if !route.iter().any(|c| c.capability != here.capability && c.is_equivalent_to(here)) {
+            return None;
+        }
+        let cost_ms = |candidate: &Candidate| {
+            let server = candidate.capability.server();
+            let seen = look(&self.servers, server);
+            // A server with a bound over all workers takes only jobs that were enqueued under it.
+            let open = candidate == here || seen.terms.concurrency.is_none();
+            let admitted = seen.terms.admits(&self.job.head.owner.tenant);
+            (open && admitted && self.seats.has_room(server)).then(|| seen.cost_ms())
+        };
+        plan::moved(&self.job, &cost_ms, self.ports.entropy.next_u64())
+    }
+
     async fn work(&self) -> Work {
         let Some(candidate) = self.job.body.route.candidates.get(usize::from(self.job.head.candidate)).cloned() else {
             let error = JobError::new(JobErrorCode::Internal, "the job's route has no such candidate");
             return Work::Ended(Ending::Finish(Final::Dead(error)));
         };
-        let known = self.servers.catalog().get(&candidate.capability).map(|c| c.annotations).unwrap_or_default();
+        let catalog = self.servers.catalog_for(&self.job.head.owner);
+        let known = catalog.get(&candidate.capability).map(|c| c.annotations).unwrap_or_default();
+        drop(catalog);
         if let Some(end) = plan::over(&self.job, known, self.clock.now()) {
             return Work::Ended(Ending::Finish(end));
         }
+        if let Some(better) = self.better() {
+            return Work::Moved(better);
+        }
         let Some(_seat) = self.seats.take(candidate.capability.server()) else { return Work::NoSeat };
+        let flight = self.servers.begin(candidate.capability.server());
         let connected = match self.raced(self.servers.transport(candidate.capability.server()), false).await {
             Ok(connected) => connected,
             Err(work) => return work,
         };
         let transport = match connected {
             Ok(transport) => transport,
-            Err(error) => return self.failed(&error, known),
+            Err(error) => {
+                flight.ended(true);
+                return self.failed(&error, known);
+            }
         };
+        flight.connected();
         let annotations = match self.approved(&candidate) {
             Ok(annotations) => annotations,
             Err(why) => return Work::Ended(plan::tool_gone(&self.job, &why, known, &self.ports.policy)),
@@ -298,6 +336,7 @@ impl Dispatch {
             Ok(reply) => reply,
             Err(work) => return work,
         };
+        flight.ended(reply.as_ref().is_err_and(|error| verdict_of(error) == Verdict::Unreached));
         // What a caller's answers led to is not what the same arguments lead to.
         self.replied(&candidate, annotations, reply, took, cached.filter(|_| !resumed)).await
     }
@@ -344,7 +383,7 @@ impl Dispatch {
 
     /// What the catalogue says of the tool now; an error when it is gone, or changed so that it refuses the input.
     fn approved(&self, candidate: &Candidate) -> Result<Annotations, String> {
-        let catalog = self.servers.catalog();
+        let catalog = self.servers.catalog_for(&self.job.head.owner);
         let capability = catalog
             .get(&candidate.capability)
             .ok_or_else(|| format!("`{}` is no longer offered by its server", candidate.capability))?;
@@ -596,7 +635,7 @@ impl Dispatch {
             Ending::Nack(NackHow::Park { requests, .. }) => {
                 EventKind::InputRequired { keys: requests.into_iter().map(|r| r.key).collect() }
             }
-            Ending::Nack(NackHow::Release { .. }) => {
+            Ending::Nack(NackHow::Release { .. } | NackHow::Move { .. }) => {
                 // A remote task that is polled again is no news.
                 if self.job.head.checkpoint.is_some() {
                     return None;

@@ -9,6 +9,7 @@ use super::{
     arguments,
     batch::{self, Batch, BatchId, BatchState},
     chain::{self, Plan},
+    choice,
     error::EngineError,
     ports::{Ports, persist},
     schedule::{self, NewSchedule, Schedule},
@@ -213,7 +214,8 @@ impl Orchestrator {
     pub async fn route(&self, who: &Principal, need: Need) -> Result<Route, EngineError> {
         let task = Task { need, ..Task::default() };
         self.ports.limits.check(&task)?;
-        submit::rank(&self.ports, &self.servers, who, &task.need).await
+        let route = submit::rank(&self.ports, &self.servers, who, &task.need).await?;
+        Ok(choice::told(route, &|server| self.servers.seen(server)))
     }
 
     /// Proposes how to serve a need that may take several steps, each by one tool, one handing its result to the next. Runs nothing; when one
@@ -439,19 +441,37 @@ impl Orchestrator {
         self.servers.terms(name)
     }
 
-    /// Every configured server, ordered by name, as it is known now; starts none.
+    /// The servers that the caller may use, ordered by name, as they are known now; starts none.
+    #[must_use]
+    pub fn servers_for(&self, who: &Principal) -> Vec<ServerStatus> {
+        self.servers.statuses_for(who)
+    }
+
+    /// Every tool that the caller may use. Servers that were never connected are, waiting for them as a submission does.
+    pub async fn tools_for(&self, who: &Principal) -> Arc<Catalog> {
+        self.servers.discover(None, self.ports.policy.discover_wait).await;
+        self.servers.catalog_for(who)
+    }
+
+    /// What is known at this moment of the tools that the caller may use; starts nothing.
+    #[must_use]
+    pub fn catalog_for(&self, who: &Principal) -> Arc<Catalog> {
+        self.servers.catalog_for(who)
+    }
+
+    /// Every configured server, ordered by name, as it is known now; starts none. For the operator: it asks for nobody's rights.
     #[must_use]
     pub fn servers(&self) -> Vec<ServerStatus> {
         self.servers.statuses()
     }
 
-    /// Every known tool. Servers that were never connected are, waiting for them as a submission does.
+    /// Every known tool, whoever may use it. Servers that were never connected are, waiting for them as a submission does.
     pub async fn tools(&self) -> Arc<Catalog> {
         self.servers.discover(None, self.ports.policy.discover_wait).await;
         self.servers.catalog()
     }
 
-    /// What is known of tools at this moment; starts nothing.
+    /// What is known of all tools at this moment, whoever may use them; starts nothing.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
         self.servers.catalog()

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::policy::Policy;
+use super::{choice::two_of, policy::Policy};
 use crate::{
-    matching::{Annotations, Route},
+    matching::{Annotations, Candidate, Route},
     queue::{Final, Job, JobError, JobErrorCode, NackHow},
     time::Timestamp,
     transport::{Delivered, Resume, TransportError, TransportErrorKind},
@@ -181,11 +181,44 @@ fn replay_is_safe(job: &Job, annotations: Annotations) -> bool {
     annotations.replay_is_safe() || job.head.checkpoint.as_ref().is_some_and(|at| at.replay_safe)
 }
 
-/// Two candidates are equivalent when they offer the very same tool definition.
+/// Most leases of a job after which it may still be moved: bounds how often it goes from one to another.
+const MOVED_LEASES_MAX: u64 = 32;
+/// A job is moved when a call would cost this many times as much where it is as elsewhere, and so much more, in milliseconds: a move costs a
+/// turn in the queue.
+const MOVE_TIMES_MIN: f64 = 2.0;
+const MOVE_MS_MIN: f64 = 100.0;
+
+/// The candidate that a leased job is better served by than by its current one: with a clear difference, and only when nothing was called for it
+/// yet. `cost_ms` is what a call would cost, in milliseconds of waiting; `None` for a candidate that cannot be taken now. Of two that `draw`
+/// picks the cheaper one is compared.
+#[must_use]
+pub fn moved(job: &Job, cost_ms: &dyn Fn(&Candidate) -> Option<f64>, draw: u64) -> Option<u16> {
+    let head = &job.head;
+    if head.maybe_called || head.checkpoint.is_some() || head.epoch > MOVED_LEASES_MAX {
+        return None;
+    }
+    let candidates = &job.body.route.candidates;
+    let here = candidates.get(usize::from(head.candidate))?;
+    let others: Vec<(usize, f64)> = candidates
+        .iter()
+        .enumerate()
+        // In another lane it would count among jobs that it does not wait with.
+        .filter(|(at, c)| *at != usize::from(head.candidate) && c.is_equivalent_to(here) && c.lane == here.lane)
+        .filter_map(|(at, candidate)| Some((at, cost_ms(candidate)?)))
+        .collect();
+    let (at, cost) = match two_of(others.len(), draw) {
+        Some((one, other)) if others[other].1 < others[one].1 => others[other],
+        Some((one, _)) => others[one],
+        None => *others.first()?,
+    };
+    let stays = cost_ms(here).is_some_and(|here| here <= MOVE_TIMES_MIN * cost + MOVE_MS_MIN);
+    if stays { None } else { u16::try_from(at).ok() }
+}
+
 fn next_equivalent(route: &Route, current: u16) -> Option<u16> {
     let here = route.candidates.get(usize::from(current))?;
     (usize::from(current) + 1..route.candidates.len())
-        .find(|&at| route.candidates[at].definition == here.definition)
+        .find(|&at| route.candidates[at].is_equivalent_to(here))
         .and_then(|at| u16::try_from(at).ok())
 }
 
@@ -194,7 +227,7 @@ fn first_equivalent(route: &Route, current: u16) -> u16 {
     route
         .candidates
         .iter()
-        .position(|c| c.definition == here.definition)
+        .position(|c| c.is_equivalent_to(here))
         .and_then(|at| u16::try_from(at).ok())
         .unwrap_or(current)
 }
@@ -219,7 +252,6 @@ mod tests {
     use crate::{
         auth::Principal,
         id::{JobId, Lane},
-        matching::Candidate,
         pointer::Digest,
         queue::{Checkpoint, JobBody, JobHead, JobState},
         task::{Need, TaskRecord},
@@ -235,6 +267,7 @@ mod tests {
                 reasons: Vec::new(),
                 lane: None,
                 definition: Digest::of(definition.as_bytes()),
+                group: None,
             })
             .collect();
         let now = Timestamp::from_millis(1_000);
@@ -349,6 +382,52 @@ mod tests {
         assert_eq!(step(&job), (0, false));
         job.head.candidate = 1;
         assert_eq!(step(&job), (1, false));
+    }
+
+    #[test]
+    fn a_job_moves_to_a_clearly_cheaper_equivalent_and_only_before_its_call() {
+        let mut job = job(&["a", "b", "a", "a"]);
+        let costs = [900.0, 1.0, 500.0, 40.0];
+        let cost_of = |costs: [f64; 4]| {
+            move |candidate: &Candidate| {
+                let at: usize = candidate.capability.server().as_str()[1..].parse().unwrap();
+                costs[at].is_finite().then_some(costs[at])
+            }
+        };
+        let goes = |job: &Job, costs| moved(job, &cost_of(costs), 0);
+        assert_eq!(goes(&job, costs), Some(3));
+        // A little better is not worth a turn in the queue, and what does something else is no way out.
+        assert_eq!(goes(&job, [139.0, 1.0, 500.0, 40.0]), None);
+        assert_eq!(goes(&job, [f64::NAN, 1.0, 500.0, 40.0]), Some(3), "where there is no room now");
+        assert_eq!(goes(&job, [f64::NAN, 1.0, f64::NAN, f64::NAN]), None);
+        job.head.candidate = 1;
+        assert_eq!(goes(&job, [0.0, 9_000.0, 0.0, 0.0]), None);
+        job.head.candidate = 0;
+        for touch in [
+            |head: &mut JobHead| head.maybe_called = true,
+            |head: &mut JobHead| head.checkpoint = Some(Checkpoint { text: "{}".to_owned(), replay_safe: true }),
+            |head: &mut JobHead| head.epoch = MOVED_LEASES_MAX + 1,
+        ] {
+            let mut touched = job.clone();
+            touch(&mut touched.head);
+            assert_eq!(goes(&touched, costs), None);
+        }
+        let mut elsewhere = job.clone();
+        for at in [2, 3] {
+            Arc::make_mut(&mut elsewhere.body).route.candidates[at].lane = Some(Lane::heavy());
+        }
+        assert_eq!(goes(&elsewhere, costs), None);
+    }
+
+    #[test]
+    fn failover_goes_to_what_is_declared_to_do_the_same() {
+        let (mut job, policy) = (job(&["a", "b", "c"]), Policy::default());
+        for at in [0, 2] {
+            Arc::make_mut(&mut job.body).route.candidates[at].group = Some("files/read".to_owned());
+        }
+        let unsent = error(TransportErrorKind::Connect, Delivered::No);
+        let ending = failed(&job, &unsent, Annotations::default(), &policy, 1.0);
+        assert!(matches!(ending, Ending::Nack(NackHow::Fail { candidate: 2, .. })), "{ending:?}");
     }
 
     #[test]

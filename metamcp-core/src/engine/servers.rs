@@ -3,7 +3,7 @@
 //! One bad server costs only itself: every wait here is for one server and bounded.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,9 +12,15 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::policy::Policy;
+use super::{
+    choice::Seen,
+    policy::Policy,
+    standing::{Flight, Standings},
+    views::Views,
+};
 use crate::{
-    id::ServerName,
+    auth::Principal,
+    id::{ServerName, TenantId},
     matching::{Capability, Catalog, ServerTerms},
     queue::{Checkpoint, Job},
     registry::{Offer, Registry, ServerState, ServerStatus},
@@ -76,7 +82,11 @@ pub(crate) struct Servers {
     servers: BTreeMap<ServerName, Server>,
     /// Short sections, never held over an await.
     registry: Mutex<Registry>,
-    catalog: ArcSwap<Catalog>,
+    views: ArcSwap<Views>,
+    /// The tenants that terms name, and whether some server is not for all.
+    named: Arc<BTreeSet<TenantId>>,
+    restricted: bool,
+    standings: Standings,
     clock: Arc<dyn Clock>,
     policy: Arc<Policy>,
     closing: CancellationToken,
@@ -86,26 +96,74 @@ impl Servers {
     pub(crate) fn new(entries: Vec<ServerEntry>, clock: Arc<dyn Clock>, policy: Arc<Policy>) -> Self {
         let mut registry = Registry::default();
         let mut servers = BTreeMap::new();
+        let restricted = entries.iter().any(|entry| entry.terms.tenants.is_some());
+        let named = entries.iter().flat_map(|entry| entry.terms.tenants.iter().flatten()).cloned().collect();
         for ServerEntry { name, terms, connector } in entries {
             registry.add(name.clone(), Arc::new(terms), connector.target(), clock.now());
             servers.insert(name, Server::new(connector));
         }
         Self {
+            standings: Standings::new(servers.keys().cloned()),
             servers,
             registry: Mutex::new(registry),
-            catalog: ArcSwap::default(),
+            views: ArcSwap::default(),
+            named: Arc::new(named),
+            restricted,
             clock,
             policy,
             closing: CancellationToken::new(),
         }
     }
 
+    /// What every server offers; for what is done for nobody in particular.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
-        self.catalog.load_full()
+        Arc::clone(self.views.load().all())
+    }
+
+    /// What somebody may use of it.
+    pub(crate) fn catalog_for(&self, who: &Principal) -> Arc<Catalog> {
+        self.views.load().of(&who.tenant)
     }
 
     pub(crate) fn statuses(&self) -> Vec<ServerStatus> {
         self.with_registry(|registry| registry.statuses())
+    }
+
+    /// The servers that somebody may use.
+    pub(crate) fn statuses_for(&self, who: &Principal) -> Vec<ServerStatus> {
+        let admitted = |registry: &mut Registry, name: &ServerName| {
+            registry.terms(name).is_some_and(|terms| terms.admits(&who.tenant))
+        };
+        self.with_registry(|registry| {
+            let all = registry.statuses().into_iter();
+            all.filter(|status| admitted(registry, &status.name)).collect()
+        })
+    }
+
+    /// What a choice among equivalents goes by.
+    pub(super) fn seen(&self, name: &ServerName) -> Seen {
+        let now = self.clock.now();
+        let (down, terms) = self.with_registry(|registry| {
+            let down = registry.unreachable(name).map(|(since, why)| (now.since(since), why.to_owned()));
+            (down, registry.terms(name).unwrap_or_default())
+        });
+        Seen { load: self.standings.load(name), down, terms }
+    }
+
+    /// Notes that a call of a server begins.
+    pub(super) fn begin(&self, name: &ServerName) -> Flight {
+        self.standings.begin(name)
+    }
+
+    /// Tries a server that is down again, in the background, once its pause is over: nobody is sent there to find out whether it is back.
+    pub(super) fn revive(self: &Arc<Self>, name: &ServerName) {
+        let over = |link: &Link| link.pause.as_ref().is_none_or(|(until, _)| *until <= Instant::now());
+        let due = self.servers.get(name).is_some_and(|server| server.link.try_lock().is_ok_and(|link| over(&link)));
+        if due {
+            let (servers, name) = (Arc::clone(self), name.clone());
+            // What comes of it stands in the registry.
+            tokio::spawn(async move { servers.transport(&name).await.map(drop) });
+        }
     }
 
     pub(crate) fn terms(&self, name: &ServerName) -> Option<Arc<ServerTerms>> {
@@ -114,10 +172,6 @@ impl Servers {
 
     pub(crate) fn count(&self) -> usize {
         self.servers.len()
-    }
-
-    pub(crate) fn contains(&self, name: &ServerName) -> bool {
-        self.servers.contains_key(name)
     }
 
     /// The live connection to a server, made if there is none. While a failed server is in its pause this answers at once.
@@ -229,7 +283,8 @@ impl Servers {
         self.with_registry(|registry| {
             registry.ready(name, offer, self.clock.now());
             // Under the lock: of two servers that are ready at once, the later snapshot holds both.
-            self.catalog.store(Arc::new(registry.catalog()));
+            let views = Views::new(registry.catalog(), Arc::clone(&self.named), self.restricted);
+            self.views.store(Arc::new(views));
         });
         tracing::info!(server = %name, protocol = %info.protocol, "server is ready");
         Ok(())

@@ -117,6 +117,12 @@ impl Seats {
         *taken += 1;
         Some(Seat { seats: Arc::clone(self), server: server.clone() })
     }
+
+    /// Whether the server has a seat left.
+    pub(super) fn has_room(&self, server: &ServerName) -> bool {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.get(server).is_none_or(|taken| *taken < self.max)
+    }
 }
 
 /// A seat at a server.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     arguments,
+    choice::{self, Seen},
     error::EngineError,
     ports::{Ports, persist},
     servers::Servers,
@@ -14,7 +15,7 @@ use crate::{
     auth::Principal,
     error::{StoreError, StoreErrorKind},
     event::EventKind,
-    id::{JobId, Lane},
+    id::{JobId, Lane, ServerName},
     matching::{Candidate, MatchError, Route},
     pointer::Digest,
     queue::{Answer, Enqueued, InputRequest, Job, JobBody, NewJob, moves},
@@ -153,14 +154,14 @@ pub(super) async fn rank(
 ) -> Result<Route, EngineError> {
     let named = need.tool.as_ref();
     if let Some(tool) = named
-        && !servers.contains(tool.server())
+        && !servers.statuses_for(who).iter().any(|s| s.name == *tool.server())
     {
-        let known: Vec<_> = servers.statuses().into_iter().map(|s| s.name.to_string()).collect();
+        let known: Vec<_> = servers.statuses_for(who).into_iter().map(|s| s.name.to_string()).collect();
         let mend = format!("server `{}` is not configured; known servers: {}", tool.server(), known.join(", "));
         return Err(InvalidTask::new("tool", mend).into());
     }
     servers.discover(named.map(crate::id::CapabilityId::server), ports.policy.discover_wait).await;
-    let catalog = servers.catalog();
+    let catalog = servers.catalog_for(who);
     if let Some(tool) = named
         && catalog.get(tool).is_none()
     {
@@ -174,11 +175,22 @@ pub(super) async fn rank(
         return Err(InvalidTask::new("tool", mend).into());
     }
     let route = ports.matcher.rank(who, need, &catalog).await?;
+    let route = choice::with_equivalents(route, need, &catalog);
+    let route = choice::order(route, &|server| look(servers, server), ports.entropy.next_u64());
     // A score that is no number could be stored and not be read again.
     match route.candidates.iter().find(|candidate| !candidate.score.is_finite()) {
         Some(odd) => Err(MatchError { message: format!("`{}` has the score {}", odd.capability, odd.score) }.into()),
         None => Ok(route),
     }
+}
+
+/// How a server stands for a choice; one that is down is tried again on the occasion.
+pub(super) fn look(servers: &Arc<Servers>, server: &ServerName) -> Seen {
+    let seen = servers.seen(server);
+    if seen.down.is_some() {
+        servers.revive(server);
+    }
+    seen
 }
 
 /// The job that stands already for this idempotency key: a repeated submission must find it also when nothing fits the need any more.

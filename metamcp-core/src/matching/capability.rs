@@ -1,9 +1,11 @@
 //! One tool of one server, as the server defined it, with the few fields the orchestrator reads.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{CapabilityId, InvalidName, Lane, ServerName},
+    id::{CapabilityId, InvalidName, Lane, ServerName, TenantId},
     json::RawJson,
     pointer::Digest,
     task::{Labels, Resources},
@@ -44,6 +46,50 @@ pub struct ServerTerms {
     pub resources: Resources,
     /// Most jobs of this server that are served at a time, over all workers of a store; `None`: no bound.
     pub concurrency: Option<u32>,
+    /// Servers of one group do the same by tools of the same names; `None`: only the very same definition makes tools equivalent.
+    pub equivalent: Option<String>,
+    /// What tools of this server are called in its group, by their own names; those not named are called the same.
+    pub equivalent_tools: BTreeMap<String, String>,
+    /// What a call costs, in a unit of the operator's own that is the same for all servers; 0 or more.
+    pub price: f64,
+    /// Where it runs.
+    pub locality: Locality,
+    /// The tenants that may use it, `None`: all. For anybody else neither it nor its tools are there.
+    pub tenants: Option<BTreeSet<TenantId>>,
+}
+
+impl ServerTerms {
+    /// Whether a tenant may use the server. Every list, count and route goes by this.
+    #[must_use]
+    pub fn admits(&self, tenant: &TenantId) -> bool {
+        self.tenants.as_ref().is_none_or(|tenants| tenants.contains(tenant))
+    }
+}
+
+/// Where a server runs, nearest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Locality {
+    /// On this machine.
+    #[default]
+    Local,
+    /// Elsewhere, at a place of the operator's own, such as a Space of theirs.
+    Owned,
+    /// Elsewhere, at somebody else's.
+    Remote,
+}
+
+impl Locality {
+    /// As configuration writes it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Owned => "owned",
+            Self::Remote => "remote",
+        }
+    }
 }
 
 /// A tool definition that cannot be used.
@@ -128,6 +174,14 @@ impl Capability {
             digest: Digest::of(definition.get().as_bytes()),
             definition,
         })
+    }
+
+    /// What configuration declares it to be: tools with the same answer do the same. `None` when it declares nothing.
+    #[must_use]
+    pub fn group(&self) -> Option<String> {
+        let group = self.terms.equivalent.as_ref()?;
+        let own = self.id.tool();
+        Some(format!("{group}/{}", self.terms.equivalent_tools.get(own).map_or(own, String::as_str)))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The catalogue: an immutable snapshot of every capability that is known at one moment. It changes by being replaced.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,8 @@ use crate::id::CapabilityId;
 pub struct Catalog {
     revision: u64,
     capabilities: Arc<[Arc<Capability>]>,
+    /// Positions by declared group; made when it is first asked for.
+    groups: Arc<OnceLock<HashMap<String, Vec<usize>>>>,
 }
 
 static REVISION: AtomicU64 = AtomicU64::new(1);
@@ -26,7 +28,17 @@ impl Catalog {
     pub fn new(capabilities: impl IntoIterator<Item = Arc<Capability>>) -> Self {
         let by_id: BTreeMap<CapabilityId, Arc<Capability>> =
             capabilities.into_iter().map(|c| (c.id.clone(), c)).collect();
-        Self { revision: REVISION.fetch_add(1, Ordering::Relaxed), capabilities: by_id.into_values().collect() }
+        Self::of_ordered(by_id.into_values().collect())
+    }
+
+    fn of_ordered(capabilities: Arc<[Arc<Capability>]>) -> Self {
+        Self { revision: REVISION.fetch_add(1, Ordering::Relaxed), capabilities, groups: Arc::default() }
+    }
+
+    /// A snapshot of those capabilities alone that `keep` keeps.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Capability) -> bool) -> Self {
+        Self::of_ordered(self.capabilities.iter().filter(|c| keep(c)).cloned().collect())
     }
 
     /// A number no other snapshot of this process has: an index may be kept by it.
@@ -45,6 +57,20 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, id: &CapabilityId) -> Option<&Arc<Capability>> {
         self.capabilities.binary_search_by(|c| c.id.cmp(id)).ok().map(|at| &self.capabilities[at])
+    }
+
+    /// The capabilities that configuration declares to do the same, ordered by id; see [`Capability::group`].
+    pub fn group(&self, group: &str) -> impl Iterator<Item = &Arc<Capability>> {
+        let groups = self.groups.get_or_init(|| {
+            let mut groups: HashMap<String, Vec<usize>> = HashMap::new();
+            for (at, capability) in self.capabilities.iter().enumerate() {
+                if let Some(group) = capability.group() {
+                    groups.entry(group).or_default().push(at);
+                }
+            }
+            groups
+        });
+        groups.get(group).into_iter().flatten().map(|at| &self.capabilities[*at])
     }
 }
 

@@ -5,7 +5,9 @@
 
 mod capability;
 mod catalog;
+mod dense;
 pub mod eval;
+pub(crate) mod history;
 mod lexical;
 mod route;
 mod schema;
@@ -13,9 +15,12 @@ mod schema;
 use std::fmt;
 
 use async_trait::async_trait;
-pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
+pub use capability::{Annotations, Capability, InvalidDefinition, Locality, ServerTerms};
 pub use catalog::Catalog;
+pub use dense::{DenseTable, InvalidTable};
+pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
+pub(crate) use lexical::misfit;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;
 pub use schema::refusal;

@@ -2,8 +2,11 @@
 //!
 //! A route is stored in the job it was made for: failover goes on to the next candidate without matching again.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use super::{Capability, Locality};
 use crate::{
     auth::Principal,
     id::{CapabilityId, JobId, Lane},
@@ -33,6 +36,46 @@ pub enum Reason {
         /// What it adds to the score.
         score: f32,
     },
+    /// What the tool does is near in meaning to the need, whatever the words.
+    Similarity {
+        /// What it adds to the score.
+        score: f32,
+    },
+    /// What became of similar needs before.
+    History {
+        /// How many of them it served.
+        served: u32,
+        /// How many of them it answered with an error.
+        failed: u32,
+        /// The most similar of them, cut short.
+        similar: String,
+        /// What it adds to the score; negative when it mostly failed.
+        score: f32,
+    },
+    /// How its server stood among those that can do the same: the one that costs least of two drawn ones is called first.
+    Health {
+        /// It could be reached the last time it was tried.
+        up: bool,
+        /// Calls under way.
+        in_flight: u32,
+        /// How long a call takes, in milliseconds; recent calls count most.
+        latency_ms: f32,
+        /// Which part of its calls failed, 0 to 1; recent calls count most.
+        failure_rate: f32,
+        /// All of it, with what its place and price add, in milliseconds of waiting; lower is better.
+        cost_ms: f32,
+        /// It was drawn, and the other one drawn costs no less.
+        drawn: bool,
+    },
+    /// What the place where it runs and its price add to its cost among those that can do the same.
+    Resource {
+        /// Where it runs.
+        locality: Locality,
+        /// What a call costs, in the operator's unit.
+        price: f64,
+        /// Of both, in milliseconds of waiting.
+        cost_ms: f32,
+    },
     /// A reason of another matcher, in words.
     Other {
         /// The reason.
@@ -40,6 +83,62 @@ pub enum Reason {
         /// What it adds to the score.
         score: f32,
     },
+}
+
+impl Reason {
+    /// Which part of the choice it tells of, in one word.
+    #[must_use]
+    pub const fn part(&self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Term { .. } => "term",
+            Self::Similarity { .. } => "similarity",
+            Self::History { .. } => "history",
+            Self::Health { .. } => "health",
+            Self::Resource { .. } => "resource",
+            Self::Other { .. } => "other",
+        }
+    }
+
+    /// What it adds to the score; `None` when it adds nothing there.
+    #[must_use]
+    pub const fn score(&self) -> Option<f32> {
+        match self {
+            Self::Term { score, .. }
+            | Self::Similarity { score }
+            | Self::History { score, .. }
+            | Self::Other { score, .. } => Some(*score),
+            Self::Named | Self::Health { .. } | Self::Resource { .. } => None,
+        }
+    }
+}
+
+/// In words, for people and models.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named => f.write_str("the task names this tool"),
+            Self::Term { field, term, .. } => write!(f, "`{term}` stands in its {field}"),
+            Self::Similarity { .. } => f.write_str("near in meaning to the need"),
+            Self::History { served, failed, similar, .. } => {
+                write!(f, "served {served} similar needs and failed {failed}, such as \"{similar}\"")
+            }
+            Self::Health { up, in_flight, latency_ms, failure_rate, cost_ms, drawn } => {
+                let up = if *up { "up" } else { "down" };
+                let failed = f64::from(*failure_rate) * 100.0;
+                write!(
+                    f,
+                    "server {up}, {in_flight} calls under way, {latency_ms:.0} ms a call, {failed:.0} % failing"
+                )?;
+                write!(f, ": costs {cost_ms:.0} ms")?;
+                if *drawn { f.write_str(", the better of two drawn") } else { Ok(()) }
+            }
+            Self::Resource { locality, price, cost_ms } => {
+                write!(f, "runs {}, price {price}: costs {cost_ms:.0} ms of that", locality.as_str())
+            }
+            Self::Other { text, .. } => f.write_str(text),
+        }
+    }
 }
 
 /// A capability that can serve the need.
@@ -55,6 +154,30 @@ pub struct Candidate {
     pub lane: Option<Lane>,
     /// Digest of the definition that was matched.
     pub definition: Digest,
+    /// What configuration declares it to be; see [`Capability::group`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+impl Candidate {
+    /// A capability as a candidate.
+    #[must_use]
+    pub fn new(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Self {
+        Self {
+            capability: capability.id.clone(),
+            score,
+            reasons,
+            lane: capability.terms.lane.clone(),
+            definition: capability.digest,
+            group: capability.group(),
+        }
+    }
+
+    /// Whether the other one does the same: it has the very same definition, or configuration declares so.
+    #[must_use]
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
+        self.definition == other.definition || self.group.is_some() && self.group == other.group
+    }
 }
 
 /// A capability that cannot serve the need, and why.

@@ -31,7 +31,7 @@ fn weight_of(how: &NackHow) -> usize {
         NackHow::Park { requests, checkpoint, .. } => {
             HEAD_BYTES + checkpoint.text.len() + requests.iter().map(|asked| asked.request.len()).sum::<usize>()
         }
-        NackHow::Fail { .. } | NackHow::Release { .. } => HEAD_BYTES,
+        NackHow::Fail { .. } | NackHow::Release { .. } | NackHow::Move { .. } => HEAD_BYTES,
     }
 }
 

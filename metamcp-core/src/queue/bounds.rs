@@ -132,6 +132,6 @@ pub fn check_nacks(store: &'static str, back: &[Nack]) -> StoreResult<()> {
     check_batch(store, back.len())?;
     back.iter().try_for_each(|nack| match &nack.how {
         NackHow::Park { checkpoint, .. } => check_checkpoint(store, checkpoint),
-        NackHow::Fail { .. } | NackHow::Release { .. } => Ok(()),
+        NackHow::Fail { .. } | NackHow::Release { .. } | NackHow::Move { .. } => Ok(()),
     })
 }

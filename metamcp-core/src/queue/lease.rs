@@ -209,6 +209,12 @@ pub enum NackHow {
         /// The call may have happened.
         maybe_called: bool,
     },
+    /// Given back before anything was called, to be leased again at once and called at another candidate; counts nothing. With another
+    /// candidate the checkpoint and the answer are dropped; `maybe_called` stays as it was.
+    Move {
+        /// The candidate of the route to call next.
+        candidate: u16,
+    },
     /// Waits for the owner's answer; the checkpoint says how to go on.
     Park {
         /// What is asked.

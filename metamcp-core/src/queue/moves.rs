@@ -247,7 +247,7 @@ pub fn ended_so(head: &JobHead, wanted: &Final) -> bool {
 pub const fn nacked_as(how: &NackHow) -> LeaseEnd {
     match how {
         NackHow::Fail { .. } => LeaseEnd::Failed,
-        NackHow::Release { .. } => LeaseEnd::Released,
+        NackHow::Release { .. } | NackHow::Move { .. } => LeaseEnd::Released,
         NackHow::Park { .. } => LeaseEnd::Parked,
     }
 }
@@ -264,11 +264,7 @@ pub fn nack(head: &mut JobHead, now: Timestamp, how: &NackHow) {
             head.attempts += 1;
             head.admitted = false;
             head.error = Some(error.clone());
-            if head.candidate != *candidate {
-                head.candidate = *candidate;
-                head.checkpoint = None;
-                head.answer = None;
-            }
+            go_to(head, *candidate);
             head.progress = None;
             if head.attempts >= head.attempts_max {
                 end(head, now, JobState::Dead);
@@ -280,6 +276,10 @@ pub fn nack(head: &mut JobHead, now: Timestamp, how: &NackHow) {
             head.maybe_called = *maybe_called;
             requeue(head, now, *delay);
         }
+        NackHow::Move { candidate } => {
+            go_to(head, *candidate);
+            requeue(head, now, Duration::ZERO);
+        }
         NackHow::Park { requests, checkpoint, ttl } => {
             head.maybe_called = false;
             head.checkpoint = Some(checkpoint.clone());
@@ -289,6 +289,15 @@ pub fn nack(head: &mut JobHead, now: Timestamp, how: &NackHow) {
             head.requests.clone_from(requests);
             head.input_until = Some(now + *ttl);
         }
+    }
+}
+
+/// What was begun with one candidate is nothing to another one.
+fn go_to(head: &mut JobHead, candidate: u16) {
+    if head.candidate != candidate {
+        head.candidate = candidate;
+        head.checkpoint = None;
+        head.answer = None;
     }
 }
 

@@ -35,6 +35,10 @@ pub enum RecordKind {
     Gateway,
     /// What a server offered when it was last asked, so that a gateway can list it before the server is up.
     Catalog,
+    /// What a tenant's jobs taught the matcher.
+    History,
+    /// Answers to requests that wait in another process, on their way there, and what came of them.
+    Handover,
 }
 
 impl RecordKind {
@@ -47,6 +51,8 @@ impl RecordKind {
             Self::Call => "call",
             Self::Gateway => "gateway",
             Self::Catalog => "catalog",
+            Self::History => "history",
+            Self::Handover => "handover",
         }
     }
 }

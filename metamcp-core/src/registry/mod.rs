@@ -53,6 +53,8 @@ pub struct ServerStatus {
 #[derive(Debug)]
 struct Entry {
     status: ServerStatus,
+    /// When it failed first after it last was ready; trying again does not make it less down.
+    down_since: Option<Timestamp>,
     terms: Arc<ServerTerms>,
     capabilities: Vec<Arc<Capability>>,
 }
@@ -87,7 +89,7 @@ impl Registry {
             last_failure: None,
             tools: 0,
         };
-        self.servers.insert(name, Entry { status, terms, capabilities: Vec::new() });
+        self.servers.insert(name, Entry { status, down_since: None, terms, capabilities: Vec::new() });
     }
 
     /// What configuration says of a server.
@@ -109,6 +111,7 @@ impl Registry {
             entry.status.protocol = Some(offer.protocol);
             entry.status.implementation = Some(offer.implementation);
             entry.status.last_failure = None;
+            entry.down_since = None;
             entry.capabilities = offer.capabilities;
         }
     }
@@ -118,6 +121,7 @@ impl Registry {
         self.set(name, ServerState::Down, now);
         if let Some(entry) = self.servers.get_mut(name) {
             entry.status.last_failure = Some(reason.to_owned());
+            entry.down_since.get_or_insert(now);
         }
     }
 
@@ -128,6 +132,13 @@ impl Registry {
             entry.status.state = state;
             entry.status.since = now;
         }
+    }
+
+    /// Since when a server cannot be reached, and why; `None` when it can, or was never tried. It stays so while it is tried again.
+    #[must_use]
+    pub fn unreachable(&self, name: &ServerName) -> Option<(Timestamp, &str)> {
+        let entry = self.servers.get(name)?;
+        Some((entry.down_since?, entry.status.last_failure.as_deref().unwrap_or_default()))
     }
 
     /// Every server, ordered by name.
@@ -166,6 +177,9 @@ mod tests {
         let status = &registry.statuses()[0];
         assert_eq!((status.state, status.tools), (ServerState::Down, 1));
         assert_eq!(status.last_failure.as_deref(), Some("exit status 1"));
+        registry.connecting(&name, Timestamp::from_millis(7));
+        registry.down(&name, "exit status 2", Timestamp::from_millis(9));
+        assert_eq!(registry.unreachable(&name), Some((Timestamp::from_millis(5), "exit status 2")));
         assert_eq!(registry.catalog().capabilities().len(), 1);
     }
 }

@@ -7,6 +7,7 @@
 
 mod clock;
 pub mod event_bus;
+pub mod history;
 pub mod job_store;
 pub mod mcp_transport;
 pub mod model;

@@ -183,13 +183,7 @@ impl CapabilityMatcher for ByName {
             .capabilities()
             .iter()
             .filter(|c| c.id.tool() == need.text)
-            .map(|c| Candidate {
-                capability: c.id.clone(),
-                score: 1.0,
-                reasons: vec![Reason::Named],
-                lane: None,
-                definition: c.digest,
-            })
+            .map(|c| Candidate::new(c, 1.0, vec![Reason::Named]))
             .collect();
         Ok(Route { candidates, rejected: Vec::new() })
     }

@@ -10,17 +10,17 @@ use std::{
 };
 
 use metamcp_core::{
-    id::{Lane, ServerName},
-    matching::ServerTerms,
+    id::{Lane, NAME_BYTES_MAX, ServerName, TenantId},
+    matching::{Locality, ServerTerms},
     task::{Labels, Resources},
     transport::{Connector, TransportError},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use url::Url;
+use url::{Host, Url};
 
 use super::{InvalidSpec, vars::expand};
-use crate::upstream::{HttpConnector, StdioConnector, redact};
+use crate::upstream::{Handover, HttpConnector, StdioConnector, redact};
 
 /// How a server is reached.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,6 +48,21 @@ pub enum Way {
     },
 }
 
+impl Way {
+    /// Where a server runs that is reached this way, as far as the way tells.
+    fn locality(&self) -> Locality {
+        match self {
+            Self::Stdio { .. } => Locality::Local,
+            Self::Http { url, .. } => match Url::parse(url).ok().as_ref().and_then(Url::host) {
+                Some(Host::Ipv4(ip)) if ip.is_loopback() => Locality::Local,
+                Some(Host::Ipv6(ip)) if ip.is_loopback() => Locality::Local,
+                Some(Host::Domain("localhost")) => Locality::Local,
+                _ => Locality::Remote,
+            },
+        }
+    }
+}
+
 /// One configured server.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -66,6 +81,16 @@ pub struct ServerSpec {
     pub labels: Labels,
     /// What it has.
     pub resources: Resources,
+    /// The group of servers that do the same by tools of the same names; `None`: none.
+    pub equivalent: Option<String>,
+    /// What its tools are called in that group, by their own names.
+    pub equivalent_tools: BTreeMap<String, String>,
+    /// What a call costs, in the operator's unit.
+    pub price: f64,
+    /// Where it runs; `None`: a child process and an address of this machine are local, others remote.
+    pub locality: Option<Locality>,
+    /// The tenants that may use it; `None`: all.
+    pub tenants: Option<BTreeSet<TenantId>>,
     /// It is kept in the file but not used.
     pub disabled: bool,
 }
@@ -82,6 +107,11 @@ impl ServerSpec {
             concurrency: None,
             labels: Labels::new(),
             resources: Resources::default(),
+            equivalent: None,
+            equivalent_tools: BTreeMap::new(),
+            price: 0.0,
+            locality: None,
+            tenants: None,
             disabled: false,
         }
     }
@@ -89,7 +119,7 @@ impl ServerSpec {
     /// Reads one entry; `section` is where it stands, for errors.
     ///
     /// Known fields: `command`, `args`, `env`, `cwd` or `url`, `headers`; `type`, `disabled`, and ours: `description`, `lane`, `concurrency`, `labels`,
-    /// `resources`. Others are left to whom they belong.
+    /// `resources`, `equivalent`, `equivalent_tools`, `price`, `locality`, `tenants`. Others are left to whom they belong.
     ///
     /// # Errors
     /// The first field that is wrong.
@@ -113,15 +143,24 @@ impl ServerSpec {
             concurrency: entry.field::<NonZeroU32>("concurrency")?.map(NonZeroU32::get),
             labels: entry.field("labels")?.unwrap_or_default(),
             resources: entry.field("resources")?.unwrap_or_default(),
+            equivalent: entry.group()?,
+            equivalent_tools: entry.field("equivalent_tools")?.unwrap_or_default(),
+            price: entry.price()?,
+            locality: entry.field("locality")?,
+            tenants: entry.field("tenants")?,
             disabled,
         })
     }
 
-    /// What makes its transport. `launcher` is for child processes: see [`StdioConnector::launcher`].
+    /// What makes its transport. `launcher` is for child processes: see [`StdioConnector::launcher`]; `handover` for fleets of processes.
     ///
     /// # Errors
     /// When address or headers cannot be used.
-    pub fn connector(&self, launcher: Option<&[OsString]>) -> Result<Arc<dyn Connector>, TransportError> {
+    pub fn connector(
+        &self,
+        launcher: Option<&[OsString]>,
+        handover: Option<&Arc<Handover>>,
+    ) -> Result<Arc<dyn Connector>, TransportError> {
         match &self.way {
             Way::Stdio { command, args, secret_args, env, cwd } => {
                 let mut connector = StdioConnector::new(self.name.clone(), command)
@@ -134,12 +173,18 @@ impl ServerSpec {
                 if let Some(launcher) = launcher {
                     connector = connector.launcher(launcher.iter().cloned());
                 }
+                if let Some(handover) = handover {
+                    connector = connector.handover(Arc::clone(handover));
+                }
                 Ok(Arc::new(connector))
             }
             Way::Http { url, headers } => {
                 let connector = HttpConnector::new(self.name.clone(), url)?;
-                let connector =
+                let mut connector =
                     headers.iter().try_fold(connector, |connector, (name, value)| connector.header(name, value))?;
+                if let Some(handover) = handover {
+                    connector = connector.handover(Arc::clone(handover));
+                }
                 Ok(Arc::new(connector))
             }
         }
@@ -154,6 +199,11 @@ impl ServerSpec {
             lane: self.lane.clone(),
             resources: self.resources.clone(),
             concurrency: self.concurrency,
+            equivalent: self.equivalent.clone(),
+            equivalent_tools: self.equivalent_tools.clone(),
+            price: self.price,
+            locality: self.locality.unwrap_or_else(|| self.way.locality()),
+            tenants: self.tenants.clone(),
         }
     }
 
@@ -241,6 +291,22 @@ impl Entry<'_> {
         }
     }
 
+    fn group(&self) -> Result<Option<String>, InvalidSpec> {
+        match self.field::<String>("equivalent")? {
+            Some(group) if group.is_empty() || group.len() > NAME_BYTES_MAX => {
+                Err(self.wrong("equivalent", format_args!("must be a name of 1 to {NAME_BYTES_MAX} bytes")))
+            }
+            group => Ok(group),
+        }
+    }
+
+    fn price(&self) -> Result<f64, InvalidSpec> {
+        match self.field::<f64>("price")?.unwrap_or_default() {
+            price if price.is_finite() && price >= 0.0 => Ok(price),
+            _ => Err(self.wrong("price", "must be 0 or more")),
+        }
+    }
+
     /// A field whose value may be a secret: what is wrong is told without it.
     fn secret_field<T: DeserializeOwned>(&self, key: &str, mend: &str) -> Result<Option<T>, InvalidSpec> {
         self.field(key).map_err(|_| self.wrong(key, mend))
@@ -306,9 +372,27 @@ mod tests {
         let shown = format!("{servers:?} {:?}", servers.iter().map(ServerSpec::target).collect::<Vec<_>>());
         assert!(!shown.contains("s3cret"), "{shown}");
         for server in &servers {
-            let connector = server.connector(None).unwrap();
+            let connector = server.connector(None, None).unwrap();
             assert!(!format!("{connector:?}{}", connector.target()).contains("s3cret"));
         }
+    }
+
+    #[test]
+    fn the_terms_of_a_choice_are_read_and_locality_is_told_by_the_way() {
+        let servers = read(&json!({
+            "a": { "command": "x", "equivalent": "files", "equivalent_tools": { "cat": "read" }, "price": 0.5, "tenants": ["t"] },
+            "b": { "url": "http://127.0.0.1:9/mcp" },
+            "c": { "url": "https://example.org/mcp" },
+            "d": { "url": "https://example.org/mcp", "locality": "owned" },
+        }))
+        .unwrap();
+        let terms: Vec<ServerTerms> = servers.iter().map(ServerSpec::terms).collect();
+        let told = [Locality::Local, Locality::Local, Locality::Remote, Locality::Owned];
+        assert_eq!(terms.iter().map(|terms| terms.locality).collect::<Vec<_>>(), told);
+        let tenant = |name: &str| TenantId::new(name).unwrap();
+        assert!(terms[0].admits(&tenant("t")) && !terms[0].admits(&tenant("u")) && terms[1].admits(&tenant("u")));
+        assert_eq!((terms[0].equivalent_tools["cat"].as_str(), terms[0].price), ("read", 0.5));
+        assert_eq!(terms[0].equivalent.as_deref(), Some("files"));
     }
 
     #[test]
@@ -326,6 +410,10 @@ mod tests {
             (json!({ "command": "x", "lane": "GPU!" }), "mcpServers.s.lane"),
             (json!({ "command": "x", "concurrency": 0 }), "mcpServers.s.concurrency"),
             (json!({ "command": "x", "resources": { "gpus": 1 } }), "mcpServers.s.resources"),
+            (json!({ "command": "x", "price": -1 }), "mcpServers.s.price"),
+            (json!({ "command": "x", "locality": "moon" }), "mcpServers.s.locality"),
+            (json!({ "command": "x", "tenants": "a" }), "mcpServers.s.tenants"),
+            (json!({ "command": "x", "equivalent": "" }), "mcpServers.s.equivalent"),
         ] {
             assert_eq!(wrong(&entry).place, place, "{entry}");
         }

@@ -68,7 +68,7 @@ pub(crate) async fn answer(
     if request.param("arguments").is_some_and(|arguments| !arguments.get().starts_with('{')) {
         return Err(invalid("arguments: must be an object".to_owned()));
     }
-    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else {
+    let Some(tool) = gateway.awaited_tool(caller, &name).await else {
         // Boxed: `call_tool` makes calls itself.
         return match own_tools::named(&name) {
             Some(own) => Box::pin(own_tools::call(own, gateway, caller, request, side)).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metamcp_core::{engine::Orchestrator, error::StoreError, id::ServerName, record::RecordStore};
+use metamcp_core::{auth::Principal, engine::Orchestrator, error::StoreError, id::ServerName, record::RecordStore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     own_tools, pointers,
     seal::Seal,
     subscribe::{Filter, Hub, Subscription},
+    tasks::TaskNews,
 };
 
 /// Every server of an engine behind one address. Cheap to clone; clones are the same gateway.
@@ -56,9 +57,9 @@ impl Gateway {
         self.0.catalog.settled().await;
     }
 
-    /// What an endpoint says of itself; `None` when there is no such endpoint.
-    pub(crate) fn discover(&self, endpoint: Option<&str>) -> Option<Discover> {
-        self.snapshot(endpoint).map(|snapshot| snapshot.discover.clone())
+    /// What an endpoint says of itself to somebody; `None` when there is no such endpoint.
+    pub(crate) fn discover(&self, endpoint: Option<&str>, who: &Principal) -> Option<Discover> {
+        self.0.catalog.snapshot(endpoint, who).map(|snapshot| snapshot.discover.clone())
     }
 
     /// News for a caller. Resources that nobody can watch for it are not granted.
@@ -70,30 +71,41 @@ impl Gateway {
         subscription
     }
 
+    /// As [`Self::subscribe`], for a modern client, which may follow tasks of its own.
+    pub(crate) async fn listen(&self, caller: &Caller, filter: &Filter) -> Subscription {
+        let mut subscription = self.subscribe(caller, filter);
+        if !filter.task_ids.is_empty()
+            && let Some((tasks, granted)) = TaskNews::follow(self, caller, &filter.task_ids).await
+        {
+            subscription.follow(tasks, granted);
+        }
+        subscription
+    }
+
     /// Adds a resource to a caller's news; `false` when nobody can watch it.
     pub(crate) fn watch(&self, caller: &Caller, subscription: &mut Subscription, uri: &str) -> bool {
-        let Some(snapshot) = self.snapshot(caller.endpoint.as_deref()) else { return false };
+        let Some(snapshot) = self.snapshot(caller) else { return false };
         snapshot.watchable(uri).is_some_and(|server| subscription.watch(uri, server))
     }
 
-    /// The tool that an endpoint shows under this name.
-    pub(crate) fn tool(&self, endpoint: Option<&str>, name: &str) -> Option<Arc<ToolRef>> {
-        self.snapshot(endpoint)?.tool(name).cloned()
+    /// The tool that a caller's endpoint shows it under this name.
+    pub(crate) fn tool(&self, caller: &Caller, name: &str) -> Option<Arc<ToolRef>> {
+        self.snapshot(caller)?.tool(name).cloned()
     }
 
     /// As [`Self::tool`]. Just after the start not every tool is known: one that is missing is waited for as long as a list would be.
-    pub(crate) async fn awaited_tool(&self, endpoint: Option<&str>, name: &str) -> Option<Arc<ToolRef>> {
-        let known = self.tool(endpoint, name);
+    pub(crate) async fn awaited_tool(&self, caller: &Caller, name: &str) -> Option<Arc<ToolRef>> {
+        let known = self.tool(caller, name);
         if known.is_some() || own_tools::named(name).is_some() {
             return known;
         }
         self.settled().await;
-        self.tool(endpoint, name)
+        self.tool(caller, name)
     }
 
-    /// What an endpoint shows now; `None` when there is no such endpoint. Not to be held over an await.
-    pub(crate) fn snapshot(&self, endpoint: Option<&str>) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
-        self.0.catalog.snapshot(endpoint)
+    /// What a caller's endpoint shows it now; `None` when there is no such endpoint. Not to be held over an await.
+    pub(crate) fn snapshot(&self, caller: &Caller) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
+        self.0.catalog.snapshot(caller.endpoint.as_deref(), &caller.principal)
     }
 
     /// Whether a server is left out of the lists because it has been down for too long.
@@ -144,7 +156,9 @@ impl GatewayBuilder {
                 tracing::warn!(endpoint = name, %server, "an endpoint names a server that is not configured");
             }
         }
-        let catalog = Arc::new(Catalog::new(Arc::clone(&options), own, Arc::clone(&hub), &servers));
+        let with_terms: Vec<_> =
+            servers.iter().map(|name| (name.clone(), engine.terms(name).unwrap_or_default())).collect();
+        let catalog = Arc::new(Catalog::new(Arc::clone(&options), own, Arc::clone(&hub), &with_terms));
         let follow = |server: ServerName| {
             let (engine, records) = (engine.clone(), Arc::clone(&records));
             let follower = Follower { engine, records, catalog: Arc::clone(&catalog), hub: Arc::clone(&hub), server };
@@ -157,5 +171,5 @@ impl GatewayBuilder {
 
 /// What we offer ourselves on an endpoint.
 fn own(list: ListMode) -> Own {
-    Own { tools: own_tools::definitions(list), templates: vec![pointers::template()] }
+    Own { tools: own_tools::definitions(list), templates: vec![pointers::template(), methods::route_template()] }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use metamcp_core::json::RawJson;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A request of a client.
@@ -32,7 +33,7 @@ pub(crate) enum Reply {
 }
 
 /// A JSON-RPC error to a client.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RpcFault {
     /// The kind of error.
     pub(crate) code: i64,

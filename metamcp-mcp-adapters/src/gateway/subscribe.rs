@@ -11,7 +11,7 @@ use metamcp_core::{id::ServerName, json::RawJson};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
-use super::{catalog::ChangedLists, members::quoted};
+use super::{catalog::ChangedLists, members::quoted, tasks::TaskNews};
 
 /// Resources that one subscription may watch.
 pub(crate) const WATCHED_URIS_MAX: usize = 256;
@@ -29,6 +29,9 @@ pub(crate) struct Filter {
     /// URIs of resources.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) resource_subscriptions: Vec<String>,
+    /// Ids of tasks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) task_ids: Vec<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -44,6 +47,7 @@ impl Filter {
             prompts_list_changed: true,
             resources_list_changed: true,
             resource_subscriptions: Vec::new(),
+            task_ids: Vec::new(),
         }
     }
 }
@@ -96,6 +100,7 @@ pub(crate) struct Subscription {
     hub: Arc<Hub>,
     ready: Arc<Notify>,
     granted: Filter,
+    tasks: Option<TaskNews>,
 }
 
 impl Hub {
@@ -119,8 +124,8 @@ impl Hub {
             ready: Arc::clone(&ready),
         };
         state.subscribers.insert(id, subscriber);
-        let granted = Filter { resource_subscriptions: Vec::new(), ..filter.clone() };
-        Subscription { id, hub: Arc::clone(self), ready, granted }
+        let granted = Filter { resource_subscriptions: Vec::new(), task_ids: Vec::new(), ..filter.clone() };
+        Subscription { id, hub: Arc::clone(self), ready, granted, tasks: None }
     }
 
     /// What an endpoint shows has changed.
@@ -207,13 +212,25 @@ impl Subscription {
         }
     }
 
+    /// Follows tasks, too.
+    pub(crate) fn follow(&mut self, tasks: TaskNews, granted: Vec<String>) {
+        self.granted.task_ids = granted;
+        self.tasks = Some(tasks);
+    }
+
     /// The next news. Cancel safe.
     pub(crate) async fn recv(&self) -> News {
         loop {
             if let Some(news) = self.take() {
                 return news;
             }
-            self.ready.notified().await;
+            match &self.tasks {
+                Some(tasks) => tokio::select! {
+                    () = self.ready.notified() => {}
+                    news = tasks.recv() => return news,
+                },
+                None => self.ready.notified().await,
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod backoff;
 mod child;
 mod duplex;
 mod gather;
+mod handover;
 mod handshake;
 mod http;
 mod http_answer;
@@ -47,6 +48,7 @@ mod way;
 #[cfg(feature = "gateway")]
 pub(crate) use self::reply::of_relayed as tool_reply;
 pub use self::{
+    handover::Handover,
     http_connector::HttpConnector,
     launch::launch,
     pipe::{IoConnector, io_transport},

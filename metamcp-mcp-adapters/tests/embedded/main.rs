@@ -111,6 +111,7 @@ mod events {
 }
 mod records {
     metamcp_core::record_store_suite!(super::record_store);
+    metamcp_core::history_suite!(super::record_store);
 }
 
 pub(crate) fn tenant(name: &str) -> TenantId {

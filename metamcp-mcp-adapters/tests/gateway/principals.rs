@@ -14,9 +14,9 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use metamcp_core::{
     auth::Principal,
-    engine::{Orchestrator, Worker, WorkerOptions},
+    engine::{Orchestrator, ServerEntry, Worker, WorkerOptions},
     id::ServerName,
-    matching::Annotations,
+    matching::{Annotations, ServerTerms},
     transport::LocalTools,
 };
 use metamcp_mcp_adapters::{
@@ -74,6 +74,16 @@ impl World {
             };
             engine = engine.server(name(server), Arc::new(IoConnector::new(name(server), open).era(era)));
         }
+        let whispering = LocalTools::new(name("vault")).tool(
+            "whisper",
+            "counts secrets in a whisper",
+            schema(),
+            Annotations::default(),
+            async |_, _| Ok(json!("psst")),
+        );
+        let tenants = Some([Principal::local().tenant].into());
+        let terms = ServerTerms { tenants, ..ServerTerms::default() };
+        let engine = engine.servers([ServerEntry { name: name("vault"), terms, connector: Arc::new(whispering) }]);
         let engine = engine.build();
         let mut options = GatewayOptions::default();
         let mut plain = ServerView::default();
@@ -92,7 +102,7 @@ impl World {
         ];
         let people = people.map(|who| Person { service: service.clone(), who });
         let listed = async {
-            for tool in ["count", "old__echo", "new__echo"] {
+            for tool in ["count", "old__echo", "new__echo", "vault__whisper"] {
                 while people[0].call(tool, json!({})).await.get("result").is_none() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -180,6 +190,62 @@ async fn a_task_is_its_owners() {
         }
     };
     tokio::time::timeout(PATIENCE, cancelled).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_of_one_tenant_is_not_there_for_another() {
+    let world = World::new().await;
+    let [ada, eve, stranger] = &world.people;
+    let looks = async |who: &Person| {
+        let found = who.call("find_tools", json!({ "need": "count secrets in a whisper", "max": 10 })).await;
+        let nothing = who.call("find_tools", json!({ "need": "zzz" })).await;
+        let servers = who.ask("resources/read", json!({ "uri": "metamcp://servers" })).await;
+        let discovered = who.ask("server/discover", json!({})).await;
+        let listed = who.ask("tools/list", json!({})).await;
+        (
+            listed["result"]["tools"].as_array().map(Vec::len),
+            format!("{listed} {found} {nothing} {servers} {discovered}"),
+        )
+    };
+    let count = |said: &str| -> usize {
+        let (_, rest) = said.split_once("None of ").unwrap_or_else(|| panic!("{said}"));
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let (listed, said) = looks(ada).await;
+    assert!(said.contains("vault__whisper") && said.contains("\\\"vault\\\""), "{said}");
+    let (all, found) = (listed.unwrap(), count(&said));
+    assert_eq!(looks(eve).await.0, listed, "the right is the tenant's");
+    let (listed, said) = looks(stranger).await;
+    assert!(!said.contains("whisper") && !said.contains("vault"), "{said}");
+    assert_eq!((listed.unwrap(), count(&said)), (all - 1, found - 1));
+    let unknown = stranger.call("vault__whistle", json!({})).await.to_string();
+    let hidden = stranger.call("vault__whisper", json!({})).await.to_string();
+    assert_eq!(hidden.replace("whisper", "whistle"), unknown);
+    assert_eq!(ada.call("vault__whisper", json!({})).await["result"]["isError"], false);
+    let task = stranger.call("run_task", json!({ "need": "whisper secrets", "wait_s": 1 })).await.to_string();
+    assert!(!task.contains("vault"), "{task}");
+}
+
+#[tokio::test]
+async fn the_route_of_a_task_is_its_owners_to_read() {
+    let world = World::new().await;
+    let told = world.ada().call("task_submit", json!({ "need": "counts its calls" })).await;
+    let id = told["result"]["structuredContent"]["task_id"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned();
+    let uri = json!({ "uri": format!("metamcp://tasks/{id}/route") });
+    let read = world.ada().ask("resources/read", uri.clone()).await;
+    let text = read["result"]["contents"][0]["text"].as_str().unwrap_or_else(|| panic!("{read}"));
+    let route: Value = serde_json::from_str(text).unwrap();
+    assert_eq!((&route["need"], &route["tool"]), (&json!("counts its calls"), &json!("local/count")));
+    let part = &route["candidates"][0]["reasons"][0];
+    assert!(part["part"] == "term" && part["score"].as_f64() > Some(0.0), "{route}");
+    for other in world.others() {
+        let told = other.ask("resources/read", uri.clone()).await;
+        assert_eq!(told["error"]["code"], -32602, "{told}");
+    }
+    let templates = world.ada().ask("resources/templates/list", json!({})).await.to_string();
+    assert!(templates.contains("metamcp://tasks/{task}/route"), "{templates}");
+    let odd = world.ada().ask("resources/read", json!({ "uri": "metamcp://tasks/x/route" })).await;
+    assert_eq!(odd["error"]["code"], -32602, "{odd}");
 }
 
 #[tokio::test]

@@ -47,4 +47,5 @@ mod events {
 }
 mod records {
     metamcp_core::record_store_suite!(super::record_store);
+    metamcp_core::history_suite!(super::record_store);
 }

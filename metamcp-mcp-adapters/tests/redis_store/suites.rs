@@ -49,6 +49,7 @@ mod events {
 }
 mod records {
     metamcp_core::record_store_suite!(super::record_store);
+    metamcp_core::history_suite!(super::record_store);
 }
 
 /// Kills the server and starts it on the same data.

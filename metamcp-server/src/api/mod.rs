@@ -10,6 +10,7 @@ mod extract;
 mod feed;
 mod guard;
 mod health;
+mod history;
 mod openapi;
 mod options;
 mod params;
@@ -108,6 +109,7 @@ fn described(quick: Duration, waiting: Duration) -> OpenApiRouter<ApiState> {
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(history::list, history::add, history::remove))
         .layer(limited(quick));
     let waiting_routes = OpenApiRouter::new()
         .routes(routes!(tasks::create))

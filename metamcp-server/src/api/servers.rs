@@ -27,9 +27,9 @@ const PAGE_DEFAULT: u16 = 100;
 )]
 pub(super) async fn servers(
     State(state): State<ApiState>,
-    Extension(_who): Extension<Principal>,
+    Extension(who): Extension<Principal>,
 ) -> Document<ServerList> {
-    Document(ServerList { servers: state.engine().servers().into_iter().map(Into::into).collect() })
+    Document(ServerList { servers: state.engine().servers_for(&who).into_iter().map(Into::into).collect() })
 }
 
 /// List the tools, ordered by id.
@@ -49,7 +49,7 @@ pub(super) async fn servers(
 )]
 pub(super) async fn tools(
     State(state): State<ApiState>,
-    Extension(_who): Extension<Principal>,
+    Extension(who): Extension<Principal>,
     RawQuery(query): RawQuery,
 ) -> Result<Document<ToolPage>, Problem> {
     let params = Params::parse(query.as_deref(), &["server", "limit", "cursor"])?;
@@ -57,11 +57,11 @@ pub(super) async fn tools(
     let after = params.value::<CapabilityId>("cursor")?;
     let limit = usize::from(params.limit(PAGE_DEFAULT, state.options().page_max)?);
     if let Some(server) = &server
-        && !state.engine().servers().iter().any(|known| known.name == *server)
+        && !state.engine().servers_for(&who).iter().any(|known| known.name == *server)
     {
         return Err(Problem::parameter("server", format!("`{server}` is not configured; GET /api/servers lists them")));
     }
-    let catalog = state.engine().tools().await;
+    let catalog = state.engine().tools_for(&who).await;
     let all = catalog.capabilities();
     let from = after.map_or(0, |after| all.partition_point(|capability| capability.id <= after));
     let mut wanted = all[from..].iter().filter(|c| server.as_ref().is_none_or(|server| c.id.server() == server));

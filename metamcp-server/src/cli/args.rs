@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use metamcp_core::id::{CapabilityId, JobId, Lane};
 
 use super::{
-    admin::AdminArgs, batches::BatchArgs, plan::PlanArgs, queues::QueuesArgs, route::RouteCommand,
-    schedules::SchedulesArgs,
+    admin::AdminArgs, batches::BatchArgs, history::HistoryArgs, plan::PlanArgs, queues::QueuesArgs,
+    route::RouteCommand, schedules::SchedulesArgs,
 };
 use crate::{
     api::doc::{ConcurrencyDocument, RateDocument},
@@ -56,6 +56,8 @@ pub(super) enum Command {
     Schedules(SchedulesArgs),
     /// Show which tools could serve a need, and why, without running any
     Route(RouteArgs),
+    /// What was learned from the outcomes of tasks: list, show, remove, export, import
+    History(HistoryArgs),
     /// Propose how to serve a need in several steps; run it when told to
     Plan(PlanArgs),
     /// List the configured MCP servers and how they are

@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod demo;
 mod exit;
+mod history;
 mod input;
 mod log;
 mod mcp;
@@ -82,6 +83,7 @@ fn run(command: Command) -> Outcome {
             Command::Batch(args) => batches::run(args).await,
             Command::Queues(args) => queues::run(args).await,
             Command::Schedules(args) => schedules::run(args.command).await,
+            Command::History(args) => history::run(args.command).await,
             Command::Route(args) => route::run(args).await,
             Command::Plan(args) => plan::run(args).await,
             Command::Servers(args) => servers::run(args).await,

@@ -12,9 +12,9 @@ use super::{
     args::RouteArgs,
     backend::Backend,
     exit::{Exit, Outcome},
-    out, show,
+    out,
 };
-use crate::api::doc::{NeedDocument, RouteDocument};
+use crate::api::doc::{CandidateDocument, NeedDocument, ReasonDocument, RouteDocument};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -55,15 +55,26 @@ pub(super) async fn run(args: RouteArgs) -> Outcome {
 fn text(route: &RouteDocument) -> String {
     let mut text = String::new();
     if !route.candidates.is_empty() {
-        let row = |c: &crate::api::doc::CandidateDocument| {
-            vec![format!("{:.2}", c.score), c.tool.to_string(), show::reasons(c)]
-        };
-        let rows: Vec<_> = route.candidates.iter().map(row).collect();
-        text.push_str(&out::table(&["SCORE", "TOOL", "WHY"], &rows));
+        let rows: Vec<_> = route.candidates.iter().flat_map(parts).collect();
+        text.push_str(&out::table(&["SCORE", "TOOL", "PART", "ADDS", "WHY"], &rows));
     }
     if !route.rejected.is_empty() {
         let rows: Vec<_> = route.rejected.iter().map(|r| vec![r.tool.to_string(), r.reason.clone()]).collect();
         text.push_str(&out::table(&["REJECTED", "WHY"], &rows));
     }
     text
+}
+
+/// A row for each part of a candidate; the first has its score and name.
+fn parts(candidate: &CandidateDocument) -> Vec<Vec<String>> {
+    let row = |reason: Option<&ReasonDocument>, head: [String; 2]| {
+        let adds = reason.and_then(|r| r.score).map_or_else(String::new, |score| format!("{score:.2}"));
+        let (kind, text) = reason.map(|r| (r.kind.clone(), r.text.clone())).unwrap_or_default();
+        let [score, tool] = head;
+        vec![score, tool, kind, adds, text]
+    };
+    let mut reasons = candidate.reasons.iter();
+    let first = row(reasons.next(), [format!("{:.2}", candidate.score), candidate.tool.to_string()]);
+    let more = reasons.map(|reason| row(Some(reason), [String::new(), String::new()]));
+    [first].into_iter().chain(more).collect()
 }

@@ -96,10 +96,23 @@ pub(super) const KEYS: &[Key] = &[
         "how long the first submission waits for servers to come up, in seconds",
     ),
     key(
+        "matcher.learn",
+        Kind::Bool,
+        Some("true"),
+        "raise tools that served similar needs before, lower those that failed",
+    ),
+    key(
         "matcher.synonyms",
         Kind::Texts,
         Some(""),
         "groups of words that needs and tools use for one another, such as \"ticket issue card\"",
+    ),
+    key("matcher.dense", Kind::Bool, Some("true"), "also match by meaning, with a table of word vectors"),
+    key(
+        "matcher.dense_table",
+        Kind::Path,
+        None,
+        "file with the table of word vectors, as `cargo xtask distil` writes it; else the built-in one",
     ),
     key("gateway.enabled", Kind::Bool, Some("true"), "serve MCP at /mcp and /mcp/NAME"),
     key(

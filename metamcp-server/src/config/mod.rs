@@ -170,8 +170,14 @@ pub struct JobsSection {
 /// `[matcher]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatcherSection {
+    /// Learn from how jobs go.
+    pub learn: bool,
     /// Groups of words, separated by spaces, that stand for one another.
     pub synonyms: Vec<String>,
+    /// Whether needs are also matched by meaning.
+    pub dense: bool,
+    /// The table of word vectors; `None`: the built-in one.
+    pub dense_table: Option<PathBuf>,
 }
 
 /// `[log]`.
@@ -289,10 +295,15 @@ impl Config {
                 input_wait: settings.seconds("jobs.input_wait_s"),
                 discover_wait: settings.seconds("jobs.discover_wait_s"),
             },
-            matcher: MatcherSection { synonyms: settings.texts("matcher.synonyms") },
             log: LogSection {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
+            },
+            matcher: MatcherSection {
+                learn: settings.flag("matcher.learn"),
+                synonyms: settings.texts("matcher.synonyms"),
+                dense: settings.flag("matcher.dense"),
+                dense_table: Some(settings.path("matcher.dense_table")).filter(|path| !path.as_os_str().is_empty()),
             },
             gateway,
             endpoints,

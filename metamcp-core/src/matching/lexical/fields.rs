@@ -94,11 +94,15 @@ pub(super) fn field_share(field: Field, counts: &Counts, lengths: &Lengths) -> f
     law.weight * f32::from(counts[at]) / level
 }
 
-/// What a term with these occurrences adds to the score of a tool, when `tools` tools have the term.
-pub(super) fn weigh(counts: &Counts, lengths: &Lengths, tools: usize) -> f32 {
+/// What a term with these occurrences is worth in a tool; its rarity comes on top.
+pub(super) fn worth(counts: &Counts, lengths: &Lengths) -> f32 {
     let occurrences: f32 = Field::ALL.iter().map(|f| field_share(*f, counts, lengths)).sum();
-    let rarity = (1.0 + COMMON_TOOLS / tools as f32).ln();
-    rarity * (occurrences / (occurrences + SATURATION) + PRESENCE)
+    occurrences / (occurrences + SATURATION) + PRESENCE
+}
+
+/// What a term counts that this many tools have.
+pub(super) fn rarity(tools: usize) -> f32 {
+    (1.0 + COMMON_TOOLS / tools as f32).ln()
 }
 
 /// Longest text of one field that is indexed, in bytes.
@@ -218,10 +222,10 @@ mod tests {
             counts[field.at()] = 1;
             counts
         };
-        let name = weigh(&only(Field::Name), &lengths, 3);
-        assert!(name > weigh(&only(Field::Description), &lengths, 3));
-        assert!(name > weigh(&only(Field::Name), &lengths, 300));
-        assert!(name > weigh(&only(Field::Name), &[9, 0, 14, 4, 15, 0, 2, 12], 3));
-        assert!(weigh(&only(Field::SchemaText), &[u16::MAX; FIELDS], 100_000) > 0.0);
+        let name = worth(&only(Field::Name), &lengths);
+        assert!(name > worth(&only(Field::Description), &lengths));
+        assert!(name > worth(&only(Field::Name), &[9, 0, 14, 4, 15, 0, 2, 12]));
+        assert!(worth(&only(Field::SchemaText), &[u16::MAX; FIELDS]) > 0.0);
+        assert!(rarity(3) > rarity(300) && rarity(100_000) > 0.0);
     }
 }

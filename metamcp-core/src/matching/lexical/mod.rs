@@ -4,9 +4,13 @@
 //! It does not learn; [`CapabilityMatcher::observe`] is a no-op here.
 
 mod fields;
+mod fusion;
 mod index;
+mod meaning;
+mod part;
 mod query;
 mod search;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -17,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
+pub(super) use self::terms::Terms;
 use self::{
     fields::Field,
     index::Index,
@@ -27,6 +32,7 @@ use self::{
 use super::{
     Candidate, Capability, CapabilityMatcher, Catalog, MatchError, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason,
     Rejection, Route,
+    dense::DenseTable,
     schema::{Input, refusal},
 };
 use crate::{auth::Principal, id::Lane, task::Need};
@@ -34,7 +40,7 @@ use crate::{auth::Principal, id::Lane, task::Need};
 /// Most tools of one need whose schema is held against the input.
 const CHECKS_MAX: usize = 50;
 /// Most reasons told of one candidate.
-const REASONS_MAX: usize = 8;
+pub(super) const REASONS_MAX: usize = 8;
 /// Indexes kept: the newest snapshots' of the engine and of the endpoints of a gateway, which show a part of it each.
 const INDEXES_MAX: usize = 8;
 /// A larger snapshot is indexed off the runtime's own threads.
@@ -61,7 +67,8 @@ pub struct LexicalMatcher {
 
 #[derive(Debug)]
 struct Shared {
-    words: Words,
+    words: Arc<Words>,
+    table: Option<DenseTable>,
     indexes: ArcSwap<Vec<Arc<Index>>>,
     building: Mutex<()>,
     pool: Pool,
@@ -79,7 +86,18 @@ impl LexicalMatcher {
     pub fn with_synonyms<'a>(groups: impl IntoIterator<Item = &'a str>) -> Self {
         let mut words = Words::new();
         groups.into_iter().for_each(|group| words.add_synonyms(group));
-        let shared = Shared { words, indexes: ArcSwap::default(), building: Mutex::default(), pool: Pool::default() };
+        Self::of(Arc::new(words), None)
+    }
+
+    /// The same matcher, which also knows what is near in meaning by this table.
+    #[must_use]
+    pub fn with_table(self, table: DenseTable) -> Self {
+        Self::of(self.shared.words.clone(), Some(table))
+    }
+
+    fn of(words: Arc<Words>, table: Option<DenseTable>) -> Self {
+        let shared =
+            Shared { words, table, indexes: ArcSwap::default(), building: Mutex::default(), pool: Pool::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,7 +158,7 @@ impl Shared {
         if let Some(index) = self.known(catalog) {
             return index;
         }
-        let index = Arc::new(Index::build(catalog, &self.words));
+        let index = Arc::new(Index::build(catalog, &self.words, self.table.as_ref(), &self.indexes.load()));
         let mut kept: Vec<Arc<Index>> = self.indexes.load().iter().cloned().collect();
         kept.push(index.clone());
         kept.sort_by_key(|i| std::cmp::Reverse(i.revision()));
@@ -154,10 +172,13 @@ impl Shared {
             return Route::default();
         }
         let input = Input::parse(&need.input);
-        let query = Query::new(&need.text, input.keys(), index, &self.words);
-        let fits = |tool: u32| misfit(need, index.capability(tool)).is_none();
+        let mut query = Query::new(&need.text, input.keys(), index, &self.words);
+        if let Some(table) = &self.table {
+            query.mean(&need.text, table);
+        }
+        let fits = |capability: &Capability| misfit(need, capability).is_none();
         let filter = need.lane.is_some() || need.resources != Default::default();
-        let filter: Option<&dyn Fn(u32) -> bool> = if filter { Some(&fits) } else { None };
+        let filter: Option<&dyn Fn(&Capability) -> bool> = if filter { Some(&fits) } else { None };
         self.pool.with(|scratch| {
             let unfit_max = if filter.is_some() { REJECTED_MAX } else { 0 };
             scratch.search(&query, index, (CHECKS_MAX, unfit_max), filter);
@@ -180,7 +201,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
         match input.refused_by(capability, index.outline(scored.tool)) {
             Some(reason) if refused.len() < REJECTED_MAX => refused.push((*scored, reason)),
             Some(_) => {}
-            None => route.candidates.push(candidate(capability, scored.score, reasons(query, index, scored.tool))),
+            None => route.candidates.push(Candidate::new(capability, scored.score, reasons(query, index, scored.tool))),
         }
     }
     for scored in unfit.iter().take_while(worth) {
@@ -200,22 +221,14 @@ fn named_route(need: &Need, capability: &Capability) -> Route {
         Some(reason) => {
             Route { rejected: vec![Rejection { capability: capability.id.clone(), reason }], ..Route::default() }
         }
-        None => Route { candidates: vec![candidate(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() },
-    }
-}
-
-fn candidate(capability: &Capability, score: f32, reasons: Vec<Reason>) -> Candidate {
-    Candidate {
-        capability: capability.id.clone(),
-        score,
-        reasons,
-        lane: capability.terms.lane.clone(),
-        definition: capability.digest,
+        None => {
+            Route { candidates: vec![Candidate::new(capability, NAMED_SCORE, vec![Reason::Named])], ..Route::default() }
+        }
     }
 }
 
 /// Why the place where a tool runs does not fit the need.
-fn misfit(need: &Need, capability: &Capability) -> Option<String> {
+pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     let terms = &capability.terms;
     if let Some(asked) = &need.lane {
         let light = Lane::light();
@@ -248,5 +261,14 @@ fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
         term: query.words[word].clone(),
         score,
     };
-    told.into_iter().map(reason).collect()
+    let mut reasons: Vec<Reason> = told.into_iter().map(reason).collect();
+    let meaning = index.vector(tool).zip(query.meaning.as_ref());
+    let near =
+        meaning.and_then(|((vectors, number), need)| fusion::similarity(vectors, number, need, !reasons.is_empty()));
+    if let Some(near) = near {
+        let place = reasons.partition_point(|r| matches!(r, Reason::Term { score, .. } if *score >= near));
+        reasons.insert(place, Reason::Similarity { score: near });
+        reasons.truncate(REASONS_MAX);
+    }
+    reasons
 }

@@ -4,10 +4,11 @@
 
 use super::{
     fields::cut,
-    index::Index,
+    index::{Index, Term},
     tokens::{Kind, tokens},
     words::{Said, Words},
 };
+use crate::matching::dense::{Asked, DenseTable};
 
 /// As much of a need is read, in bytes.
 pub(super) const NEED_BYTES_MAX: usize = 16 << 10;
@@ -25,7 +26,7 @@ const SPELLED_BYTES_MIN: usize = 4;
 const HALF_BYTES_MIN: usize = 3;
 
 /// A word of asking against a word that names something.
-const FAINT: f32 = 0.3;
+pub(super) const FAINT: f32 = 0.3;
 /// Two words written as one, or one as two.
 const JOINED: f32 = 0.7;
 /// A spelling that is near.
@@ -47,7 +48,7 @@ pub(super) enum Role {
 /// A term that is looked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QueryTerm {
-    pub term: u32,
+    pub term: Term,
     pub weight: f32,
     pub role: Role,
     /// Which word of the need it stands for.
@@ -59,6 +60,8 @@ pub(super) struct QueryTerm {
 pub(super) struct Query {
     pub terms: Vec<QueryTerm>,
     pub words: Vec<String>,
+    /// What the need is about, when there is a table that knows any of it.
+    pub meaning: Option<Asked>,
 }
 
 /// A word of the need.
@@ -91,7 +94,14 @@ impl Query {
         query
     }
 
-    fn add(&mut self, term: u32, weight: f32, role: Role, word: usize) {
+    /// Takes in what the need is about, and how much its words tell in general.
+    pub(super) fn mean(&mut self, need: &str, table: &DenseTable) {
+        let meaning = table.text(cut(need, NEED_BYTES_MAX));
+        self.meaning = (!meaning.is_zero()).then(|| Asked::new(&meaning));
+        self.terms.iter_mut().for_each(|t| t.weight *= table.telling(&self.words[t.word]));
+    }
+
+    fn add(&mut self, term: Term, weight: f32, role: Role, word: usize) {
         match self.terms.iter_mut().find(|t| t.term == term) {
             Some(known) => {
                 known.role = known.role.min(role);
@@ -126,8 +136,8 @@ impl Query {
             return;
         }
         let before = self.terms.len();
-        let near = index.terms_from(stem).filter(|(_, t)| t.len() - stem.len() <= SPELLING_LETTERS_MAX);
-        for (term, _) in near.take(SPELLINGS_MAX) {
+        let near = index.terms_from(stem, SPELLING_LETTERS_MAX);
+        for term in near.into_iter().take(SPELLINGS_MAX) {
             self.add(term, weight * NEAR, role, word);
         }
         if self.terms.len() > before || !stem.is_ascii() {

@@ -5,20 +5,23 @@
 use std::{cmp::Ordering, sync::Mutex};
 
 use super::{
-    index::Index,
+    fusion,
+    index::{Index, View},
     query::{Query, Role},
 };
+use crate::matching::Capability;
 
 /// Scratch memories kept for use again.
 const POOL_MAX: usize = 64;
 /// Scores looked at in one step of a scan.
 const LANES: usize = 16;
 /// Every tool is looked at when more than this part of them is reached: cheaper than noting which.
-const DENSE_SHARE: usize = 16;
+const ALL_SHARE: usize = 16;
 
 /// A tool with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scored {
+    /// Its place in the catalogue.
     pub tool: u32,
     pub score: f32,
 }
@@ -93,9 +96,13 @@ impl Top {
 /// Memory of one search.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// By tool; all zero between searches.
+    /// By term of the query: its weight there and its rarity in one.
+    weights: Vec<f32>,
+    /// By tool of a part; all zero between parts.
     scores: Vec<f32>,
     touched: Vec<u32>,
+    /// Whether every tool is looked at, so that none need be noted as touched.
+    all: bool,
     /// By group: whether it can serve at all.
     fitting: Vec<bool>,
     /// The best that fit.
@@ -107,32 +114,32 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Finds the `best_max` best tools, and with a filter the `unfit_max` best whose group it refuses.
     ///
-    /// `fits` is asked once a group, with one tool of it.
+    /// `fits` is asked once a group of tools, with one of them.
     pub(super) fn search(
         &mut self,
         query: &Query,
         index: &Index,
         (best_max, unfit_max): (usize, usize),
-        fits: Option<&dyn Fn(u32) -> bool>,
+        fits: Option<&dyn Fn(&Capability) -> bool>,
     ) {
         self.best.reset(best_max);
         self.unfit.reset(unfit_max);
-        if self.scores.len() < index.tools() {
-            self.scores.resize(index.tools(), 0.0);
+        if self.scores.len() < index.part_tools_max() {
+            self.scores.resize(index.part_tools_max(), 0.0);
         }
-        let content = query.terms.iter().filter(|t| t.role == Role::Content);
-        let reach: usize = content.map(|t| index.postings(t.term).len()).sum();
-        let dense = reach > index.tools() / DENSE_SHARE;
-        self.add(query, index, dense);
         let mut fitting = std::mem::take(&mut self.fitting);
         fitting.clear();
-        fitting.extend(fits.iter().flat_map(|fits| index.examples().iter().map(|tool| fits(*tool))));
-        if fitting.iter().all(|fits| *fits) {
+        fitting.extend(fits.iter().flat_map(|fits| index.examples().map(|capability| fits(capability))));
+        let all_fit = fitting.iter().all(|fits| *fits);
+        if all_fit {
             self.unfit.reset(0);
-            self.collect(index, dense, |best, _, scored| best.offer(scored));
-        } else {
-            self.collect(index, dense, |best, unfit, scored| {
-                let to = if fitting[index.group(scored.tool) as usize] { best } else { unfit };
+        }
+        self.weights.clear();
+        self.weights.extend(query.terms.iter().map(|t| t.weight * index.rarity(t.term)));
+        for view in index.parts() {
+            self.add(query, view);
+            self.collect(view, |best, unfit, tool, scored| {
+                let to = if all_fit || fitting[view.group(tool)] { best } else { unfit };
                 to.offer(scored);
             });
         }
@@ -141,15 +148,19 @@ impl Scratch {
         self.unfit.finish();
     }
 
-    fn add(&mut self, query: &Query, index: &Index, dense: bool) {
-        let scores = &mut self.scores[..index.tools()];
+    fn add(&mut self, query: &Query, view: View<'_>) {
+        let content = query.terms.iter().filter(|t| t.role == Role::Content);
+        let reach: usize = content.map(|t| view.postings(t.term).len()).sum();
+        let meaning = view.vectors().zip(query.meaning.as_ref());
+        self.all = meaning.is_some() || reach > view.tools() / ALL_SHARE;
+        let scores = &mut self.scores[..view.tools()];
         self.touched.clear();
-        for t in &query.terms {
-            let postings = index.postings(t.term);
-            match (t.role, dense) {
+        for (t, weight) in query.terms.iter().zip(&self.weights) {
+            let postings = view.postings(t.term);
+            match (t.role, self.all) {
                 (Role::Content, true) => {
                     for p in postings {
-                        scores[p.tool as usize] += p.weight * t.weight;
+                        scores[p.tool as usize] += p.worth * weight;
                     }
                 }
                 (Role::Content, false) => {
@@ -158,39 +169,47 @@ impl Scratch {
                         if *score == 0.0 {
                             self.touched.push(p.tool);
                         }
-                        *score += p.weight * t.weight;
+                        *score += p.worth * weight;
                     }
                 }
                 (Role::Support, _) => {
                     for p in postings {
                         let score = &mut scores[p.tool as usize];
                         if *score != 0.0 {
-                            *score += p.weight * t.weight;
+                            *score += p.worth * weight;
                         }
                     }
                 }
             }
         }
+        if let Some((vectors, need)) = meaning {
+            fusion::add_similarity(scores, vectors, need);
+        }
     }
 
-    /// Offers every touched tool and clears its score.
-    fn collect(&mut self, index: &Index, dense: bool, mut offer: impl FnMut(&mut Top, &mut Top, Scored)) {
+    /// Offers every touched tool of a part and clears its score.
+    fn collect(&mut self, view: View<'_>, mut offer: impl FnMut(&mut Top, &mut Top, u32, Scored)) {
         let (best, unfit) = (&mut self.best, &mut self.unfit);
-        if !dense {
+        let mut offer = |best: &mut Top, unfit: &mut Top, tool: u32, score: f32| {
+            if let Some(place) = view.place(tool) {
+                offer(best, unfit, tool, Scored { tool: place, score });
+            }
+        };
+        if !self.all {
             for tool in &self.touched {
                 let score = std::mem::take(&mut self.scores[*tool as usize]);
-                offer(best, unfit, Scored { tool: *tool, score });
+                offer(best, unfit, *tool, score);
             }
             return;
         }
-        let scores = &mut self.scores[..index.tools()];
+        let scores = &mut self.scores[..view.tools()];
         let mut first = 0_u32;
         for block in scores.chunks(LANES) {
             let floor = best.score_floor().min(unfit.score_floor());
             if block.iter().fold(0.0_f32, |a, b| a.max(*b)) >= floor {
                 for (tool, score) in (first..).zip(block) {
                     if *score > 0.0 {
-                        offer(best, unfit, Scored { tool, score: *score });
+                        offer(best, unfit, tool, *score);
                     }
                 }
             }

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    fields::{Counts, Field, Lengths, texts, weigh},
+    fields::{Counts, Field, Lengths, rarity, texts, worth},
+    fusion,
     index::Index,
+    meaning::meaning,
     query::{NEED_WORDS_MAX, Query, Role},
     search::{Scored, Scratch},
     tokens::{Kind, tokens},
@@ -15,7 +17,10 @@ use super::{
 };
 use crate::{
     id::{Lane, ServerName},
-    matching::{Capability, Catalog, ServerTerms},
+    matching::{
+        Capability, Catalog, ServerTerms,
+        dense::{DenseTable, Vectors},
+    },
 };
 
 const VOCABULARY: [&str; 24] = [
@@ -81,22 +86,33 @@ fn read_in_full(tool: &Capability, stem: &str, words: &Words) -> (Counts, Length
     (counts, lengths)
 }
 
-fn brute_force(query: &Query, index: &Index, catalog: &Catalog, words: &Words) -> Vec<Scored> {
+/// What the index should find, by reading every tool for every term.
+fn brute_force(
+    query: &Query,
+    index: &Index,
+    catalog: &Catalog,
+    words: &Words,
+    table: Option<&DenseTable>,
+) -> Vec<Scored> {
     let mut found = Vec::new();
     let tools = catalog.capabilities();
     let holders = |stem: &str| tools.iter().filter(|t| read_in_full(t, stem, words).0 != Counts::default()).count();
     let terms: Vec<_> = query.terms.iter().map(|t| (index.text_of(t.term), t)).collect();
-    let spread: Vec<usize> = terms.iter().map(|(stem, _)| holders(stem)).collect();
+    let weights: Vec<f32> = terms.iter().map(|(stem, t)| t.weight * rarity(holders(stem))).collect();
     for (tool, capability) in (0_u32..).zip(tools) {
-        let (mut score, mut brought_in) = (0.0_f32, false);
-        for ((stem, t), tools_with) in terms.iter().zip(&spread) {
+        let mut score = 0.0_f32;
+        for ((stem, t), weight) in terms.iter().zip(&weights) {
             let (counts, lengths) = read_in_full(capability, stem, words);
-            if counts != Counts::default() && (t.role == Role::Content || brought_in) {
-                brought_in = true;
-                score += weigh(&counts, &lengths, *tools_with) * t.weight;
+            if counts != Counts::default() && (t.role == Role::Content || score > 0.0) {
+                score += worth(&counts, &lengths) * weight;
             }
         }
-        if brought_in {
+        if let (Some(table), Some(need)) = (table, &query.meaning) {
+            let mut vectors = Vectors::with_dimensions(table.dimensions());
+            vectors.push(&meaning(capability, &capability.input_schema.view().unwrap(), table));
+            score += fusion::similarity(&vectors, 0, need, score > 0.0).unwrap_or(0.0);
+        }
+        if score > 0.0 {
             found.push(Scored { tool, score });
         }
     }
@@ -104,34 +120,83 @@ fn brute_force(query: &Query, index: &Index, catalog: &Catalog, words: &Words) -
     found
 }
 
+/// A table that knows some of the words, each in a direction of its own, some of them near one another.
+fn table() -> DenseTable {
+    let pieces = ["file", "system", "read", "write", "weather", "forecast", "time", "zone", "config", "##uration"];
+    let directions = [0, 0, 1, 1, 2, 2, 3, 3, 4, 4];
+    DenseTable::for_tests(&pieces.iter().copied().zip(directions).collect::<Vec<_>>())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_index_ranks_as_reading_every_tool_would(catalog in catalogue(), need in text(8), keys in prop::collection::vec("[a-z]{2,6}", 0..3), max in 1..30_usize) {
+    fn the_index_ranks_as_reading_every_tool_would(
+        (before, stay) in (catalogue(), prop::collection::vec(any::<bool>(), 40)),
+        more in catalogue(),
+        need in text(8),
+        keys in prop::collection::vec("[a-z]{2,6}", 0..3),
+        max in 1..30_usize,
+        dense in any::<bool>(),
+    ) {
         let words = Words::new();
-        let index = Index::build(&catalog, &words);
-        let query = Query::new(&need, keys.iter().map(String::as_str).chain(["file"]), &index, &words);
-        let expected = brute_force(&query, &index, &catalog, &words);
-        let mut scratch = Scratch::default();
-        // Twice on one scratch memory: the first search must leave nothing behind.
-        for _ in 0..2 {
-            scratch.search(&query, &index, (max, 0), None);
-            prop_assert_eq!(scratch.best.items(), &expected[..max.min(expected.len())]);
+        let table = dense.then(table);
+        // The snapshot comes after others, of which it has lost some tools, kept some and changed some.
+        let kept = before.capabilities().iter().zip(&stay).filter(|(_, stay)| **stay).map(|(tool, _)| tool.clone());
+        let catalog = Catalog::new(kept.chain(more.capabilities().iter().cloned()));
+        let mut older = vec![Arc::new(Index::build(&before, &words, table.as_ref(), &[]))];
+        let between = Catalog::new(before.capabilities().iter().chain(more.capabilities().iter().take(3)).cloned());
+        older.insert(0, Arc::new(Index::build(&between, &words, table.as_ref(), &older)));
+        for older in [&older[..], &older[1..], &[]] {
+            let index = Index::build(&catalog, &words, table.as_ref(), older);
+            let keys = keys.iter().map(String::as_str).chain(["file"]);
+            let mut query = Query::new(&need, keys, &index, &words);
+            if let Some(table) = &table {
+                query.mean(&need, table);
+            }
+            let expected = brute_force(&query, &index, &catalog, &words, table.as_ref());
+            let mut scratch = Scratch::default();
+            // Twice on one scratch memory: the first search must leave nothing behind.
+            for _ in 0..2 {
+                scratch.search(&query, &index, (max, 0), None);
+                prop_assert_eq!(scratch.best.items(), &expected[..max.min(expected.len())]);
+            }
+            let odd = |c: &Capability| c.id.server().as_str().ends_with('1');
+            scratch.search(&query, &index, (max, max), Some(&odd));
+            let (fit, unfit): (Vec<_>, Vec<_>) =
+                expected.iter().copied().partition(|s| odd(&catalog.capabilities()[s.tool as usize]));
+            prop_assert_eq!(scratch.best.items(), &fit[..max.min(fit.len())]);
+            prop_assert_eq!(scratch.unfit.items(), &unfit[..max.min(unfit.len())]);
         }
-        let odd = |tool: u32| index.group(tool) % 2 == 1;
-        scratch.search(&query, &index, (max, max), Some(&odd));
-        let (fit, unfit): (Vec<_>, Vec<_>) = expected.iter().copied().partition(|s| odd(s.tool));
-        prop_assert_eq!(scratch.best.items(), &fit[..max.min(fit.len())]);
-        prop_assert_eq!(scratch.unfit.items(), &unfit[..max.min(unfit.len())]);
+    }
+
+    #[test]
+    fn a_tool_that_shares_no_word_moves_no_other(catalog in catalogue(), need in text(8), dense in any::<bool>()) {
+        let words = Words::new();
+        let table = dense.then(table);
+        let scores = |catalog: &Catalog| {
+            let index = Index::build(catalog, &words, table.as_ref(), &[]);
+            let mut query = Query::new(&need, std::iter::empty(), &index, &words);
+            if let Some(table) = &table {
+                query.mean(&need, table);
+            }
+            let mut scratch = Scratch::default();
+            scratch.search(&query, &index, (100, 0), None);
+            let named = |s: &Scored| (index.capability(s.tool).id.to_string(), s.score.to_bits());
+            scratch.best.items().iter().map(named).filter(|(id, _)| id != "aaa/zylophor").collect::<Vec<_>>()
+        };
+        let definition = json!({"name": "zylophor", "description": "glibber vexing mump"}).into();
+        let other = Capability::from_definition(&ServerName::new("aaa").unwrap(), Arc::default(), definition).unwrap();
+        let with = Catalog::new(catalog.capabilities().iter().cloned().chain([Arc::new(other)]));
+        prop_assert_eq!(scores(&catalog), scores(&with));
     }
 
     #[test]
     fn any_need_becomes_a_bounded_query(need in "\\PC{0,300}", catalog in catalogue()) {
         let words = Words::new();
-        let index = Index::build(&catalog, &words);
+        let index = Index::build(&catalog, &words, None, &[]);
         let query = Query::new(&need, std::iter::empty(), &index, &words);
-        let numbers: BTreeSet<u32> = query.terms.iter().map(|t| t.term).collect();
+        let numbers: BTreeSet<&str> = query.terms.iter().map(|t| index.text_of(t.term)).collect();
         prop_assert_eq!(numbers.len(), query.terms.len());
         prop_assert!(query.terms.iter().all(|t| t.word < query.words.len() && t.weight > 0.0));
         prop_assert!(query.terms.is_sorted_by_key(|t| t.role));
@@ -149,7 +214,7 @@ fn terms_of(need: &str, tools: &[&str]) -> Vec<(String, Role)> {
         Arc::new(Capability::from_definition(&ServerName::new("x").unwrap(), Arc::default(), definition).unwrap())
     }));
     let words = Words::new();
-    let index = Index::build(&catalog, &words);
+    let index = Index::build(&catalog, &words, None, &[]);
     let query = Query::new(need, std::iter::empty(), &index, &words);
     query.terms.iter().map(|t| (index.text_of(t.term).to_owned(), t.role)).collect()
 }
@@ -185,4 +250,25 @@ fn only_so_many_words_of_a_long_need_are_looked_up() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let terms = terms_of(&need, &names);
     assert!(!terms.is_empty() && terms.len() <= 2 * NEED_WORDS_MAX, "{}", terms.len());
+}
+
+#[test]
+fn a_server_more_costs_a_small_part_and_parts_stay_few() {
+    let words = Words::new();
+    let tool = |server: usize, number: usize| {
+        let definition =
+            json!({ "name": format!("tool{number}"), "description": format!("about word{number}") }).into();
+        let server = ServerName::new(format!("server{server}")).unwrap();
+        Arc::new(Capability::from_definition(&server, Arc::default(), definition).unwrap())
+    };
+    let mut tools: Vec<_> = (0..100).map(|number| tool(0, number)).collect();
+    let mut older = vec![Arc::new(Index::build(&Catalog::new(tools.clone()), &words, None, &[]))];
+    for server in 1..100 {
+        tools.extend((0..2).map(|number| tool(server, number)));
+        let catalog = Catalog::new(tools.clone());
+        let index = Arc::new(Index::build(&catalog, &words, None, &older));
+        assert!(index.shares_a_part_with(&older[0]) || server > 10, "{server} servers");
+        assert!(index.part_count() <= 4);
+        older = vec![index];
+    }
 }

@@ -100,6 +100,24 @@ pub async fn a_release_says_whether_the_call_may_have_happened(fx: JobStoreFixtu
     assert!(!fx.take().await.job.head.maybe_called);
 }
 
+pub async fn a_move_goes_to_another_candidate_and_counts_nothing(fx: JobStoreFixture) {
+    let key = fx.add_and_take(NewJob { attempts_max: 1, lost_max: 1, ..new_job() }).await;
+    fx.nack(key, NackHow::Release { delay: Duration::ZERO, maybe_called: true }).await;
+    for candidate in [2, 2, 0] {
+        let key = fx.take().await.key;
+        fx.save(key, "remote task 7").await;
+        assert_eq!(fx.nack(key, NackHow::Move { candidate }).await, Fenced::Ok(JobState::Ready));
+        assert_eq!(fx.nack(key, NackHow::Move { candidate }).await, Fenced::OkAgain(JobState::Ready));
+        let head = fx.head(key.job).await;
+        assert_eq!((head.candidate, head.attempts, head.lost), (candidate, 0, 0));
+        assert_eq!((head.worker, head.lease_end), (None, Some(LeaseEnd::Released)));
+    }
+    let kept = fx.take().await;
+    fx.save(kept.key, "remote task 8").await;
+    fx.nack(kept.key, NackHow::Move { candidate: 0 }).await;
+    assert_eq!(fx.take().await.job.head.checkpoint, Some(checkpoint("remote task 8")), "the same one knows it");
+}
+
 pub async fn the_same_nack_again_is_ok_again_until_the_next_lease(fx: JobStoreFixture) {
     let hows = [fail_after(Duration::ZERO), release_after(Duration::from_secs(5)), park()];
     for how in hows {

@@ -244,6 +244,7 @@ macro_rules! job_store_suite {
                 a_failed_attempt_does_not_undo_what_an_earlier_lease_may_have_done
                 a_release_counts_nothing_and_keeps_the_checkpoint
                 a_release_says_whether_the_call_may_have_happened
+                a_move_goes_to_another_candidate_and_counts_nothing
                 the_same_nack_again_is_ok_again_until_the_next_lease
                 a_fatal_nack_again_is_ok_again
                 another_nack_after_a_nack_is_stale

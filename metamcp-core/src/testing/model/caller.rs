@@ -279,6 +279,7 @@ fn how(back: Back) -> NackHow {
         Back::Release { delay_s, maybe_called } => {
             NackHow::Release { delay: Duration::from_secs(delay_s), maybe_called }
         }
+        Back::Move(candidate) => NackHow::Move { candidate },
         Back::Park(ttl_s) => NackHow::Park {
             requests: vec![InputRequest { key: "q".to_owned(), request: "{}".to_owned() }],
             checkpoint: checkpoint(9),

@@ -99,6 +99,8 @@ pub enum Back {
         /// The call may have happened.
         maybe_called: bool,
     },
+    /// Moved to this candidate.
+    Move(u16),
     /// Parked for so many seconds.
     Park(u64),
 }
@@ -214,6 +216,7 @@ fn back() -> impl Strategy<Value = Back> {
     prop_oneof![
         2 => (delay(), 0..3_u16).prop_map(|(delay_s, candidate)| Back::Fail { delay_s, candidate }),
         1 => (delay(), any::<bool>()).prop_map(|(delay_s, maybe_called)| Back::Release { delay_s, maybe_called }),
+        1 => (0..3_u16).prop_map(Back::Move),
         1 => (1..60_u64).prop_map(Back::Park),
     ]
 }

@@ -16,7 +16,7 @@ use crate::{
     pointer::ResultPointer,
     queue::{
         Answered, Beat, Cancelled, ConcurrencyKey, Enqueued, Fenced, Final, Finish, Heartbeat, JobHead, JobState,
-        JobStore, LaneCounts, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
+        JobStore, LaneCounts, LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven, moves,
     },
 };
 
@@ -308,9 +308,9 @@ impl Oracle {
     }
 
     fn nacked(&mut self, nack: &Nack, answer: Fenced) -> Verdict {
-        let kind = std::mem::discriminant(&nack.how);
+        let kind = moves::nacked_as(&nack.how);
         let again = |known: &Known| {
-            known.last_nack.as_ref().is_some_and(|(key, how)| *key == nack.lease && std::mem::discriminant(how) == kind)
+            known.last_nack.as_ref().is_some_and(|(key, how)| *key == nack.lease && moves::nacked_as(how) == kind)
         };
         let Some((known, state)) = self.fenced(nack.lease, answer, again)? else { return Ok(()) };
         known.held = false;

@@ -22,7 +22,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use metamcp_core::id::ServerName;
+use metamcp_core::{
+    auth::Principal,
+    id::{ServerName, TenantId},
+    matching::ServerTerms,
+};
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use self::{
@@ -50,8 +54,8 @@ pub(crate) struct Catalog {
     options: Arc<GatewayOptions>,
     own: fn(ListMode) -> Own,
     hub: Arc<Hub>,
-    main: ArcSwap<Snapshot>,
-    named: HashMap<Box<str>, ArcSwap<Snapshot>>,
+    main: Place,
+    named: HashMap<Box<str>, Place>,
     /// Held while snapshots are made, so that a later one never holds less. Never held over an await.
     known: Mutex<BTreeMap<ServerName, Known>>,
     /// How many servers were neither reached nor found unreachable, nor known from before.
@@ -59,8 +63,26 @@ pub(crate) struct Catalog {
     started: Instant,
 }
 
+/// What one endpoint shows: to each tenant that the terms of some server name, and to all others.
+#[derive(Debug)]
+struct Place {
+    of: BTreeMap<TenantId, ArcSwap<Snapshot>>,
+    others: ArcSwap<Snapshot>,
+}
+
+impl Place {
+    fn new<'a>(tenants: impl Iterator<Item = &'a TenantId>) -> Self {
+        Self { of: tenants.map(|tenant| (tenant.clone(), ArcSwap::default())).collect(), others: ArcSwap::default() }
+    }
+
+    fn shown_to(&self, tenant: &TenantId) -> &ArcSwap<Snapshot> {
+        self.of.get(tenant).unwrap_or(&self.others)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Known {
+    terms: Arc<ServerTerms>,
     offer: Option<Arc<Offer>>,
     left_out: bool,
     settled: bool,
@@ -74,21 +96,23 @@ impl Catalog {
         options: Arc<GatewayOptions>,
         own: fn(ListMode) -> Own,
         hub: Arc<Hub>,
-        servers: &[ServerName],
+        servers: &[(ServerName, Arc<ServerTerms>)],
     ) -> Self {
+        let tenants = || servers.iter().flat_map(|(_, terms)| terms.tenants.iter().flatten());
+        let known = |terms: &Arc<ServerTerms>| Known { terms: Arc::clone(terms), ..Known::default() };
         let known: BTreeMap<ServerName, Known> =
-            servers.iter().map(|server| (server.clone(), Known::default())).collect();
-        let named = options.endpoints.keys().map(|name| (name.as_str().into(), ArcSwap::default())).collect();
+            servers.iter().map(|(server, terms)| (server.clone(), known(terms))).collect();
+        let named = options.endpoints.keys().map(|name| (name.as_str().into(), Place::new(tenants()))).collect();
         let unsettled = watch::Sender::new(known.len());
-        let (main, known) = (ArcSwap::default(), Mutex::new(known));
+        let (main, known) = (Place::new(tenants()), Mutex::new(known));
         let catalog = Self { options, own, hub, main, named, known, unsettled, started: Instant::now() };
         catalog.show(&catalog.known());
         catalog
     }
 
-    /// What an endpoint shows now; `None` when there is no such endpoint.
-    pub(crate) fn snapshot(&self, endpoint: Option<&str>) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
-        Some(self.place(endpoint)?.load())
+    /// What an endpoint shows to somebody now; `None` when there is no such endpoint.
+    pub(crate) fn snapshot(&self, endpoint: Option<&str>, who: &Principal) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
+        Some(self.place(endpoint)?.shown_to(&who.tenant).load())
     }
 
     /// Waits until every server was reached or found unreachable once, or is known from before; not past the first wait after the start.
@@ -159,43 +183,61 @@ impl Catalog {
         }
     }
 
-    /// Makes every endpoint's snapshot anew and tells what changed.
+    /// Makes every endpoint's snapshots anew and tells what changed.
     fn show(&self, all: &BTreeMap<ServerName, Known>) {
-        let offers: Vec<Offered<'_>> = all
-            .iter()
-            .filter(|(_, known)| !known.left_out)
-            .filter_map(|(server, known)| Some((server, &**known.offer.as_ref()?)))
-            .collect();
         let endpoints = self.named.iter().map(|(name, place)| (Some(&**name), place));
         for (name, place) in [(None, &self.main)].into_iter().chain(endpoints) {
-            let Some(view) = self.options.endpoint(name) else { continue };
-            let next = Snapshot::of(&self.options, view, &offers, &(self.own)(view.list));
-            let last = place.swap(Arc::new(next));
-            let next = place.load();
-            for clash in next.clashes.iter().filter(|clash| !last.clashes.contains(clash)) {
-                let Clash { what, name: shared, claimed_by, shown } = clash;
-                let endpoint = name.unwrap_or_default();
-                tracing::warn!(
-                    endpoint,
-                    what,
-                    name = shared,
-                    ?claimed_by,
-                    ?shown,
-                    "a name is claimed twice; set `naming` or `alias`"
-                );
+            let tenants = place.of.iter().map(|(tenant, shown)| (Some(tenant), shown));
+            let mut changed = ChangedLists::default();
+            for (tenant, shown) in [(None, &place.others)].into_iter().chain(tenants) {
+                let lists = self.show_one(all, name, tenant, shown);
+                changed.tools |= lists.tools;
+                changed.prompts |= lists.prompts;
+                changed.resources |= lists.resources;
             }
-            let lists = ChangedLists {
-                tools: !next.tools.same_as(&last.tools),
-                prompts: !next.prompts.same_as(&last.prompts),
-                resources: !next.resources.same_as(&last.resources) || !next.templates.same_as(&last.templates),
-            };
-            if lists != ChangedLists::default() {
-                self.hub.changed(name, lists);
+            if changed != ChangedLists::default() {
+                self.hub.changed(name, changed);
             }
         }
     }
 
-    fn place(&self, endpoint: Option<&str>) -> Option<&ArcSwap<Snapshot>> {
+    /// Makes what an endpoint shows to one tenant, or to all that no terms name; answers what changed.
+    fn show_one(
+        &self,
+        all: &BTreeMap<ServerName, Known>,
+        endpoint: Option<&str>,
+        tenant: Option<&TenantId>,
+        shown: &ArcSwap<Snapshot>,
+    ) -> ChangedLists {
+        let Some(view) = self.options.endpoint(endpoint) else { return ChangedLists::default() };
+        let admits = |terms: &ServerTerms| tenant.map_or(terms.tenants.is_none(), |tenant| terms.admits(tenant));
+        let offers: Vec<Offered<'_>> = all
+            .iter()
+            .filter(|(_, known)| !known.left_out && admits(&known.terms))
+            .filter_map(|(server, known)| Some((server, &**known.offer.as_ref()?)))
+            .collect();
+        let next = Arc::new(Snapshot::of(&self.options, view, &offers, &(self.own)(view.list)));
+        let last = shown.swap(Arc::clone(&next));
+        for clash in next.clashes.iter().filter(|clash| !last.clashes.contains(clash)) {
+            let Clash { what, name: shared, claimed_by, shown } = clash;
+            let endpoint = endpoint.unwrap_or_default();
+            tracing::warn!(
+                endpoint,
+                what,
+                name = shared,
+                ?claimed_by,
+                ?shown,
+                "a name is claimed twice; set `naming` or `alias`"
+            );
+        }
+        ChangedLists {
+            tools: !next.tools.same_as(&last.tools),
+            prompts: !next.prompts.same_as(&last.prompts),
+            resources: !next.resources.same_as(&last.resources) || !next.templates.same_as(&last.templates),
+        }
+    }
+
+    fn place(&self, endpoint: Option<&str>) -> Option<&Place> {
         match endpoint {
             None => Some(&self.main),
             Some(name) => self.named.get(name),

@@ -106,7 +106,7 @@ async fn initialize(front: &Front, head: &Head, request: &Request<'_>) -> Answer
         // What is told of the servers now is told for as long as the session lasts.
         front.gateway.settled().await;
         let session = front.sessions.begin(&head.principal, head.endpoint.as_deref(), &hello)?;
-        let discover = front.gateway.discover(head.endpoint.as_deref()).unwrap_or_default();
+        let discover = front.gateway.discover(head.endpoint.as_deref(), &head.principal).unwrap_or_default();
         Ok((session, lifecycle::initialized(&hello, &discover)))
     };
     match begun.await {

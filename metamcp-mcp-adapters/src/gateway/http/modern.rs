@@ -80,7 +80,7 @@ async fn check_arguments(
     headers: &http::HeaderMap,
 ) -> Result<(), RpcFault> {
     let Some(name) = request.param("name").and_then(text) else { return Ok(()) };
-    let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else { return Ok(()) };
+    let Some(tool) = gateway.awaited_tool(caller, &name).await else { return Ok(()) };
     // A tool whose marks are wrong is not offered over HTTP by its server; here it is as good as unmarked.
     let params = header::of_schema(&tool.capability.input_schema).unwrap_or_default();
     headers::check_params(headers, &params, request.param("arguments"))
@@ -128,7 +128,7 @@ async fn listen(front: &Front, caller: &Caller, request: &Request<'_>, outbox: &
     }
     // Which resources there are must be known, or one that is asked for is not granted.
     front.gateway.settled().await;
-    let subscription = front.gateway.subscribe(caller, &filter);
+    let subscription = front.gateway.listen(caller, &filter).await;
     let listening = Listening {
         id: request.id.to_owned(),
         first: Some(acknowledged(request.id, subscription.granted())),

@@ -21,7 +21,7 @@ struct DiscoverResult<'a> {
 /// Every revision, capabilities, instructions.
 pub(super) async fn discover(gateway: &Gateway, caller: &Caller) -> Result<Reply, RpcFault> {
     gateway.settled().await;
-    let told = gateway.discover(caller.endpoint.as_deref()).ok_or_else(|| no_endpoint(caller))?;
+    let told = gateway.discover(caller.endpoint.as_deref(), &caller.principal).ok_or_else(|| no_endpoint(caller))?;
     let result = DiscoverResult {
         result_type: "complete",
         supported_versions: [MODERN].into_iter().chain(LEGACY.into_iter().rev()).collect(),

@@ -6,9 +6,12 @@ mod lists;
 mod prompts;
 pub(crate) mod relayed;
 mod resources;
+mod route;
 mod servers;
 
 use serde_json::value::RawValue;
+
+pub(super) use self::route::template as route_template;
 
 use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, call, catalog::Snapshot, tasks};
 use crate::wire::era::{INVALID_PARAMS, METHOD_NOT_FOUND};
@@ -53,7 +56,7 @@ async fn found<T>(
     caller: &Caller,
     find: impl Fn(&Snapshot) -> Option<T>,
 ) -> Result<Option<T>, RpcFault> {
-    let look = || match gateway.snapshot(caller.endpoint.as_deref()) {
+    let look = || match gateway.snapshot(caller) {
         Some(snapshot) => Ok(find(&snapshot)),
         None => Err(no_endpoint(caller)),
     };

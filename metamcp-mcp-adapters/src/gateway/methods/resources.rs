@@ -4,7 +4,7 @@ use metamcp_core::json::RawJson;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, found, relayed, servers, text, with};
+use super::{Caller, ClientSide, Gateway, Reply, Request, RpcFault, found, relayed, route, servers, text, with};
 use crate::{
     gateway::{catalog::SERVERS_URI, pointers},
     wire::era::{Era, INVALID_PARAMS},
@@ -23,6 +23,9 @@ pub(super) async fn read(
     let uri = text(request, "uri")?;
     if uri == SERVERS_URI {
         return servers::read(gateway, caller);
+    }
+    if let Some(job) = route::job_of(&uri) {
+        return route::read(gateway, caller, &uri, job).await;
     }
     if uri.starts_with(pointers::SCHEME) {
         return pointers::read(gateway, caller, &uri).await.map(Reply::Result);

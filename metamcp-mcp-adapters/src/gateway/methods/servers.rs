@@ -51,9 +51,9 @@ struct Contents {
 
 /// Reads it as it stands now.
 pub(super) fn read(gateway: &Gateway, caller: &Caller) -> Result<Reply, RpcFault> {
-    let snapshot = gateway.snapshot(caller.endpoint.as_deref()).ok_or_else(|| no_endpoint(caller))?;
+    let snapshot = gateway.snapshot(caller).ok_or_else(|| no_endpoint(caller))?;
     let chosen = gateway.options().endpoint(caller.endpoint.as_deref()).ok_or_else(|| no_endpoint(caller))?;
-    let statuses = gateway.engine().servers().into_iter();
+    let statuses = gateway.engine().servers_for(&caller.principal).into_iter();
     let servers = statuses.filter(|status| chosen.shows(&status.name)).map(|status| Server {
         left_out: gateway.is_left_out(&status.name),
         reason: status.last_failure.or_else(|| gateway.unread(&status.name)),

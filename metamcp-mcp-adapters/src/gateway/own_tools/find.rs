@@ -75,7 +75,7 @@ pub(super) async fn find_tools(gateway: &Gateway, caller: &Caller, request: &Req
         Ok(wanted) => wanted,
         Err(refused) => return Ok(refused),
     };
-    let Some(snapshot) = gateway.snapshot(caller.endpoint.as_deref()).map(arc_swap::Guard::into_inner) else {
+    let Some(snapshot) = gateway.snapshot(caller).map(arc_swap::Guard::into_inner) else {
         return Ok(arguments::refused("find_tools: there is no such endpoint"));
     };
     let findable = snapshot.findable();
@@ -120,8 +120,9 @@ fn reason(reasons: &[Reason]) -> String {
         .map(|reason| match reason {
             Reason::Named => "named".to_owned(),
             Reason::Term { field, term, .. } => format!("`{term}` in its {field}"),
+            Reason::Similarity { .. } => "near in meaning".to_owned(),
             Reason::Other { text, .. } => text.clone(),
-            _ => "matched".to_owned(),
+            other => other.to_string(),
         })
         .collect();
     told.join(", ")

@@ -86,13 +86,13 @@ pub(super) async fn run_task(
 
 /// The need as a task that an endpoint may serve: on one that does not show every tool, by the best of those it shows.
 pub(super) async fn task_of(gateway: &Gateway, caller: &Caller, need: &str, input: RawJson) -> Result<Task, RawJson> {
-    let Some(snapshot) = gateway.snapshot(caller.endpoint.as_deref()).map(arc_swap::Guard::into_inner) else {
+    let Some(snapshot) = gateway.snapshot(caller).map(arc_swap::Guard::into_inner) else {
         return Err(arguments::refused("there is no such endpoint"));
     };
     let findable = snapshot.findable();
     let engine = gateway.engine();
     let task = Task::new(need).with_input(input.clone());
-    if findable.holds(&engine.catalog()) {
+    if findable.holds(&engine.catalog_for(&caller.principal)) {
         return Ok(task);
     }
     let found = engine.find(&caller.principal, need, Some(input), &findable.catalog).await;

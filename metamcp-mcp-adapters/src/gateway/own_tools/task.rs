@@ -52,7 +52,7 @@ async fn new_task(gateway: &Gateway, caller: &Caller, request: &Request<'_>) -> 
     let input = new.arguments.unwrap_or_default();
     let mut task = match (new.tool, new.need) {
         (Some(name), need) => {
-            let Some(tool) = gateway.awaited_tool(caller.endpoint.as_deref(), &name).await else {
+            let Some(tool) = gateway.awaited_tool(caller, &name).await else {
                 let why = format!("task_submit: unknown tool `{}`; find_tools tells those there are", shown(&name));
                 return Err(arguments::refused(&why));
             };

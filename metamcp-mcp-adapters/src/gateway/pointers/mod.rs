@@ -102,7 +102,7 @@ pub(crate) async fn told(
         return Ok(text);
     }
     let capability = job.body.route.candidates.get(usize::from(job.head.candidate)).map(|c| &c.capability);
-    let known = capability.and_then(|id| gateway.engine().catalog().get(id).cloned());
+    let known = capability.and_then(|id| gateway.engine().catalog_for(&caller.principal).get(id).cloned());
     Ok(link::of(job, pointer, &text, known.as_deref()).get().to_owned())
 }
 

@@ -74,7 +74,7 @@ enum Answer {
     #[serde(rename = "result")]
     Result(RawJson),
     #[serde(rename = "error")]
-    Error { code: i64, message: String, data: Option<RawJson> },
+    Error(RpcFault),
 }
 
 /// Hands an answer of the client to whoever asked.
@@ -86,7 +86,7 @@ pub(super) async fn hand_over(
 ) -> StoreResult<()> {
     let answer = match outcome {
         Ok(result) => Answer::Result(result),
-        Err(RpcFault { code, message, data }) => Answer::Error { code, message, data },
+        Err(fault) => Answer::Error(fault),
     };
     let mut value = serde_json::to_vec(&answer).expect("made of JSON");
     if value.len() > RECORD_BYTES_MAX {
@@ -95,7 +95,7 @@ pub(super) async fn hand_over(
              send a session to one replica, or answer less",
             value.len()
         );
-        let fault = Answer::Error { code: INTERNAL_ERROR, message, data: None };
+        let fault = Answer::Error(RpcFault::new(INTERNAL_ERROR, message));
         value = serde_json::to_vec(&fault).expect("made of strings");
     }
     let kept = Some(Duration::from_secs(ANSWER_KEPT_S));
@@ -114,7 +114,7 @@ pub(super) async fn take_over(
     records.delete(RecordKind::Gateway, &name).await?;
     Ok(serde_json::from_slice(&record.value).ok().map(|answer| match answer {
         Answer::Result(result) => Ok(result),
-        Answer::Error { code, message, data } => Err(RpcFault { code, message, data }),
+        Answer::Error(fault) => Err(fault),
     }))
 }
 

@@ -96,7 +96,7 @@ impl Client {
             self.gateway.settled().await;
             let endpoint = self.endpoint.as_deref();
             let unknown = || RpcFault::new(INVALID_PARAMS, "there is no such endpoint; see [gateway.endpoints]");
-            let discover = self.gateway.discover(endpoint).ok_or_else(unknown)?;
+            let discover = self.gateway.discover(endpoint, &self.options.principal).ok_or_else(unknown)?;
             let result = lifecycle::initialized(&hello, &discover);
             let caller = Arc::new(Caller {
                 principal: self.options.principal.clone(),

@@ -74,7 +74,7 @@ pub(super) async fn listen(
         return Some(front::fault(Some(request.id), &fault));
     };
     client.gateway.settled().await;
-    let subscription = client.gateway.subscribe(caller, &filter);
+    let subscription = client.gateway.listen(caller, &filter).await;
     client.send(Frame::of(acknowledged(request.id, subscription.granted()))).await;
     loop {
         tokio::select! {

@@ -5,6 +5,7 @@
 //! is a job: durable before its id is told, and readable by its owner alone.
 
 mod follow;
+mod news;
 mod update;
 mod view;
 
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 
 pub(crate) use self::{
     follow::{follow, go_on, submit_call, submit_task},
+    news::TaskNews,
     view::{message, status},
 };
 use super::{Caller, Gateway, Reply, Request, RpcFault, call::failed, catalog::ToolRef, front, members::Members};

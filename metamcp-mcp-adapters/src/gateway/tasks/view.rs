@@ -69,6 +69,13 @@ pub(crate) fn message(head: &JobHead) -> Option<String> {
 
 /// What `tasks/get` answers.
 pub(super) async fn detailed(gateway: &Gateway, caller: &Caller, job: &Job) -> Result<RawJson, RpcFault> {
+    let text = front::result(&members(gateway, caller, job).await?);
+    RawJson::parse(text)
+        .map_err(|error| RpcFault::new(INTERNAL_ERROR, format!("a part of the task is no JSON: {error}")))
+}
+
+/// The members of a task with what belongs to its status, without braces.
+pub(super) async fn members(gateway: &Gateway, caller: &Caller, job: &Job) -> Result<String, RpcFault> {
     let payload = match job.head.state {
         // Only modern clients ask for tasks, and servers of either era answer them.
         JobState::Done => format!(r#","result":{}"#, front::inlined(&result_of(gateway, caller, job).await?)),
@@ -86,9 +93,7 @@ pub(super) async fn detailed(gateway: &Gateway, caller: &Caller, job: &Job) -> R
         }
         _ => String::new(),
     };
-    let text = front::result(&format!("{}{payload}", task_members(job)));
-    RawJson::parse(text)
-        .map_err(|error| RpcFault::new(INTERNAL_ERROR, format!("a part of the task is no JSON: {error}")))
+    Ok(format!("{}{payload}", task_members(job)))
 }
 
 /// The result of a job that is done: as its server wrote it, or by pointer when it is large.

@@ -92,6 +92,7 @@ pub(super) fn nack_args<'s>(call: ScriptCall<'s>, back: &Nack) -> StoreResult<Sc
             with_span(*delay).arg(candidate.to_string()).arg(error_part(error)?)
         }
         NackHow::Release { delay, maybe_called } => with_span(*delay).arg(u8::from(*maybe_called)).arg(""),
+        NackHow::Move { candidate } => with_span(Duration::ZERO).arg("").arg(candidate.to_string()),
         NackHow::Park { requests, checkpoint, ttl } => {
             with_span(*ttl).arg(checkpoint_part(checkpoint)).arg(questions_part(requests)?)
         }

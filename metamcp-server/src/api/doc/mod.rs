@@ -5,6 +5,7 @@
 mod batch;
 mod event;
 mod job;
+mod lesson;
 mod moment;
 mod plan;
 mod problem;
@@ -18,6 +19,7 @@ mod task;
 pub use batch::{BatchDocument, BatchStandingDocument, BatchTaskDocument, NewBatchDocument};
 pub use event::{EventDocument, EventKindDocument, MissedDocument};
 pub use job::{InputRequestDocument, JobDocument, ProgressDocument, TaskPage};
+pub use lesson::{LessonDocument, LessonPage, LessonsChanged, NewLessonsDocument, VerdictDocument};
 pub use moment::{Moment, NotAMoment};
 pub use plan::{
     MissingDocument, NewPlanDocument, PlanAnswer, PlanDocument, PlanStepDocument, RunDocument, RunPlanDocument,

@@ -41,6 +41,9 @@ pub struct CandidateDocument {
     /// The lane its server's tasks go to; null: the default lane.
     #[schema(value_type = Option<String>)]
     pub lane: Option<Lane>,
+    /// What configuration declares it to be; tools of one group, like those of one definition, do the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 impl From<&Candidate> for CandidateDocument {
@@ -50,6 +53,7 @@ impl From<&Candidate> for CandidateDocument {
             score: candidate.score,
             reasons: candidate.reasons.iter().map(Into::into).collect(),
             lane: candidate.lane.clone(),
+            group: candidate.group.clone(),
         }
     }
 }
@@ -57,7 +61,8 @@ impl From<&Candidate> for CandidateDocument {
 /// Why a candidate stands where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReasonDocument {
-    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `other`: see the text.
+    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `history`: what became of similar needs;
+    /// `health` and `resource`: how its server stands and where it runs, when several can do the same; others: see the text.
     pub kind: String,
     /// In words.
     pub text: String,
@@ -70,23 +75,23 @@ pub struct ReasonDocument {
     /// What it adds to the score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
+    /// What a call costs there, in milliseconds of waiting: of those that can do the same the lowest is called first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_ms: Option<f32>,
 }
 
 impl From<&Reason> for ReasonDocument {
     fn from(reason: &Reason) -> Self {
-        let plain =
-            |kind: &str, text: String| Self { kind: kind.to_owned(), text, field: None, term: None, score: None };
-        match reason {
-            Reason::Named => plain("named", "the task names this tool".to_owned()),
-            Reason::Term { field, term, score } => Self {
-                field: Some(field.clone()),
-                term: Some(term.clone()),
-                score: Some(*score),
-                ..plain("term", format!("`{term}` stands in its {field}"))
-            },
-            Reason::Other { text, score } => Self { score: Some(*score), ..plain("other", text.clone()) },
-            other => plain("other", format!("{other:?}")),
-        }
+        let (field, term) = match reason {
+            Reason::Term { field, term, .. } => (Some(field.clone()), Some(term.clone())),
+            _ => (None, None),
+        };
+        let cost_ms = match reason {
+            Reason::Health { cost_ms, .. } | Reason::Resource { cost_ms, .. } => Some(*cost_ms),
+            _ => None,
+        };
+        let (kind, text) = (reason.part().to_owned(), reason.to_string());
+        Self { kind, text, field, term, score: reason.score(), cost_ms }
     }
 }
 

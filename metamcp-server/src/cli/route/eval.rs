@@ -97,7 +97,7 @@ pub(super) async fn run(args: &EvalArgs) -> Outcome {
     let tools = read_tools(&args.tools)?;
     let needs = read_needs(&tools, &args.queries)?;
     let history = args.history.as_deref().map(|file| read_needs(&tools, file)).transpose()?.unwrap_or_default();
-    let (matcher, who) = (wire::matcher(&config.matcher), Principal::local());
+    let (matcher, who) = (wire::matcher(&config.matcher)?, Principal::local());
     let evaluation = async {
         teach(&*matcher, &who, &history).await?;
         evaluate(&*matcher, &who, tools.catalog(), &needs).await

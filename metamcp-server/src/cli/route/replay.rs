@@ -97,7 +97,7 @@ pub(super) async fn run(args: &ReplayArgs) -> Outcome {
     if catalog.capabilities().is_empty() {
         return Err(Failure::refused("there is no tool to rank; configure servers, or name a file with --tools"));
     }
-    let mut replay = replay(&*wire::matcher(&config.matcher), &catalog, &log.needs).await.map_err(failure)?;
+    let mut replay = replay(&*wire::matcher(&config.matcher)?, &catalog, &log.needs).await.map_err(failure)?;
     replay.changes.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     let document = Document { tasks: log.tasks, named: log.named, more: log.more, replay };
     if args.json { out::json(&document) } else { out::text(&text(&document)) }.map_err(anyhow::Error::from)?;

@@ -1,26 +1,36 @@
 -- Gives leased jobs back. ARGV: now, then for each three: the words job, epoch, nonce, how the lease ends (f failed, r
 -- released, p parked) and a span; and two more: candidate and error, or whether the call may have happened and nothing,
--- or checkpoint and questions. The span is a delay, or how long to wait for an answer. Answers for each `ok <state>`,
+-- or for a move nothing and the candidate, or checkpoint and questions. The span is a delay, or how long to wait for an answer. Answers for each `ok <state>`,
 -- `again <state>`, `stale` or `gone`.
 local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+)$'
 
 local function nacked_so(h, how) return h.le == how end
 
-local function fail(h, delay, candidate, error)
-  h.at = Q.print(Q.warm(h).at + 1)
-  Q.put_part(h, 'e', error)
-  Q.clear_flag(h, 'd')
+local function go_to(h, candidate)
   if h.ca ~= candidate then
     h.ca = candidate
     Q.drop_part(h, 'c')
     Q.drop_part(h, 'n')
   end
+end
+
+local function fail(h, delay, candidate, error)
+  h.at = Q.print(Q.warm(h).at + 1)
+  Q.put_part(h, 'e', error)
+  Q.clear_flag(h, 'd')
+  go_to(h, candidate)
   Q.drop_part(h, 'p')
   if h.at + 0 >= h.am + 0 then Q.finale(h, 'X') else Q.requeue(h, delay) end
 end
 
-local function release(h, delay, maybe_called)
-  if maybe_called == '1' then Q.set_flag(h, 'm') else Q.clear_flag(h, 'm') end
+local function release(h, delay, maybe_called, candidate)
+  if candidate ~= '' then
+    go_to(h, candidate)
+  elseif maybe_called == '1' then
+    Q.set_flag(h, 'm')
+  else
+    Q.clear_flag(h, 'm')
+  end
   Q.requeue(h, delay)
 end
 
@@ -42,7 +52,7 @@ local function nack(h, how, span, one, two)
   elseif how == 'f' then
     fail(h, span, one, two)
   elseif how == 'r' then
-    release(h, span, one)
+    release(h, span, one, two)
   else
     park(h, span, one, two)
   end

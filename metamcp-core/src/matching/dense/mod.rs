@@ -1,0 +1,13 @@
+//! The dense part of matching: how near the meaning of a need is to the meaning of a tool, where they share no word.
+//!
+//! A word piece has a fixed vector ([`DenseTable`]), a text the mean of its pieces' vectors, nearness is the cosine. No model runs, nothing
+//! is downloaded; a cosine depends on the need and the tool alone, so other tools never move it.
+
+mod pieces;
+mod table;
+mod vectors;
+
+pub(super) use pieces::Split;
+pub(super) use table::Reading;
+pub use table::{DenseTable, InvalidTable};
+pub(super) use vectors::{Asked, Near, Vector, Vectors};

@@ -1,0 +1,361 @@
+//! Keeps lessons in the record store, so that they outlive a process and every process that shares the store learns from all.
+//!
+//! A tenant's lessons are lines of JSON in segments named `TENANT/TIME-NUMBER`. Whoever has something to add appends to the newest segment by
+//! comparing versions; the oldest segments beyond a bound are dropped. One more record, the stamp, changes with every write: a process reads
+//! the segments again only when the stamp is not the one it knows. What stands in the store is what holds; memories follow it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::{History, Lesson, LessonFilter};
+use crate::{
+    error::{StoreError, StoreErrorKind, StoreResult},
+    id::TenantId,
+    record::{Expect, Record, RecordKind, RecordStore, Written},
+};
+
+/// How long lessons are kept that nobody adds to: by then they have faded to a sixty-fourth.
+pub(crate) const KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
+/// How often what was learned is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// How many times as seldom the store is asked for what others learned.
+const FLUSHES_PER_REFRESH: u32 = 5;
+/// Largest segment, in bytes; well below what a record may have.
+const SEGMENT_BYTES_MAX: usize = 128 << 10;
+/// Most segments of one tenant.
+const SEGMENTS_MAX: usize = 48;
+/// Segments read at a time.
+const PAGE: u16 = 16;
+/// Lessons that wait to be written while the store is away; of more the oldest are not kept.
+const PENDING_MAX: usize = 10_000;
+/// How often a write is tried again that others got in the way of.
+const TRIES_MAX: usize = 8;
+/// Changes with every write.
+const STAMP: &str = "stamp";
+
+/// A segment as it was last seen.
+#[derive(Debug, Clone)]
+struct Segment {
+    name: String,
+    version: u64,
+    value: Bytes,
+}
+
+/// What of the store is known here.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Version of the stamp; `None`: never read.
+    stamp: Option<u64>,
+    /// By tenant: its segments with their versions.
+    segments: BTreeMap<TenantId, Vec<(String, u64)>>,
+    /// Tenants of whom others wrote what the memory has not taken in, although the versions are known.
+    behind: HashSet<TenantId>,
+    /// By tenant: the newest segment.
+    tails: HashMap<TenantId, Segment>,
+}
+
+/// Writes what a [`History`] learns to a record store and reads what others learned.
+#[derive(Debug)]
+pub struct HistoryKeeper {
+    history: Arc<History>,
+    records: Arc<dyn RecordStore>,
+    pending: Mutex<VecDeque<(TenantId, Lesson)>>,
+    seen: tokio::sync::Mutex<Seen>,
+}
+
+impl HistoryKeeper {
+    /// Keeps `history` in `records`. Nothing is read or written yet.
+    #[must_use]
+    pub fn new(history: Arc<History>, records: Arc<dyn RecordStore>) -> Self {
+        Self { history, records, pending: Mutex::default(), seen: tokio::sync::Mutex::default() }
+    }
+
+    /// What is kept.
+    #[must_use]
+    pub const fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Learns a lesson and notes it down to be written; answers whether it is new. Does not wait for the store.
+    pub fn learn(&self, tenant: &TenantId, lesson: Lesson) -> bool {
+        // Held over both, so that what is read from the store meanwhile does not displace the lesson.
+        let mut pending = self.pending();
+        let new = self.history.learn(tenant, lesson.clone());
+        if new {
+            if pending.len() == PENDING_MAX {
+                pending.pop_front();
+            }
+            pending.push_back((tenant.clone(), lesson.bounded()));
+        }
+        new
+    }
+
+    /// Writes what was learned since the last time.
+    ///
+    /// # Errors
+    /// When the store cannot be used; what is not written is tried again the next time.
+    ///
+    /// # Cancel safety
+    /// What was being written when it is dropped may be lost; nothing is written twice over.
+    pub async fn flush(&self) -> StoreResult<()> {
+        let mut seen = self.seen.lock().await;
+        self.write_pending(&mut seen).await
+    }
+
+    /// Reads what others learned or removed, if anything changed.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn refresh(&self) -> StoreResult<()> {
+        let mut seen = self.seen.lock().await;
+        let stamp = self.records.get(RecordKind::History, STAMP).await?.map_or(0, |record| record.version);
+        if seen.stamp == Some(stamp) {
+            return Ok(());
+        }
+        let mut tenants: BTreeMap<TenantId, Vec<Record>> = BTreeMap::new();
+        for record in self.list(String::new(), "").await? {
+            if let Some(tenant) = record.name.split_once('/').and_then(|(tenant, _)| TenantId::new(tenant).ok()) {
+                tenants.entry(tenant).or_default().push(record);
+            }
+        }
+        let gone: Vec<TenantId> =
+            seen.segments.keys().filter(|tenant| !tenants.contains_key(tenant)).cloned().collect();
+        tenants.extend(gone.into_iter().map(|tenant| (tenant, Vec::new())));
+        for (tenant, segments) in tenants {
+            self.take_in(&mut seen, &tenant, segments).await?;
+        }
+        // Written before the stamp was read: what came after it is read the next time.
+        seen.stamp = Some(stamp);
+        Ok(())
+    }
+
+    /// Removes lessons of a tenant, here and in the store; answers how many. Other processes follow within seconds.
+    ///
+    /// # Errors
+    /// When the store cannot be used; a part may be removed then.
+    pub async fn remove(&self, tenant: &TenantId, filter: &LessonFilter) -> StoreResult<usize> {
+        let mut seen = self.seen.lock().await;
+        self.write_pending(&mut seen).await?;
+        let mut removed = 0;
+        for segment in self.list(format!("{tenant}/"), &format!("{tenant}/")).await? {
+            removed += self.remove_from(segment, filter).await?;
+        }
+        if removed > 0 {
+            self.stamp(&mut seen).await?;
+        }
+        let segments = self.list(format!("{tenant}/"), &format!("{tenant}/")).await?;
+        self.take_in(&mut seen, tenant, segments).await?;
+        Ok(removed)
+    }
+
+    /// Writes and reads in turn until `stop`, then writes once more. A store that is away is tried again.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut turn = 0_u32;
+        while !stop.is_cancelled() {
+            if turn.is_multiple_of(FLUSHES_PER_REFRESH) {
+                log("read", self.refresh().await);
+            }
+            log("written", self.flush().await);
+            turn = turn.wrapping_add(1);
+            _ = tokio::time::timeout(FLUSH_EVERY, stop.cancelled()).await;
+        }
+        log("written", self.flush().await);
+    }
+
+    async fn remove_from(&self, mut segment: Record, filter: &LessonFilter) -> StoreResult<usize> {
+        for _ in 0..TRIES_MAX {
+            let lessons = lessons(&segment.value);
+            let kept: Vec<&Lesson> = lessons.iter().filter(|lesson| !filter.admits(lesson)).collect();
+            if kept.len() == lessons.len() {
+                return Ok(0);
+            }
+            let value: Vec<u8> = kept.iter().flat_map(|lesson| line(lesson)).collect();
+            match self.put(&segment.name, value.into(), Expect::Version(segment.version)).await? {
+                Written::Ok { .. } => return Ok(lessons.len() - kept.len()),
+                Written::Conflict { .. } => match self.records.get(RecordKind::History, &segment.name).await? {
+                    Some(now) => segment = now,
+                    None => return Ok(0),
+                },
+            }
+        }
+        tracing::warn!(segment = segment.name, "others keep writing to a segment of the history; remove again");
+        Ok(0)
+    }
+
+    /// Makes these segments what is known of a tenant, with what waits to be written.
+    async fn take_in(&self, seen: &mut Seen, tenant: &TenantId, segments: Vec<Record>) -> StoreResult<()> {
+        let versions: Vec<(String, u64)> = segments.iter().map(|s| (s.name.clone(), s.version)).collect();
+        if seen.segments.get(tenant) == Some(&versions) && !seen.behind.contains(tenant) {
+            return Ok(());
+        }
+        let (history, values) =
+            (Arc::clone(&self.history), segments.iter().map(|s| s.value.clone()).collect::<Vec<_>>());
+        let read = move || history.prepare(values.iter().flat_map(|value| lessons(value)));
+        let fresh = tokio::task::spawn_blocking(read).await.map_err(|error| {
+            let message = format!("what others learned could not be read: {error}");
+            StoreError::new(StoreErrorKind::Unavailable, "history", message)
+        })?;
+        let pending = self.pending();
+        let waiting = pending.iter().filter(|(of, _)| of == tenant).map(|(_, lesson)| lesson.clone());
+        self.history.replace(tenant, fresh, waiting);
+        drop(pending);
+        seen.behind.remove(tenant);
+        match segments.into_iter().next_back() {
+            Some(Record { name, version, value }) => {
+                seen.tails.insert(tenant.clone(), Segment { name, version, value });
+                seen.segments.insert(tenant.clone(), versions);
+            }
+            None => {
+                seen.tails.remove(tenant);
+                seen.segments.remove(tenant);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_pending(&self, seen: &mut Seen) -> StoreResult<()> {
+        let taken = std::mem::take(&mut *self.pending());
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let mut tenants: BTreeMap<TenantId, VecDeque<Lesson>> = BTreeMap::new();
+        for (tenant, lesson) in taken {
+            tenants.entry(tenant).or_default().push_back(lesson);
+        }
+        let mut failed = None;
+        for (tenant, mut lessons) in tenants {
+            while failed.is_none() && !lessons.is_empty() {
+                failed = self.append(seen, &tenant, &mut lessons).await.err();
+            }
+            let mut pending = self.pending();
+            let room = PENDING_MAX.saturating_sub(pending.len());
+            lessons.into_iter().rev().take(room).for_each(|lesson| pending.push_front((tenant.clone(), lesson)));
+        }
+        let stamped = self.stamp(seen).await;
+        failed.map_or(stamped, Err)
+    }
+
+    /// Appends as many lessons as one segment takes, and takes them off.
+    async fn append(&self, seen: &mut Seen, tenant: &TenantId, lessons: &mut VecDeque<Lesson>) -> StoreResult<()> {
+        for tried in 0..TRIES_MAX {
+            let tail = seen.tails.get(tenant).filter(|tail| tail.value.len() < SEGMENT_BYTES_MAX / 2).cloned();
+            let new = tail.is_none();
+            let tail = tail.unwrap_or_else(|| Segment {
+                name: format!("{tenant}/{:012x}-{tried}", lessons[0].at.as_millis()),
+                version: 0,
+                value: Bytes::new(),
+            });
+            let mut value = tail.value.to_vec();
+            let mut taken = 0;
+            for lesson in lessons.iter() {
+                let line = line(lesson);
+                if taken > 0 && value.len() + line.len() > SEGMENT_BYTES_MAX {
+                    break;
+                }
+                value.extend(line);
+                taken += 1;
+            }
+            let (value, expect) =
+                (Bytes::from(value), if new { Expect::Absent } else { Expect::Version(tail.version) });
+            match self.put(&tail.name, value.clone(), expect).await? {
+                Written::Ok { version } => {
+                    lessons.drain(..taken);
+                    self.written(seen, tenant, Segment { name: tail.name, version, value }).await?;
+                    return Ok(());
+                }
+                // Others wrote or removed: what stands now is appended to, or a segment begun.
+                Written::Conflict { .. } => {
+                    seen.stamp = None;
+                    seen.behind.insert(tenant.clone());
+                    match self.records.get(RecordKind::History, &tail.name).await? {
+                        Some(Record { name, version, value }) => {
+                            seen.tails.insert(tenant.clone(), Segment { name, version, value });
+                        }
+                        None => _ = seen.tails.remove(tenant),
+                    }
+                }
+            }
+        }
+        let message = "others keep writing to the newest segment of the history; it is tried again";
+        Err(StoreError::new(StoreErrorKind::Unavailable, "history", message))
+    }
+
+    /// Notes a segment as it was written, and drops the oldest when it is one too many.
+    async fn written(&self, seen: &mut Seen, tenant: &TenantId, tail: Segment) -> StoreResult<()> {
+        let known = seen.segments.entry(tenant.clone()).or_default();
+        match known.iter_mut().find(|(name, _)| *name == tail.name) {
+            Some((_, version)) => *version = tail.version,
+            None => known.push((tail.name.clone(), tail.version)),
+        }
+        known.sort_unstable();
+        let excess = known.len().saturating_sub(SEGMENTS_MAX);
+        let oldest: Vec<(String, u64)> = known.drain(..excess).collect();
+        seen.tails.insert(tenant.clone(), tail);
+        for (name, _) in oldest {
+            self.records.delete(RecordKind::History, &name).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the other processes that something changed.
+    async fn stamp(&self, seen: &mut Seen) -> StoreResult<()> {
+        let written = self.put(STAMP, Bytes::new(), Expect::Anything).await?;
+        if let (Written::Ok { version }, Some(known)) = (written, seen.stamp)
+            && version == known + 1
+        {
+            seen.stamp = Some(version);
+        }
+        Ok(())
+    }
+
+    async fn put(&self, name: &str, value: Bytes, expect: Expect) -> StoreResult<Written> {
+        self.records.put(RecordKind::History, name, value, expect, Some(KEPT)).await
+    }
+
+    /// The records behind `after` whose name begins with `prefix`.
+    async fn list(&self, mut after: String, prefix: &str) -> StoreResult<Vec<Record>> {
+        let mut all = Vec::new();
+        loop {
+            let from = Some(after.as_str()).filter(|after| !after.is_empty());
+            let page = self.records.list(RecordKind::History, from, PAGE).await?;
+            let last = page.len() < usize::from(PAGE);
+            for record in page {
+                if !record.name.starts_with(prefix) {
+                    return Ok(all);
+                }
+                after.clone_from(&record.name);
+                all.push(record);
+            }
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, VecDeque<(TenantId, Lesson)>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn line(lesson: &Lesson) -> Vec<u8> {
+    let mut line = serde_json::to_vec(lesson).expect("a lesson is JSON");
+    line.push(b'\n');
+    line
+}
+
+/// The lessons of a segment; a line that is none is passed over.
+fn lessons(value: &[u8]) -> Vec<Lesson> {
+    value.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+fn log(what: &'static str, done: StoreResult<()>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "what was learned from outcomes could not be {what}; it is tried again");
+    }
+}

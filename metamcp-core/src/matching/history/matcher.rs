@@ -1,0 +1,68 @@
+//! A matcher that learns: another one finds by words, the past moves what it found and brings in what it missed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{History, HistoryKeeper, Lesson, fuse::fuse};
+use crate::{
+    auth::Principal,
+    id::CapabilityId,
+    matching::{CapabilityMatcher, Catalog, MatchError, Outcome, Route},
+    task::Need,
+};
+
+/// Ranks with `inner` and with what the tenant's jobs taught.
+///
+/// # Cancel safety
+/// As `inner`'s.
+#[derive(Debug, Clone)]
+pub struct LearningMatcher {
+    inner: Arc<dyn CapabilityMatcher>,
+    history: Arc<History>,
+    keeper: Option<Arc<HistoryKeeper>>,
+}
+
+impl LearningMatcher {
+    /// Learns into `history`, and ranks with it over what `inner` finds.
+    #[must_use]
+    pub fn new(inner: Arc<dyn CapabilityMatcher>, history: Arc<History>) -> Self {
+        Self { inner, history, keeper: None }
+    }
+
+    /// The same with a history that `keeper` keeps.
+    #[must_use]
+    pub fn kept(inner: Arc<dyn CapabilityMatcher>, keeper: Arc<HistoryKeeper>) -> Self {
+        Self { inner, history: Arc::clone(keeper.history()), keeper: Some(keeper) }
+    }
+
+    /// What was learned.
+    #[must_use]
+    pub const fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+}
+
+#[async_trait]
+impl CapabilityMatcher for LearningMatcher {
+    async fn rank(&self, who: &Principal, need: &Need, catalog: &Catalog) -> Result<Route, MatchError> {
+        let found = self.inner.rank(who, need, catalog).await?;
+        if need.tool.is_some() || need.text.trim().is_empty() {
+            return Ok(found);
+        }
+        let asked: Vec<&CapabilityId> = found.candidates.iter().map(|c| &c.capability).collect();
+        let recall = self.history.recall(&who.tenant, need, catalog, &asked);
+        Ok(fuse(need, found, recall))
+    }
+
+    async fn observe(&self, outcome: &Outcome) -> Result<(), MatchError> {
+        if let Some(lesson) = Lesson::of(outcome) {
+            let tenant = &outcome.owner.tenant;
+            match &self.keeper {
+                Some(keeper) => keeper.learn(tenant, lesson),
+                None => self.history.learn(tenant, lesson),
+            };
+        }
+        self.inner.observe(outcome).await
+    }
+}

@@ -1,0 +1,270 @@
+//! What one tenant's jobs taught: past needs by their words, each with the capability that was called and what it came to.
+//!
+//! A pure structure. What it holds depends on the lessons it was given, not on their order; what it answers depends on nothing else. There
+//! is no clock: a lesson fades against the newest one, by the half-life.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::lesson::Lesson;
+use crate::{
+    id::CapabilityId,
+    matching::{Verdict, lexical::Terms},
+    time::Timestamp,
+};
+
+/// Most past needs of one tenant; of more the lightest are forgotten.
+pub(super) const NEEDS_MAX: usize = 16_384;
+/// This part of the past needs is forgotten at a time, so that forgetting is rare.
+const FORGOTTEN_PART: usize = 8;
+/// After this time a lesson counts half.
+pub(super) const HALF_LIFE: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Lessons of one need and capability that count: the newest.
+const LESSONS_MAX: usize = 8;
+/// Of these, as many of one subject: who asks the same again and again does not outweigh the others.
+const LESSONS_OF_SUBJECT_MAX: usize = 2;
+/// What an answer with an error takes away, against what one that served adds.
+const REFUSED_COST: f32 = 1.0;
+/// Half-lives a weight may be away from the landmark before all are weighed anew: far below what an `f32` holds.
+const HALF_LIVES_MAX: f64 = 60.0;
+
+/// A past need as it is scored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weighed {
+    /// Number of the capability.
+    pub capability: u32,
+    /// Forward weight: what served less what was refused.
+    pub net: f32,
+    /// One by the root of its squared term weights.
+    pub norm: f32,
+    pub served: u8,
+    pub refused: u8,
+}
+
+/// A past need with the lessons it stands for.
+#[derive(Debug)]
+struct Past {
+    terms: Arc<[u32]>,
+    /// The newest first.
+    lessons: Vec<Lesson>,
+}
+
+/// What is remembered of one tenant's jobs.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    terms: HashMap<Box<str>, u32>,
+    /// By term: the past needs that have it, in no particular order.
+    postings: Vec<Vec<u32>>,
+    numbers: HashMap<CapabilityId, u32>,
+    capabilities: Vec<CapabilityId>,
+    /// By capability: forward weight of all it served.
+    evidence: Vec<f32>,
+    evidence_of_all: f64,
+    pasts: Vec<Past>,
+    /// Beside `pasts`.
+    weighed: Vec<Weighed>,
+    by_terms: HashMap<(Arc<[u32]>, u32), u32>,
+    /// What forward weights count from.
+    landmark: Timestamp,
+    newest: Timestamp,
+}
+
+impl Memory {
+    /// Takes in a lesson; answers whether anything changed. One that is known already changes nothing.
+    pub(super) fn learn(&mut self, lesson: Lesson, terms: &Terms) -> bool {
+        if lesson.verdict == Verdict::Unreached {
+            return false;
+        }
+        let found = terms.of(&lesson.need);
+        if found.is_empty() {
+            return false;
+        }
+        if self.pasts.is_empty() {
+            (self.landmark, self.newest) = (lesson.at, lesson.at);
+        }
+        self.newest = self.newest.max(lesson.at);
+        let norm = found.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt().recip();
+        let mut numbers: Vec<u32> = found.into_iter().map(|(term, _)| self.term(term)).collect();
+        numbers.sort_unstable();
+        let capability = self.capability(&lesson.capability);
+        let key = (Arc::<[u32]>::from(numbers), capability);
+        let past = match self.by_terms.get(&key) {
+            Some(past) => *past as usize,
+            None => self.add_past(key, norm),
+        };
+        if !remember(&mut self.pasts[past].lessons, lesson) {
+            return false;
+        }
+        if self.half_lives(self.newest).abs() > HALF_LIVES_MAX {
+            self.landmark = self.newest;
+            (0..self.pasts.len()).for_each(|past| self.weigh(past));
+        } else {
+            self.weigh(past);
+        }
+        if self.pasts.len() > NEEDS_MAX {
+            self.forget_lightest(terms);
+        }
+        true
+    }
+
+    /// Removes lessons and answers which; what is left is as if they had never been learned.
+    pub(super) fn remove(&mut self, meant: impl Fn(&Lesson) -> bool, terms: &Terms) -> usize {
+        let before = self.lessons().count();
+        let kept: Vec<Lesson> = self.lessons().filter(|lesson| !meant(lesson)).cloned().collect();
+        let removed = before - kept.len();
+        if removed > 0 {
+            *self = Self::of(kept, terms);
+        }
+        removed
+    }
+
+    pub(super) fn of(lessons: impl IntoIterator<Item = Lesson>, terms: &Terms) -> Self {
+        let mut memory = Self::default();
+        lessons.into_iter().for_each(|lesson| _ = memory.learn(lesson, terms));
+        memory
+    }
+
+    /// All that is remembered, in no particular order.
+    pub(super) fn lessons(&self) -> impl Iterator<Item = &Lesson> {
+        self.pasts.iter().flat_map(|past| &past.lessons)
+    }
+
+    /// Number of past needs.
+    pub(super) const fn needs(&self) -> usize {
+        self.pasts.len()
+    }
+
+    pub(super) const fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    pub(super) fn number_of(&self, term: &str) -> Option<u32> {
+        self.terms.get(term).copied()
+    }
+
+    /// The past needs with a term.
+    pub(super) fn postings(&self, term: u32) -> &[u32] {
+        &self.postings[term as usize]
+    }
+
+    pub(super) fn weighed(&self, past: u32) -> &Weighed {
+        &self.weighed[past as usize]
+    }
+
+    /// The words of a past need.
+    pub(super) fn need(&self, past: u32) -> &str {
+        self.pasts[past as usize].lessons.first().map_or("", |lesson| &lesson.need)
+    }
+
+    pub(super) fn capabilities(&self) -> &[CapabilityId] {
+        &self.capabilities
+    }
+
+    /// What a capability served, in lessons as new as the newest.
+    pub(super) fn evidence(&self, capability: u32) -> f32 {
+        self.evidence[capability as usize].max(0.0) * self.scale()
+    }
+
+    /// What all capabilities served.
+    #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more")]
+    pub(super) fn evidence_of_all(&self) -> f32 {
+        self.evidence_of_all.max(0.0) as f32 * self.scale()
+    }
+
+    /// What the capability of this id served.
+    pub(super) fn evidence_of(&self, id: &CapabilityId) -> f32 {
+        self.numbers.get(id).map_or(0.0, |number| self.evidence(*number))
+    }
+
+    /// Turns forward weights into lessons as new as the newest.
+    #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more")]
+    pub(super) fn scale(&self) -> f32 {
+        (-self.half_lives(self.newest)).exp2() as f32
+    }
+
+    fn term(&mut self, term: String) -> u32 {
+        let next = self.postings.len();
+        *self.terms.entry(term.into_boxed_str()).or_insert_with(|| {
+            self.postings.push(Vec::new());
+            number(next)
+        })
+    }
+
+    fn capability(&mut self, id: &CapabilityId) -> u32 {
+        if let Some(known) = self.numbers.get(id) {
+            return *known;
+        }
+        let next = number(self.capabilities.len());
+        self.numbers.insert(id.clone(), next);
+        self.capabilities.push(id.clone());
+        self.evidence.push(0.0);
+        next
+    }
+
+    fn add_past(&mut self, key: (Arc<[u32]>, u32), norm: f32) -> usize {
+        let past = self.pasts.len();
+        key.0.iter().for_each(|term| self.postings[*term as usize].push(number(past)));
+        self.pasts.push(Past { terms: Arc::clone(&key.0), lessons: Vec::new() });
+        self.weighed.push(Weighed { capability: key.1, net: 0.0, norm, served: 0, refused: 0 });
+        self.by_terms.insert(key, number(past));
+        past
+    }
+
+    fn half_lives(&self, at: Timestamp) -> f64 {
+        (at.as_millis() as f64 - self.landmark.as_millis() as f64) / HALF_LIFE.as_millis() as f64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more; at most a handful of lessons")]
+    fn weigh(&mut self, past: usize) {
+        let (mut net, mut served, mut refused) = (0.0, 0, 0);
+        for lesson in &self.pasts[past].lessons {
+            let weight = self.half_lives(lesson.at).exp2() as f32;
+            if lesson.verdict == Verdict::Served {
+                (net, served) = (net + weight, served + 1);
+            } else {
+                (net, refused) = (net - REFUSED_COST * weight, refused + 1);
+            }
+        }
+        let weighed = &mut self.weighed[past];
+        let evidence = &mut self.evidence[weighed.capability as usize];
+        let change = net.max(0.0) - weighed.net.max(0.0);
+        *evidence += change;
+        self.evidence_of_all += f64::from(change);
+        (weighed.net, weighed.served, weighed.refused) = (net, served, refused);
+    }
+
+    /// Forgets the past needs whose lessons are the oldest and the fewest.
+    fn forget_lightest(&mut self, terms: &Terms) {
+        let weight = |past: &Past| past.lessons.iter().map(|l| self.half_lives(l.at).exp2()).sum::<f64>();
+        let mut order: Vec<(f64, &Past)> = self.pasts.iter().map(|past| (weight(past), past)).collect();
+        order.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.terms.len().cmp(&y.terms.len())));
+        order.truncate(NEEDS_MAX - NEEDS_MAX / FORGOTTEN_PART);
+        let kept: Vec<Lesson> = order.into_iter().flat_map(|(_, past)| past.lessons.iter().cloned()).collect();
+        *self = Self::of(kept, terms);
+    }
+}
+
+fn number(at: usize) -> u32 {
+    u32::try_from(at).expect("a memory is bounded far below four thousand million")
+}
+
+/// Keeps the newest few, and fewer of one subject; answers whether the lesson is among them and was not before.
+fn remember(lessons: &mut Vec<Lesson>, lesson: Lesson) -> bool {
+    let key = |l: &Lesson| (l.at, l.job, l.verdict == Verdict::Served);
+    let at = lessons.partition_point(|known| key(known) > key(&lesson));
+    if lessons.get(at).is_some_and(|known| key(known) == key(&lesson)) {
+        return false;
+    }
+    let newer = lessons[..at].iter().filter(|known| known.subject == lesson.subject).count();
+    if at == LESSONS_MAX || newer == LESSONS_OF_SUBJECT_MAX {
+        return false;
+    }
+    let subject = lesson.subject.clone();
+    lessons.insert(at, lesson);
+    let mut of_subject = 0;
+    lessons.retain(|known| {
+        of_subject += usize::from(known.subject == subject);
+        known.subject != subject || of_subject <= LESSONS_OF_SUBJECT_MAX
+    });
+    lessons.truncate(LESSONS_MAX);
+    true
+}

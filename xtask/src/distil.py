@@ -1,0 +1,186 @@
+"""Distils a sentence model into a table of word pieces for the dense part of matching (see `cargo xtask distil`).
+
+The model turns sentences of a general English corpus into vectors; the table is the one whose mean of piece vectors comes nearest to them,
+held to each piece's own vector where the corpus says little. Needs numpy, scipy, safetensors, tokenizers; nothing else runs the model.
+The corpus is one-line descriptions of Debian packages and glosses and example sentences of WordNet: no tool, no need, no labelled data.
+"""
+
+import argparse, hashlib, pathlib, random, re, struct
+
+import numpy as np
+import scipy.sparse as sparse
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+CLS, SEP = 101, 102
+HEADS, HEAD = 12, 32
+COMMON = 2e-3  # share of sentences from which on a piece says little
+HOLD = 0.05  # how firmly a piece is held to its own vector
+STEPS_MAX = 30  # of the solver
+COMMON_WORD = 1e-3  # share of sentences at which a word in a need loses a good quarter of its weight
+SENTENCE_PIECES_MAX = 38
+BATCH_PIECES = 4096
+VERSION = 1
+
+
+class Model:
+    """A BERT of six layers, mean-pooled, in numpy."""
+
+    def __init__(self, folder):
+        self.weights = {k: v.astype(np.float32) for k, v in load_file(folder / "model.safetensors").items() if v.dtype != np.int64}
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    def linear(self, x, name):
+        return x @ self.weights[name + ".weight"].T + self.weights[name + ".bias"]
+
+    def norm(self, x, name):
+        x = x - x.mean(-1, keepdims=True)
+        x /= np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12)
+        return x * self.weights[name + ".weight"] + self.weights[name + ".bias"]
+
+    def forward(self, ids):
+        """Vectors of rows of ids, all of one length."""
+        rows, length = ids.shape
+        w = self.weights
+        x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][:length]
+        x = self.norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm").reshape(rows * length, -1)
+        for layer in range(6):
+            at = f"encoder.layer.{layer}."
+            split = lambda name: self.linear(x, at + "attention.self." + name).reshape(rows, length, HEADS, HEAD).transpose(0, 2, 1, 3)
+            query, key, value = split("query"), split("key"), split("value")
+            seen = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(HEAD))
+            seen = np.exp(seen - seen.max(-1, keepdims=True))
+            seen = (seen / seen.sum(-1, keepdims=True)) @ value
+            seen = seen.transpose(0, 2, 1, 3).reshape(rows * length, -1)
+            x = self.norm(self.linear(seen, at + "attention.output.dense") + x, at + "attention.output.LayerNorm")
+            inner = self.linear(x, at + "intermediate.dense")
+            inner = 0.5 * inner * (1 + np.tanh(0.7978845608 * (inner + 0.044715 * inner**3)))
+            x = self.norm(self.linear(inner, at + "output.dense") + x, at + "output.LayerNorm")
+        return x.reshape(rows, length, -1).mean(1)
+
+    def pieces(self, texts):
+        return [e.ids[1:-1][:SENTENCE_PIECES_MAX] for e in self.tokenizer.encode_batch(texts)]
+
+    def encode(self, rows):
+        """Unit vectors of rows of pieces."""
+        out = np.zeros((len(rows), HEADS * HEAD), np.float32)
+        by_length = {}
+        for at, row in enumerate(rows):
+            by_length.setdefault(len(row), []).append(at)
+        for length, places in by_length.items():
+            step = max(1, BATCH_PIECES // (length + 2))
+            for start in range(0, len(places), step):
+                batch = places[start : start + step]
+                out[batch] = self.forward(np.array([[CLS, *rows[at], SEP] for at in batch]))
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+def glosses(folder):
+    """WordNet's glosses with their words, and its example sentences."""
+    for file in sorted(folder.glob("data.*")):
+        for line in file.read_text("latin-1").splitlines():
+            if line.startswith("  ") or "|" not in line:
+                continue
+            head, gloss = line.split("|", 1)
+            fields = head.split()
+            words = [fields[4 + 2 * i].replace("_", " ").split("(")[0] for i in range(int(fields[3], 16))]
+            yield ", ".join(words[:3]) + ": " + re.sub(r'[;:]?\s*"[^"]*"', "", gloss).strip(" ;\n")
+            yield from (said for said in re.findall(r'"([^"]+)"', gloss) if len(said.split()) > 3)
+
+
+def descriptions(file):
+    """First lines of package descriptions, few of those that begin alike."""
+    found = set()
+    for line in file.read_text("utf-8").splitlines():
+        if line.startswith("Description:") and len(line.split()) > 3:
+            found.add(re.sub(r"\s*\((transitional|dummy|common|debug)[^)]*\)", "", line[12:].strip()))
+    alike = {}
+    for line in sorted(found):
+        start = tuple(line.split()[:3])
+        alike[start] = alike.get(start, 0) + 1
+        if alike[start] <= 3:
+            yield line
+
+
+def corpus(wordnet, packages):
+    """All sentences, of both kinds in turn as long as there are both."""
+    draw = random.Random(1)
+    first, second = list(glosses(wordnet)), list(descriptions(packages))
+    draw.shuffle(first)
+    draw.shuffle(second)
+    return [line for pair in zip(first, second) for line in pair] + first[len(second) :]
+
+
+def fit(mean, wanted, start):
+    """The table V with the least |mean V - wanted|² + HOLD |V - start|², by conjugate gradients."""
+    moved = np.zeros_like(start)
+    residue = mean.T @ (wanted - mean @ start)
+    way, size = residue.copy(), (residue * residue).sum(0)
+    for _ in range(STEPS_MAX):
+        ahead = mean.T @ (mean @ way) + HOLD * way
+        far = size / np.maximum((way * ahead).sum(0), 1e-20)
+        moved += far * way
+        residue -= far * ahead
+        before, size = size, (residue * residue).sum(0)
+        way = residue + size / np.maximum(before, 1e-20) * way
+    return start + moved
+
+
+def main():
+    parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parse.add_argument("--model", type=pathlib.Path, required=True, help="folder with model.safetensors and tokenizer.json")
+    parse.add_argument("--wordnet", type=pathlib.Path, required=True, help="folder with WordNet's data files")
+    parse.add_argument("--packages", type=pathlib.Path, required=True, help="output of apt-cache dumpavail")
+    parse.add_argument("--sentences", type=int, default=80_000, help="sentences the model reads")
+    parse.add_argument("--dimensions", type=int, default=128)
+    parse.add_argument("--encoded", type=pathlib.Path, help="keep what the model said here (.npz), and use it again")
+    parse.add_argument("--out", type=pathlib.Path, required=True)
+    given = parse.parse_args()
+
+    model = Model(given.model)
+    texts = corpus(given.wordnet, given.packages)
+    rows = model.pieces(texts)
+    vocabulary = [piece for piece, _ in sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])]
+    said = np.load(given.encoded) if given.encoded and given.encoded.exists() else None
+    if said and len(said["wanted"]) == min(given.sentences, len(rows)):
+        own, wanted = said["own"], said["wanted"]
+    else:
+        own = model.encode([[at] for at in range(len(vocabulary))])
+        wanted = model.encode(rows[: given.sentences])
+        if given.encoded:
+            np.savez(given.encoded, own=own, wanted=wanted)
+
+    # Pieces the model was taught: English letters and digits. Others would look alike, whatever they mean.
+    known = np.array([re.fullmatch(r"(##)?[a-z0-9\u00df-\u024f]+", piece) is not None for piece in vocabulary])
+    share = np.zeros(len(vocabulary))
+    for row in rows:
+        share[list(set(row))] += 1
+    share /= len(rows)
+
+    centre = wanted.mean(0)
+    _, axes = np.linalg.eigh(np.cov(wanted.T))
+    axes = axes[:, ::-1][:, : given.dimensions].astype(np.float32)
+    wanted = (wanted - centre) @ axes
+    spots = [(at, piece, 1 / len(row)) for at, row in enumerate(([p for p in r if known[p]] for r in rows[: len(wanted)])) for piece in row]
+    at, piece, weight = zip(*spots)
+    mean = sparse.csr_matrix((weight, (at, piece)), shape=(len(wanted), len(vocabulary)), dtype=np.float32)
+    start = (own - own[share > 0].mean(0)) @ axes * (COMMON / (COMMON + share))[:, None]
+    guess = mean @ start
+    start *= (guess * wanted).sum() / (guess * guess).sum()
+    table = fit(mean, wanted.astype(np.float32), start.astype(np.float32))[known]
+
+    scales = (np.abs(table).max(1) / 127).astype("<f4")
+    steps = np.round(table / np.maximum(scales, 1e-12)[:, None]).astype(np.int8)
+    words = "".join(piece + "\n" for piece, is_known in zip(vocabulary, known) if is_known).encode()
+    header = b"MMCPDENS" + struct.pack("<4I", VERSION, given.dimensions, len(table), len(words))
+    telling = np.round(255 * np.sqrt(COMMON_WORD / (COMMON_WORD + share[known]))).astype(np.uint8)
+    data = header + words + scales.tobytes() + telling.tobytes() + steps.tobytes()
+    given.out.write_bytes(data)
+    print(f"{len(wanted)} sentences, {len(table)} pieces of {given.dimensions} dimensions, {len(data)} bytes")
+    print(f"sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main()
