@@ -202,4 +202,53 @@ mod tests {
         assert_eq!(linked[0].input["path"].get(), r#""a""#);
         assert!(linked[1].input["path"].get().contains("step://1#"));
     }
+
+    fn any_property() -> impl proptest::strategy::Strategy<Value = Property> {
+        use proptest::prelude::*;
+        let kind = prop_oneof![Just(""), Just("string"), Just("integer"), Just("array of string"), Just("object")];
+        ("[ab]_?[cd]?", kind, any::<bool>(), any::<bool>()).prop_map(|(name, kind, required, listed)| Property {
+            listed,
+            ..property(&format!("{name}:{kind}{}", if required { "!" } else { "" }))
+        })
+    }
+
+    fn any_shape() -> impl proptest::strategy::Strategy<Value = Shape> {
+        use proptest::prelude::*;
+        let some = || prop::collection::vec(any_property(), 0..4);
+        (some(), prop::option::of(some())).prop_map(|(takes, gives)| Shape { takes, gives })
+    }
+
+    proptest::proptest! {
+        /// Whatever tools there are: what is required is there or told as missing, and a hand-over comes from an earlier step that fits.
+        #[test]
+        fn arguments_are_there_or_missing_and_come_from_earlier_steps(
+            chain in proptest::collection::vec(any_shape(), 1..5),
+            given in proptest::collection::btree_map("[ab]_?[cd]?", "7|\"x\"|\\[\\]", 0..4),
+        ) {
+            let given: BTreeMap<String, RawJson> =
+                given.into_iter().map(|(name, value)| (name, RawJson::parse(value).unwrap())).collect();
+            let shapes: Vec<&Shape> = chain.iter().collect();
+            let (linked, used) = link(&shapes, &given);
+            proptest::prop_assert!(used.iter().all(|name| given.contains_key(name)));
+            for (at, (shape, step)) in chain.iter().zip(&linked).enumerate() {
+                for property in shape.takes.iter().filter(|property| property.required) {
+                    let missing = step.missing.iter().any(|missing| missing.name == property.name);
+                    proptest::prop_assert!(missing || step.input.contains_key(&property.name));
+                }
+                for value in step.input.values().filter(|value| value.get().contains("$ref")) {
+                    let (_, rest) = value.get().split_once(STEP_REFERENCE).unwrap();
+                    let (number, part) = rest.trim_end_matches("\"}").split_once('#').unwrap();
+                    let from = number.parse::<usize>().unwrap();
+                    proptest::prop_assert!((1..=at).contains(&from));
+                    match &chain[from - 1].gives {
+                        None => proptest::prop_assert_eq!(part, "/content/0/text"),
+                        Some(gives) => {
+                            let name = part.strip_prefix("/structuredContent/").unwrap();
+                            proptest::prop_assert!(gives.iter().any(|given| given.name == name));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

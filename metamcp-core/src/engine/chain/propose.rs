@@ -12,7 +12,7 @@ use crate::{
     auth::Principal,
     engine::{error::EngineError, ports::Ports, servers::Servers, submit::rank},
     json::RawJson,
-    matching::{Capability, ROUTE_CANDIDATES_MAX, UNKNOWN_INPUT},
+    matching::{Candidate, Capability, ROUTE_CANDIDATES_MAX, UNKNOWN_INPUT},
     task::{InvalidTask, Need, Task},
 };
 
@@ -32,10 +32,18 @@ const UNUSED_COST: f32 = 0.1;
 /// A tool with what it does for a part of the need.
 #[derive(Debug, Clone)]
 struct Choice {
+    candidate: Candidate,
     capability: Arc<Capability>,
     shape: Arc<Shape>,
     /// Its score as a share of the best one's.
     share: f32,
+}
+
+impl Choice {
+    /// The same tool, or one of another server that does the same.
+    fn is_like(&self, other: &Self) -> bool {
+        self.candidate.is_equivalent_to(&other.candidate)
+    }
 }
 
 /// A part of the need with its tools, best first.
@@ -122,12 +130,11 @@ impl Planner<'_> {
     /// The parts of the need. One is joined with the one before when no tool serves it, when the same tool serves both best, or when nothing
     /// but a comma or the end of a sentence parts them and the tool of either counts little beside those of the whole need.
     async fn parts(&self, whole: &Part) -> Result<Vec<Part>, EngineError> {
-        let best = |part: &Part| part.choices.first().map(|choice| choice.capability.id.clone());
+        let best = |part: &Part| part.choices.first().cloned();
+        let same = |a: &Part, b: &Part| matches!((best(a), best(b)), (Some(a), Some(b)) if a.is_like(&b));
         let counts = |part: &Part| {
-            let best = best(part);
-            let stands =
-                |choice: &Choice| Some(&choice.capability.id) == best.as_ref() && choice.share >= PART_SHARE_MIN;
-            whole.choices.iter().any(stands)
+            let stands = |best: Choice| whole.choices.iter().any(|c| c.is_like(&best) && c.share >= PART_SHARE_MIN);
+            best(part).is_some_and(stands)
         };
         let mut parts: Vec<Part> = Vec::new();
         for Clause { span, begins } in split(&self.need.text) {
@@ -135,7 +142,7 @@ impl Planner<'_> {
             let one = |before: &Part| {
                 let empty = part.choices.is_empty() || before.choices.is_empty();
                 let faint = part.begins != Break::Order && !(counts(before) && counts(&part));
-                empty || faint || best(before) == best(&part)
+                empty || faint || same(before, &part)
             };
             match parts.last_mut().filter(|before| one(before)) {
                 Some(before) => *before = self.part(before.span.start..part.span.end, before.begins).await?,
@@ -177,15 +184,24 @@ impl Planner<'_> {
         let open = RawJson::parse(UNKNOWN_INPUT).expect("`null` is JSON");
         let need = Need { text: words.to_owned(), input: open, ..self.need.clone() };
         let route = rank(self.ports, self.servers, self.who, &need).await?;
-        let top = route.candidates.first().map_or(1.0, |best| best.score.max(f32::MIN_POSITIVE));
+        let top = route.candidates.iter().map(|candidate| candidate.score).fold(f32::MIN_POSITIVE, f32::max);
         let catalog = self.servers.catalog();
-        let choice = |candidate: &crate::matching::Candidate| {
+        let choice = |candidate: &Candidate| {
             let capability = Arc::clone(catalog.get(&candidate.capability)?);
             let gives = capability.output_schema.as_ref().map(properties);
             let shape = Arc::new(Shape { takes: properties(&capability.input_schema), gives });
-            Some(Choice { capability, shape, share: candidate.score / top })
+            Some(Choice { candidate: candidate.clone(), capability, shape, share: candidate.score / top })
         };
-        Ok(route.candidates.iter().take(max).filter_map(choice).collect())
+        // Of servers that can do the same the one that goes first stands for all: the order among them is drawn anew each time.
+        let mut choices: Vec<Choice> = Vec::new();
+        for choice in route.candidates.iter().filter_map(choice) {
+            if !choices.iter().any(|other| other.is_like(&choice)) {
+                choices.push(choice);
+            }
+        }
+        choices.sort_by(|a, b| b.share.total_cmp(&a.share));
+        choices.truncate(max);
+        Ok(choices)
     }
 
     /// The chain of one tool for each part that is worth most.
@@ -236,7 +252,7 @@ impl Planner<'_> {
                     given.filter(|p| likeness(&p.name, &property.name) >= 1.0 && fits(&p.kinds, &property.kinds));
                 choice.capability.annotations.read_only_hint == Some(true)
                     && same.next().is_some()
-                    && chain.steps.iter().all(|step| step.choice.capability.id != choice.capability.id)
+                    && !chain.steps.iter().any(|step| step.choice.is_like(choice))
             };
             let found = self.choices(&asked, usize::MAX).await?;
             let better = found.into_iter().filter(fetches).find_map(|choice| {
@@ -294,6 +310,5 @@ fn missing(chain: &Chain) -> usize {
 
 /// Whether one tool serves every part about as well as the part's best does.
 fn covers(choice: &Choice, parts: &[Part]) -> bool {
-    let id = &choice.capability.id;
-    parts.iter().all(|part| part.choices.iter().any(|c| c.capability.id == *id && c.share >= COVERS_SHARE))
+    parts.iter().all(|part| part.choices.iter().any(|c| c.is_like(choice) && c.share >= COVERS_SHARE))
 }

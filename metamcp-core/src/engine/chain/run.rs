@@ -103,7 +103,10 @@ async fn check(
     ports.limits.check(draft)?;
     references(&draft.need.input)?;
     let route = rank(ports, servers, who, &draft.need).await?;
-    let Some(candidate) = route.candidates.first() else { return Err(EngineError::NoMatch(Box::new(route))) };
+    // Servers that can do the same may stand before it; the definition that was looked at is its own.
+    let Some(candidate) = route.candidates.iter().find(|c| c.capability == step.capability) else {
+        return Err(EngineError::NoMatch(Box::new(route)));
+    };
     if step.definition.is_some_and(|definition| definition != candidate.definition) {
         let mend = format!("`{}` has changed since the plan was made; ask for a plan again", step.capability);
         return Err(wrong(mend));
