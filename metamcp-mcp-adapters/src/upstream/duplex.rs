@@ -71,7 +71,11 @@ where
             }
             writer.write_all(&line::of_frame(out.frame)).await?;
             if frames.is_empty() {
-                writer.flush().await?;
+                // Whoever asks in the same turn shares the write.
+                tokio::task::yield_now().await;
+                if frames.is_empty() {
+                    writer.flush().await?;
+                }
             }
         }
         writer.flush().await

@@ -178,8 +178,9 @@ const JSON: &str = "application/json";
 pub(super) const EVENTS: &str = "text/event-stream";
 
 pub(super) fn is_media(headers: &HeaderMap, media: &str) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media)
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
+    let is = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(media));
+    kind == media || kind.to_str().is_ok_and(is)
 }
 
 fn excerpt(text: &str) -> String {

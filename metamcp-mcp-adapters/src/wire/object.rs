@@ -74,7 +74,9 @@ impl ObjectText {
 
 /// Appends a JSON string.
 fn quote(to: &mut String, text: &str) {
-    if text.bytes().all(|byte| byte >= 0x20 && !matches!(byte, b'"' | b'\\')) {
+    // Over all bytes without a way out: that is done many bytes at a time.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'));
+    if plain {
         to.push('"');
         to.push_str(text);
         to.push('"');

@@ -3,6 +3,7 @@
 //! It knows nothing of routes: what it serves is any tower service, what stops it is any future.
 
 mod again;
+mod head_timer;
 mod mount;
 mod preface;
 
@@ -25,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 pub use self::mount::Mount;
-use self::{again::Again, preface::PrefaceTimeout};
+use self::{again::Again, head_timer::HeadTimer, preface::PrefaceTimeout};
 
 /// Connections served at the same time, unless options say otherwise; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -96,7 +97,6 @@ where
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let _cut_when_dropped = cut.clone().drop_guard();
-    let server = builder(options.header_read);
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, place) = tokio::select! {
@@ -106,6 +106,7 @@ where
         };
         let io = TokioIo::new(PrefaceTimeout::new(stream, options.header_read));
         let service = TowerToHyperService::new(app.clone());
+        let server = builder(options.header_read);
         let mut connection =
             Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
         let cut = cut.clone();
@@ -165,11 +166,12 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
+/// The protocols of one connection.
 fn builder(header_read: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(HeadTimer::default())
         .header_read_timeout(header_read)
         .max_buf_size(usize::from(HEADER_BYTES_MAX));
     builder

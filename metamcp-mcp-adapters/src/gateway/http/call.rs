@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{body::Events, outbox::Outbox};
+use super::{body::Events, outbox::Outbox, rouse::Roused};
 use crate::gateway::front::Frame;
 
 /// Longest time that what a legacy client left goes on, in seconds.
@@ -54,7 +54,7 @@ pub(super) type Work = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A POST that is being answered.
 pub(super) struct Call {
-    work: Option<Work>,
+    work: Option<Roused<Work>>,
     outbox: Arc<Outbox>,
     /// The last event.
     last: Option<Bytes>,
@@ -73,13 +73,13 @@ pub(super) enum First {
 impl Call {
     /// Will be answered by `work`, which tells of its progress in `outbox`.
     pub(super) fn new(work: Work, outbox: Arc<Outbox>, keep_alive: Duration) -> Self {
-        Self { work: Some(work), outbox, last: None, keep_alive, silence: None }
+        Self { work: Some(Roused::new(work)), outbox, last: None, keep_alive, silence: None }
     }
 
     /// Waits for the answer, or for something to be told before it.
     pub(super) async fn first(mut self) -> First {
         let answer = poll_fn(|cx| {
-            self.outbox.wake(cx);
+            self.wake();
             match self.poll_work(cx) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending if self.outbox.has_events() => Poll::Ready(None),
@@ -97,10 +97,17 @@ impl Call {
         }
     }
 
+    /// Has itself polled when something is to be told or the request is taken back.
+    fn wake(&self) {
+        if let Some(work) = &self.work {
+            self.outbox.wake(&Context::from_waker(work.waker()));
+        }
+    }
+
     /// The answer, once.
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
         let Some(work) = &mut self.work else { return Poll::Pending };
-        let answer = std::task::ready!(work.as_mut().poll(cx));
+        let answer = std::task::ready!(work.poll(cx));
         self.work = None;
         Poll::Ready(answer)
     }
@@ -125,7 +132,7 @@ impl Stream for Call {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.outbox.wake(cx);
+        self.wake();
         if let Some(event) = self.outbox.next() {
             return Poll::Ready(Some(event));
         }
@@ -151,7 +158,7 @@ impl Drop for Call {
         let outbox = Arc::clone(&self.outbox);
         outbox.detach();
         runtime.spawn(async move {
-            let answer = tokio::time::timeout(Duration::from_secs(LEFT_S_MAX), work).await;
+            let answer = tokio::time::timeout(Duration::from_secs(LEFT_S_MAX), work.into_inner()).await;
             if let Ok(Answer::Whole { frame, .. }) = answer
                 && outbox.has_begun()
             {

@@ -3,24 +3,40 @@
 //! A page in a browser can send requests to a loopback address, and with DNS rebinding even read the answers under its own name. Both carry
 //! what the page cannot forge: a foreign `Host` or a foreign `Origin`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::OnceLock};
 
-use http::{HeaderMap, Uri, header, uri::Authority};
+use http::{HeaderMap, HeaderValue, Uri, header, uri::Authority};
 
 use super::options::HttpOptions;
 
-/// Says in words why a request is refused.
-pub(super) fn check(options: &HttpOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
-    let told;
-    // HTTP/2 has it in the request's target, HTTP/1.1 in a header; two headers are none.
-    let host = match uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => {
-            let mut hosts = headers.get_all(header::HOST).iter();
-            told = hosts.next().filter(|_| hosts.next().is_none());
-            told.and_then(|host| host.to_str().ok())
+/// Looks at whom a request calls and which page it comes from.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// A host that was let in. Most requests name the same one, which need not be taken apart again.
+    usual: OnceLock<HeaderValue>,
+}
+
+impl Guard {
+    /// Says in words why a request is refused.
+    pub(super) fn check(&self, options: &HttpOptions, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+        // HTTP/2 has it in the request's target, HTTP/1.1 in a header; two headers are none.
+        if let Some(authority) = uri.authority() {
+            return check(options, Some(authority.as_str()), headers);
         }
-    };
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host = hosts.next().filter(|_| hosts.next().is_none());
+        if host.is_some() && host == self.usual.get() && !headers.contains_key(header::ORIGIN) {
+            return Ok(());
+        }
+        check(options, host.and_then(|host| host.to_str().ok()), headers)?;
+        if let Some(host) = host {
+            self.usual.get_or_init(|| host.clone());
+        }
+        Ok(())
+    }
+}
+
+fn check(options: &HttpOptions, host: Option<&str>, headers: &HeaderMap) -> Result<(), String> {
     let host = host.and_then(|host| host.parse::<Authority>().ok());
     let listed = |authority: &Authority| is_listed(&options.allowed_hosts, authority);
     // A page that was rebound to this address has a name; an IP address as host is what was really called.
@@ -67,7 +83,10 @@ mod tests {
         for (name, value) in headers {
             map.append(name, value.parse().unwrap());
         }
-        check(options, &Uri::from_static("/mcp"), &map).is_err()
+        let guard = Guard::default();
+        let refused = guard.check(options, &Uri::from_static("/mcp"), &map).is_err();
+        assert_eq!(guard.check(options, &Uri::from_static("/mcp"), &map).is_err(), refused);
+        refused
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::{
 
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
+/// What the protocol tells clients to accept, as most of them spell it.
+const BOTH: &str = "application/json, text/event-stream";
 
 /// What a client takes as an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub(super) struct Accepts {
 impl Accepts {
     /// By the `Accept` headers; without one everything is taken.
     pub(super) fn of(headers: &HeaderMap) -> Self {
+        if headers.get(header::ACCEPT).is_some_and(|accept| accept == BOTH) {
+            return Self { json: true, events: true };
+        }
         let mut accepts = Self { json: false, events: false };
         let mut none = true;
         for value in headers.get_all(header::ACCEPT) {
@@ -56,8 +61,9 @@ fn is_refusal(parameter: &str) -> bool {
 
 /// Whether the body says that it is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON)))
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return false };
+    let is = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON));
+    kind == JSON || kind.to_str().is_ok_and(is)
 }
 
 /// The revision that the headers name.

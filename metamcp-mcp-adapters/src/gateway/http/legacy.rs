@@ -207,18 +207,15 @@ async fn handled(
 ) -> Result<Reply, RpcFault> {
     outbox.belongs_to(session);
     let _listed = session.running.list(request.id.get(), Arc::clone(outbox) as Arc<dyn Stop>);
+    front.sessions.look_after(session);
     let caller = session.caller();
     let side = LegacySide { front, session, outbox };
     let mut handling = pin!(front.gateway.handle(&caller, request, &side));
-    let mut elsewhere = pin!(front.sessions.taken_back_elsewhere(session, request.id.get()));
     poll_fn(|cx| {
         if outbox.poll_stopped(cx).is_ready() {
             return Poll::Ready(Err(taken_back()));
         }
-        match handling.as_mut().poll(cx) {
-            Poll::Ready(reply) => Poll::Ready(Ok(reply)),
-            Poll::Pending => elsewhere.as_mut().poll(cx).map(|()| Err(taken_back())),
-        }
+        handling.as_mut().poll(cx).map(Ok)
     })
     .await
 }

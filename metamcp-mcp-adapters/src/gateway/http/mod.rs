@@ -18,6 +18,7 @@ mod modern;
 mod options;
 mod outbox;
 mod post;
+mod rouse;
 
 use std::{
     convert::Infallible,
@@ -41,6 +42,7 @@ pub use self::{
 use self::{
     body::Unread,
     call::{Answer, Call, First},
+    guard::Guard,
     headers::Accepts,
     outbox::Outbox,
     post::Head,
@@ -63,6 +65,7 @@ struct Front {
     gateway: Gateway,
     options: HttpOptions,
     sessions: Arc<Sessions>,
+    guard: Guard,
 }
 
 impl GatewayService {
@@ -70,7 +73,7 @@ impl GatewayService {
     #[must_use]
     pub fn new(gateway: Gateway, options: HttpOptions) -> Self {
         let sessions = Sessions::new(gateway.seal().clone(), Arc::clone(gateway.records()), options.sessions());
-        Self(Arc::new(Front { gateway, options, sessions }))
+        Self(Arc::new(Front { gateway, options, sessions, guard: Guard::default() }))
     }
 
     /// Whether a request to this path is for the gateway.
@@ -108,7 +111,7 @@ where
 impl Front {
     async fn serve<B: Body<Data = Bytes>>(self: Arc<Self>, request: Request<B>) -> Response<GatewayBody> {
         let (mut parts, body) = request.into_parts();
-        if let Err(why) = guard::check(&self.options, &parts.uri, &parts.headers) {
+        if let Err(why) = self.guard.check(&self.options, &parts.uri, &parts.headers) {
             return respond(post::invalid(StatusCode::FORBIDDEN, why));
         }
         let Some(endpoint) = self.endpoint(parts.uri.path()) else {
@@ -121,8 +124,8 @@ impl Front {
             Method::POST => self.post(head, body).await,
             // The modern revision has neither; its clients may ask which era this is.
             Method::GET | Method::DELETE if head.is_modern() => not_allowed("POST"),
-            Method::GET => respond(get::stream(&self, &head).await),
-            Method::DELETE => respond(get::end(&self, &head).await),
+            Method::GET => respond(Box::pin(get::stream(&self, &head)).await),
+            Method::DELETE => respond(Box::pin(get::end(&self, &head)).await),
             _ => not_allowed("DELETE, GET, POST"),
         }
     }

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 use bytes::Bytes;
-use metamcp_core::time::Timestamp;
+use metamcp_core::{auth::Principal, time::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) questions: Questions,
     /// What is being done for it.
     pub(crate) running: Running<Arc<dyn Stop>>,
+    /// Whether a task looks for what is taken back of it elsewhere.
+    pub(super) looked_after: AtomicBool,
     /// Wakes the stream of its GET when something about it has changed.
     pub(crate) changed: Notify,
     /// Wakes who waits for events of a stream that was cut.
@@ -88,6 +90,7 @@ impl Session {
             expires,
             questions: Questions::default(),
             running: Running::default(),
+            looked_after: AtomicBool::new(false),
             changed: Notify::new(),
             logged: Notify::new(),
             state: Mutex::new(state),
@@ -212,14 +215,25 @@ impl Session {
         self.lock().used = now;
     }
 
-    /// Whether the shared record is to be looked at again; whoever is told so looks.
-    pub(super) fn is_to_be_looked_at(&self, now: Instant, every: Duration) -> bool {
+    /// A request of this client came; `None` when the session is another's. Whether the shared record is to be looked at again: whoever is
+    /// told so looks.
+    pub(super) fn visit(
+        &self,
+        principal: &Principal,
+        endpoint: Option<&str>,
+        now: Instant,
+        every: Duration,
+    ) -> Option<bool> {
         let mut state = self.lock();
+        if state.caller.principal != *principal || state.caller.endpoint.as_deref() != endpoint {
+            return None;
+        }
+        state.used = now;
         let due = now.duration_since(state.looked) >= every;
         if due {
             state.looked = now;
         }
-        due
+        Some(due)
     }
 
     /// Takes over what is set in the session.

@@ -1,6 +1,7 @@
 //! Sessions of legacy clients over HTTP. A session is its id: sealed, self-contained, good on every replica. What is held here is only what
 //! its requests share while they come by, and it is let go when they do not.
 
+mod elsewhere;
 mod live;
 mod log;
 mod questions;
@@ -44,9 +45,6 @@ const SWEEP_S: u64 = 30;
 const LOG_KEPT_S: u64 = 60;
 /// How old what is known of a session's record may be when a request of it comes, in seconds.
 const LOOK_S: u64 = 5;
-
-/// Pause between two looks whether a request was taken back through another replica, in milliseconds.
-const TAKEN_BACK_LOOK_MS: u64 = 1_000;
 
 /// Bounds of sessions.
 #[derive(Debug, Clone, Copy)]
@@ -106,13 +104,7 @@ impl Sessions {
             Some(session) => session,
             None => self.take_up(id).await?,
         };
-        let caller = session.caller();
-        if caller.principal != *principal || caller.endpoint.as_deref() != endpoint {
-            return None;
-        }
-        let now = Instant::now();
-        session.touch(now);
-        if session.is_to_be_looked_at(now, Duration::from_secs(LOOK_S)) {
+        if session.visit(principal, endpoint, Instant::now(), Duration::from_secs(LOOK_S))? {
             self.look(&session).await;
         }
         (!session.has_ended() && session.expires > self.clock.now()).then_some(session)
@@ -177,18 +169,6 @@ impl Sessions {
     pub(crate) async fn take_back(&self, session: &Session, request: &str) -> Result<(), RpcFault> {
         let told = shared::take_back(&*self.records, session.nonce, request).await;
         told.map_err(|error| RpcFault::new(INTERNAL_ERROR, format!("the request cannot be taken back now: {error}")))
-    }
-
-    /// Waits until the client has taken a request back through another replica.
-    pub(crate) async fn taken_back_elsewhere(&self, session: &Session, request: &str) {
-        loop {
-            tokio::time::sleep(Duration::from_millis(TAKEN_BACK_LOOK_MS)).await;
-            match shared::is_taken_back(&*self.records, session.nonce, request).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "what was taken back through other replicas is not read"),
-            }
-        }
     }
 
     /// How many are held.

@@ -13,6 +13,8 @@ pub(crate) struct Running<T>(Mutex<State<T>>);
 struct State<T> {
     by_id: HashMap<Box<str>, (u64, T)>,
     count: u64,
+    /// The count when it was last asked which requests last.
+    asked: u64,
 }
 
 /// Takes its request out when it is dropped.
@@ -25,7 +27,7 @@ pub(crate) struct Listed<'a, T> {
 
 impl<T> Default for Running<T> {
     fn default() -> Self {
-        Self(Mutex::new(State { by_id: HashMap::new(), count: 0 }))
+        Self(Mutex::new(State { by_id: HashMap::new(), count: 0, asked: 0 }))
     }
 }
 
@@ -64,6 +66,14 @@ impl<T> Running<T> {
     /// What ends all of them.
     pub(crate) fn take_all(&self) -> Vec<T> {
         self.lock().by_id.drain().map(|(_, (_, end))| end).collect()
+    }
+
+    /// The requests that were there already when this was asked last.
+    pub(crate) fn lasting(&self) -> Vec<Box<str>> {
+        let mut state = self.lock();
+        let (asked, count) = (state.asked, state.count);
+        state.asked = count;
+        state.by_id.iter().filter(|(_, (number, _))| *number <= asked).map(|(id, _)| id.clone()).collect()
     }
 
     /// How many there are.
