@@ -1,6 +1,8 @@
 //! Real servers that can do the same, over real processes: one gets slow, one dies. Traffic moves on, no task is lost, and `explain` tells
 //! why. The servers are the published ones that `cargo xtask tools` installs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 mod support;
 
 use std::{

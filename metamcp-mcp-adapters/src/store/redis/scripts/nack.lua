@@ -1,13 +1,13 @@
 -- Gives leased jobs back. ARGV: now, then for each three: the words job, epoch, nonce, how the lease ends (f failed, r
--- released, p parked) and a span; and two more: candidate and error, or whether the call may have happened and nothing,
--- or for a move nothing and the candidate, or checkpoint and questions. The span is a delay, or how long to wait for an answer. Answers for each `ok <state>`,
--- `again <state>`, `stale` or `gone`.
+-- released or moved, p parked) and a span; and two more: candidate and error, or whether the call may have happened and
+-- nothing, or for a move nothing and the candidate, or checkpoint and questions. The span is a delay, or how long to wait
+-- for an answer. Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
 local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+)$'
 
 local function nacked_so(h, how) return h.le == how end
 
 local function go_to(h, candidate)
-  if h.ca ~= candidate then
+  if Q.warm(h).ca ~= candidate then
     h.ca = candidate
     Q.drop_part(h, 'c')
     Q.drop_part(h, 'n')
