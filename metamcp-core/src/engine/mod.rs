@@ -11,6 +11,7 @@ mod cache;
 mod dispatch;
 mod error;
 mod fire;
+mod history;
 mod orchestrator;
 pub mod plan;
 mod policy;
@@ -28,6 +29,8 @@ pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
 pub use builder::OrchestratorBuilder;
 pub(crate) use dispatch::RESULT_GRACE;
 pub use error::EngineError;
+pub(crate) use history::HISTORY_KEPT;
+pub use history::HistoryKeeper;
 pub use orchestrator::Orchestrator;
 pub use policy::Policy;
 pub use schedule::{

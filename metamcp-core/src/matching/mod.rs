@@ -15,7 +15,7 @@ use std::fmt;
 use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, ServerTerms};
 pub use catalog::Catalog;
-pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
+pub use history::{History, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;

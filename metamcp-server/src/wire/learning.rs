@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use metamcp_core::matching::{CapabilityMatcher, History, HistoryKeeper, LearningMatcher, LexicalMatcher};
+use metamcp_core::{
+    engine::HistoryKeeper,
+    matching::{CapabilityMatcher, LearningMatcher, LexicalMatcher},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -20,7 +23,7 @@ pub(super) struct Learning {
 impl Learning {
     /// Reads what is known, then goes on to read and write if learning is on. A store that cannot be read now is read later.
     pub(super) async fn start(section: &MatcherSection, stores: &Stores) -> Self {
-        let keeper = Arc::new(HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&stores.records)));
+        let keeper = Arc::new(HistoryKeeper::new(Arc::clone(&stores.records)));
         if !section.learn {
             return Self { keeper, task: None };
         }
@@ -43,7 +46,7 @@ impl Learning {
     pub(super) fn matcher(&self) -> Arc<dyn CapabilityMatcher> {
         let words = LexicalMatcher::new();
         match self.task {
-            Some(_) => Arc::new(LearningMatcher::kept(Arc::new(words), Arc::clone(&self.keeper))),
+            Some(_) => Arc::new(LearningMatcher::new(Arc::new(words), Arc::clone(self.keeper.history()))),
             None => Arc::new(words),
         }
     }

@@ -50,7 +50,7 @@ struct Past {
 
 /// What is remembered of one tenant's jobs.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     terms: HashMap<Box<str>, u32>,
     /// By term: the past needs that have it, in no particular order.
     postings: Vec<Vec<u32>>,

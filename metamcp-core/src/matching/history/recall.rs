@@ -107,11 +107,17 @@ impl Scratch {
                 .into_iter()
                 .map(|(capability, said)| {
                     let lean = if said.vote > 0.0 { LEAN * said.lean.max(0.0) / lean_max } else { 0.0 };
+                    let best = memory.weighed(said.example);
+                    // Where none is similar enough to be counted, the most telling is.
+                    let (served, refused) = match (said.served, said.refused) {
+                        (0, 0) => (best.served.into(), best.refused.into()),
+                        counted => counted,
+                    };
                     Recalled {
                         capability,
                         score: recall.confidence * (said.vote / total + lean),
-                        served: said.served,
-                        refused: said.refused,
+                        served,
+                        refused,
                         similar: example(memory.need(said.example)),
                     }
                 })
