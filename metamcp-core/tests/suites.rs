@@ -4,8 +4,10 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use metamcp_core::{
     auth::Principal,
+    engine::HistoryKeeper,
     event::MemoryEventBus,
-    id::{JobId, Lane},
+    id::{JobId, Lane, TenantId},
+    matching::{Lesson, Verdict},
     queue::{JobQuery, JobStore, LeaseKey, MemoryJobStore, NewJob},
     record::MemoryRecordStore,
     result::{MemoryResultStore, ResultMeta, ResultStore},
@@ -40,6 +42,31 @@ mod records {
 
     metamcp_core::record_store_suite!(make);
     metamcp_core::history_suite!(make);
+
+    #[tokio::test]
+    async fn what_the_store_holds_of_a_tenant_is_bounded_and_the_oldest_goes_first() {
+        let records = Arc::new(MemoryRecordStore::new(ManualClock::new()));
+        let keeper = HistoryKeeper::new(Arc::clone(&records) as _);
+        let who = TenantId::new("acme").unwrap();
+        let count = 12_000;
+        for n in 0..count {
+            let need = format!("word{n} {}", "x".repeat(60).repeat(8));
+            let at = Timestamp::from_millis(n);
+            let (capability, subject) = ("s/t".parse().unwrap(), "a".to_owned());
+            keeper
+                .history()
+                .learn(&who, Lesson { need, capability, verdict: Verdict::Served, at, job: JobId::new(at), subject });
+            if n % 2_000 == 0 {
+                keeper.flush().await.unwrap();
+            }
+        }
+        keeper.flush().await.unwrap();
+        let reader = HistoryKeeper::new(records);
+        reader.refresh().await.unwrap();
+        let lessons = reader.history().lessons(&who);
+        assert!(lessons[0].need.starts_with(&format!("word{} ", count - 1)));
+        assert!(lessons.len() > 5_000 && lessons.len() < 11_000, "{}", lessons.len());
+    }
 }
 
 mod results {

@@ -77,6 +77,7 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
         "/api/servers",
         "/api/tools",
         "/api/route",
+        "/api/history",
         "/api/events",
         "/api/events/ws",
     ] {

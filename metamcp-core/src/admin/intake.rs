@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use super::{AdminError, Findings, Place, Step, Tally, Watch};
 use crate::{
-    engine::RESULT_GRACE,
+    engine::{HISTORY_KEPT, RESULT_GRACE},
     error::StoreResult,
     id::{JobId, Lane},
-    matching::history::keep::KEPT as HISTORY_KEPT,
     queue::{Job, LEASE_BATCH_MAX, Restored},
     record::{Expect, Record, RecordKind, Written},
     result::ResultMeta,

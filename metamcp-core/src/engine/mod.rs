@@ -13,6 +13,7 @@ mod choice;
 mod dispatch;
 mod error;
 mod fire;
+mod history;
 mod orchestrator;
 pub mod plan;
 mod policy;
@@ -33,6 +34,8 @@ pub use builder::OrchestratorBuilder;
 pub use chain::{MissingInput, PLAN_STEPS_MAX, Plan, PlanStep, STEP_REFERENCE};
 pub(crate) use dispatch::RESULT_GRACE;
 pub use error::EngineError;
+pub(crate) use history::HISTORY_KEPT;
+pub use history::HistoryKeeper;
 pub use orchestrator::Orchestrator;
 pub use policy::Policy;
 pub use schedule::{

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, Locality, ServerTerms};
 pub use catalog::Catalog;
 pub use dense::{DenseTable, InvalidTable};
-pub use history::{History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter};
+pub use history::{History, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
 pub(crate) use lexical::misfit;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::record_store::RecordStoreFixture;
 use crate::{
+    engine::HistoryKeeper,
     id::{CapabilityId, JobId, TenantId},
-    matching::{History, HistoryKeeper, Lesson, LessonFilter, Verdict},
+    matching::{Lesson, LessonFilter, Verdict},
     record::{Expect, RecordKind},
     time::Timestamp,
 };
@@ -29,7 +30,7 @@ const PROCESSES: usize = 4;
 const LESSONS: usize = 30;
 
 fn keeper(fixture: &RecordStoreFixture) -> HistoryKeeper {
-    HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&fixture.store))
+    HistoryKeeper::new(Arc::clone(&fixture.store))
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -49,14 +50,14 @@ pub async fn what_one_process_learned_another_reads(fixture: RecordStoreFixture)
     let (one, other) = (keeper(&fixture), keeper(&fixture));
     other.refresh().await.expect("an empty store is read");
     let (first, second) = (lesson(1), lesson(2));
-    assert!(one.learn(&tenant("acme"), first.clone()));
-    assert!(!one.learn(&tenant("acme"), first.clone()), "a lesson is learned once");
-    one.learn(&tenant("acme-x"), second.clone());
+    assert!(one.history().learn(&tenant("acme"), first.clone()));
+    assert!(!one.history().learn(&tenant("acme"), first.clone()), "a lesson is learned once");
+    one.history().learn(&tenant("acme-x"), second.clone());
     one.flush().await.expect("the store takes them");
     other.refresh().await.expect("the store is read");
-    assert_eq!(other.history().lessons(&tenant("acme")), [first.clone()]);
-    assert_eq!(other.history().lessons(&tenant("acme-x")), [second.clone()]);
-    other.learn(&tenant("acme"), second.clone());
+    assert_eq!(other.history().lessons(&tenant("acme")), std::slice::from_ref(&first));
+    assert_eq!(other.history().lessons(&tenant("acme-x")), std::slice::from_ref(&second));
+    other.history().learn(&tenant("acme"), second.clone());
     other.flush().await.expect("the store takes it");
     one.refresh().await.expect("the store is read");
     assert_eq!(one.history().lessons(&tenant("acme")), [second, first]);
@@ -70,7 +71,7 @@ pub async fn writers_at_the_same_time_lose_nothing(fixture: RecordStoreFixture) 
         tokio::spawn(async move {
             let keeper = keeper(&fixture);
             for n in 0..LESSONS {
-                keeper.learn(&tenant("acme"), lesson(n * PROCESSES + process));
+                keeper.history().learn(&tenant("acme"), lesson(n * PROCESSES + process));
                 // A writer that others got in the way of keeps its lessons and tries again.
                 while n % 3 == 0 && keeper.flush().await.is_err() {}
             }
@@ -92,16 +93,16 @@ pub async fn writers_at_the_same_time_lose_nothing(fixture: RecordStoreFixture) 
 pub async fn what_is_removed_is_gone_everywhere(fixture: RecordStoreFixture) {
     let (one, other) = (keeper(&fixture), keeper(&fixture));
     for n in 0..10 {
-        one.learn(&tenant("acme"), lesson(n));
+        one.history().learn(&tenant("acme"), lesson(n));
     }
-    one.learn(&tenant("other"), lesson(1));
+    one.history().learn(&tenant("other"), lesson(1));
     one.flush().await.expect("the store takes them");
     other.refresh().await.expect("the store is read");
     let odd = LessonFilter { capability: "s/odd".parse().ok(), ..LessonFilter::default() };
     assert_eq!(other.remove(&tenant("acme"), &odd).await.expect("the store removes them"), 5);
     assert_eq!(other.history().lessons(&tenant("acme")).len(), 5);
     // Writes on what it last saw, which is no longer what stands.
-    one.learn(&tenant("acme"), lesson(20));
+    one.history().learn(&tenant("acme"), lesson(20));
     one.flush().await.expect("the store takes it");
     for keeper in [&one, &other] {
         keeper.refresh().await.expect("the store is read");

@@ -8,9 +8,9 @@ use axum::{
 };
 use metamcp_core::{
     auth::Principal,
-    engine::EngineError,
+    engine::{EngineError, HistoryKeeper},
     id::{CapabilityId, JobId},
-    matching::{HistoryKeeper, Lesson, LessonFilter},
+    matching::{Lesson, LessonFilter},
 };
 
 use super::{
@@ -88,7 +88,8 @@ pub(super) async fn add(
         return Err(Problem::new(ProblemKind::InvalidField, format!("{field}: {mend}")).with_field(field, mend));
     }
     keeper.refresh().await.map_err(EngineError::from)?;
-    let learned = new.lessons.into_iter().filter(|lesson| keeper.learn(&who.tenant, lesson.clone().into())).count();
+    let learned =
+        new.lessons.into_iter().filter(|lesson| keeper.history().learn(&who.tenant, lesson.clone().into())).count();
     keeper.flush().await.map_err(EngineError::from)?;
     Ok(Document(LessonsChanged { lessons: learned }))
 }

@@ -20,6 +20,7 @@ use utoipa::{OpenApi, openapi};
         (name = "queues", description = "the lanes that tasks wait in"),
         (name = "results", description = "what tools answered, behind pointers"),
         (name = "tools", description = "what can be called, and what would be"),
+        (name = "history", description = "what was learned from tasks"),
         (name = "events", description = "news of tasks"),
         (name = "process", description = "the server itself"),
     )

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use metamcp_core::{
-    engine::Orchestrator,
-    matching::HistoryKeeper,
+    engine::{HistoryKeeper, Orchestrator},
     time::{Clock, SystemClock},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

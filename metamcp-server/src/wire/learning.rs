@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use metamcp_core::matching::{CapabilityMatcher, History, HistoryKeeper, LearningMatcher};
+use metamcp_core::{
+    engine::HistoryKeeper,
+    matching::{CapabilityMatcher, LearningMatcher},
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -20,7 +23,7 @@ pub(super) struct Learning {
 impl Learning {
     /// Reads what is known, then goes on to read and write if learning is on. A store that cannot be read now is read later.
     pub(super) async fn start(section: &MatcherSection, stores: &Stores) -> Self {
-        let keeper = Arc::new(HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&stores.records)));
+        let keeper = Arc::new(HistoryKeeper::new(Arc::clone(&stores.records)));
         if !section.learn {
             return Self { keeper, task: None };
         }
@@ -42,7 +45,7 @@ impl Learning {
     /// A matcher with what was learned, if learning is on.
     pub(super) fn matcher(&self, words: Arc<dyn CapabilityMatcher>) -> Arc<dyn CapabilityMatcher> {
         match self.task {
-            Some(_) => Arc::new(LearningMatcher::kept(words, Arc::clone(&self.keeper))),
+            Some(_) => Arc::new(LearningMatcher::new(words, Arc::clone(self.keeper.history()))),
             None => words,
         }
     }

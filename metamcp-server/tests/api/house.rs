@@ -3,10 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use metamcp_core::{
-    engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
+    engine::{HistoryKeeper, Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
     event::EventBus,
     id::{Lane, ServerName},
-    matching::{Annotations, History, HistoryKeeper, LearningMatcher, LexicalMatcher, ServerTerms},
+    matching::{Annotations, LearningMatcher, LexicalMatcher, ServerTerms},
     queue::JobStore,
     record::{MemoryRecordStore, RecordStore},
     testing::scripted::ScriptedTransport,
@@ -91,8 +91,8 @@ impl House {
             builder = builder.events(events);
         }
         let records: Arc<dyn RecordStore> = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
-        let keeper = Arc::new(HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&records)));
-        let matcher = LearningMatcher::kept(Arc::new(LexicalMatcher::new()), Arc::clone(&keeper));
+        let keeper = Arc::new(HistoryKeeper::new(Arc::clone(&records)));
+        let matcher = LearningMatcher::new(Arc::new(LexicalMatcher::new()), Arc::clone(keeper.history()));
         let engine = builder.records(records).matcher(Arc::new(matcher)).build();
         let worker = plan.worker.then(|| engine.worker(WorkerOptions::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{History, HistoryKeeper, Lesson, fuse::fuse};
+use super::{History, Lesson, fuse::fuse};
 use crate::{
     auth::Principal,
     id::CapabilityId,
@@ -20,20 +20,13 @@ use crate::{
 pub struct LearningMatcher {
     inner: Arc<dyn CapabilityMatcher>,
     history: Arc<History>,
-    keeper: Option<Arc<HistoryKeeper>>,
 }
 
 impl LearningMatcher {
-    /// Learns into `history`, and ranks with it over what `inner` finds.
+    /// Learns into `history`, and ranks with it over what `inner` finds. To keep it, take the history of a `HistoryKeeper`.
     #[must_use]
     pub fn new(inner: Arc<dyn CapabilityMatcher>, history: Arc<History>) -> Self {
-        Self { inner, history, keeper: None }
-    }
-
-    /// The same with a history that `keeper` keeps.
-    #[must_use]
-    pub fn kept(inner: Arc<dyn CapabilityMatcher>, keeper: Arc<HistoryKeeper>) -> Self {
-        Self { inner, history: Arc::clone(keeper.history()), keeper: Some(keeper) }
+        Self { inner, history }
     }
 
     /// What was learned.
@@ -57,11 +50,7 @@ impl CapabilityMatcher for LearningMatcher {
 
     async fn observe(&self, outcome: &Outcome) -> Result<(), MatchError> {
         if let Some(lesson) = Lesson::of(outcome) {
-            let tenant = &outcome.owner.tenant;
-            match &self.keeper {
-                Some(keeper) => keeper.learn(tenant, lesson),
-                None => self.history.learn(tenant, lesson),
-            };
+            self.history.learn(&outcome.owner.tenant, lesson);
         }
         self.inner.observe(outcome).await
     }

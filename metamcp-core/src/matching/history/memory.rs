@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::lesson::Lesson;
 use crate::{
-    id::CapabilityId,
+    id::{CapabilityId, JobId},
     matching::{Verdict, lexical::Terms},
     time::Timestamp,
 };
@@ -48,9 +48,16 @@ struct Past {
     lessons: Vec<Lesson>,
 }
 
+impl Past {
+    /// Something of its own that does not depend on the order of learning.
+    fn key(&self) -> Option<(Timestamp, JobId)> {
+        self.lessons.first().map(|newest| (newest.at, newest.job))
+    }
+}
+
 /// What is remembered of one tenant's jobs.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     terms: HashMap<Box<str>, u32>,
     /// By term: the past needs that have it, in no particular order.
     postings: Vec<Vec<u32>>,
@@ -101,7 +108,7 @@ impl Memory {
             self.weigh(past);
         }
         if self.pasts.len() > NEEDS_MAX {
-            self.forget_lightest(terms);
+            self.forget_lightest();
         }
         true
     }
@@ -159,20 +166,20 @@ impl Memory {
         &self.capabilities
     }
 
-    /// What a capability served, in lessons as new as the newest.
+    /// Forward weight of what a capability served.
     pub(super) fn evidence(&self, capability: u32) -> f32 {
-        self.evidence[capability as usize].max(0.0) * self.scale()
+        self.evidence[capability as usize].max(0.0)
     }
 
-    /// What all capabilities served.
+    /// Forward weight of what all capabilities served.
     #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more")]
     pub(super) fn evidence_of_all(&self) -> f32 {
-        self.evidence_of_all.max(0.0) as f32 * self.scale()
+        self.evidence_of_all.max(0.0) as f32
     }
 
-    /// What the capability of this id served.
+    /// What the capability of this id served, in lessons as new as the newest.
     pub(super) fn evidence_of(&self, id: &CapabilityId) -> f32 {
-        self.numbers.get(id).map_or(0.0, |number| self.evidence(*number))
+        self.numbers.get(id).map_or(0.0, |number| self.evidence(*number) * self.scale())
     }
 
     /// Turns forward weights into lessons as new as the newest.
@@ -233,13 +240,35 @@ impl Memory {
     }
 
     /// Forgets the past needs whose lessons are the oldest and the fewest.
-    fn forget_lightest(&mut self, terms: &Terms) {
+    fn forget_lightest(&mut self) {
         let weight = |past: &Past| past.lessons.iter().map(|l| self.half_lives(l.at).exp2()).sum::<f64>();
-        let mut order: Vec<(f64, &Past)> = self.pasts.iter().map(|past| (weight(past), past)).collect();
-        order.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.terms.len().cmp(&y.terms.len())));
-        order.truncate(NEEDS_MAX - NEEDS_MAX / FORGOTTEN_PART);
-        let kept: Vec<Lesson> = order.into_iter().flat_map(|(_, past)| past.lessons.iter().cloned()).collect();
-        *self = Self::of(kept, terms);
+        let mut order: Vec<(f64, usize)> = self.pasts.iter().map(weight).zip(0..).collect();
+        order.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| self.pasts[*x].key().cmp(&self.pasts[*y].key())));
+        let mut kept = vec![false; self.pasts.len()];
+        order.iter().take(NEEDS_MAX - NEEDS_MAX / FORGOTTEN_PART).for_each(|(_, past)| kept[*past] = true);
+        self.keep_only(&kept);
+    }
+
+    /// Drops the other past needs, and the terms and capabilities that only they had.
+    fn keep_only(&mut self, kept: &[bool]) {
+        let old = std::mem::take(self);
+        (self.landmark, self.newest) = (old.landmark, old.newest);
+        let mut names = vec![Box::<str>::default(); old.postings.len()];
+        old.terms.into_iter().for_each(|(name, number)| names[number as usize] = name);
+        let mut numbers = vec![None; names.len()];
+        let pasts = old.pasts.into_iter().zip(old.weighed).zip(kept);
+        for ((past, weighed), _) in pasts.filter(|(_, kept)| **kept) {
+            let renumbered = past.terms.iter().map(|term| {
+                let (number, name) = (&mut numbers[*term as usize], &mut names[*term as usize]);
+                *number.get_or_insert_with(|| self.term(std::mem::take(name).into_string()))
+            });
+            let mut terms: Vec<u32> = renumbered.collect();
+            terms.sort_unstable();
+            let capability = self.capability(&old.capabilities[weighed.capability as usize]);
+            let at = self.add_past((terms.into(), capability), weighed.norm);
+            self.pasts[at].lessons = past.lessons;
+            self.weigh(at);
+        }
     }
 }
 

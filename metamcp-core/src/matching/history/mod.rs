@@ -4,7 +4,6 @@
 //! learned, fades with age, is bounded in number, and can be shown and removed again.
 
 mod fuse;
-pub(crate) mod keep;
 mod lesson;
 mod matcher;
 mod memory;
@@ -13,21 +12,18 @@ mod recall;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
+pub(crate) use self::memory::Memory;
+use self::recall::{Recall, Scratch};
 pub use self::{
-    keep::HistoryKeeper,
     lesson::{Lesson, LessonFilter},
     matcher::LearningMatcher,
-};
-use self::{
-    memory::Memory,
-    recall::{Recall, Scratch},
 };
 use super::{
     Catalog,
@@ -40,6 +36,8 @@ use crate::{
 
 /// Most past needs over all tenants; of more the tenant that has learned nothing for longest is forgotten.
 const NEEDS_OF_ALL_MAX: usize = 131_072;
+/// Lessons that wait to be written while a store is away; of more the oldest are not kept.
+pub(crate) const UNWRITTEN_MAX: usize = 10_000;
 /// Scratch memories kept for use again.
 const POOL_MAX: usize = 64;
 
@@ -52,36 +50,62 @@ pub struct History {
     /// Past needs over all tenants.
     needs: AtomicUsize,
     pool: Mutex<Vec<Scratch>>,
+    unwritten: Option<Mutex<Unwritten>>,
 }
 
+/// Lessons on their way to a store, the oldest first.
+pub(crate) type Unwritten = VecDeque<(TenantId, Lesson)>;
+
 impl History {
-    /// An empty history.
+    /// An empty history that ends with the process.
     #[must_use]
     pub fn new() -> Self {
-        Self { terms: Terms::new(), tenants: RwLock::default(), needs: AtomicUsize::new(0), pool: Mutex::default() }
+        let (terms, tenants, needs) = (Terms::new(), RwLock::default(), AtomicUsize::new(0));
+        Self { terms, tenants, needs, pool: Mutex::default(), unwritten: None }
+    }
+
+    /// An empty history that notes down what it learns, for somebody who writes it.
+    pub(crate) fn noting() -> Self {
+        Self { unwritten: Some(Mutex::default()), ..Self::new() }
+    }
+
+    /// What was learned and not yet taken from here to be written.
+    pub(crate) fn unwritten(&self) -> Option<MutexGuard<'_, Unwritten>> {
+        self.unwritten.as_ref().map(|unwritten| unwritten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Learns a lesson of a tenant; answers whether it is new. The same lessons in any order make the same history.
     pub fn learn(&self, tenant: &TenantId, lesson: Lesson) -> bool {
+        let lesson = lesson.bounded();
+        // Held over both, so that what is read from a store meanwhile does not displace the lesson.
+        let unwritten = self.unwritten();
         let memory = match self.memory(tenant) {
             Some(memory) => memory,
             None => Arc::clone(write(&self.tenants).entry(tenant.clone()).or_default()),
         };
-        let learned = self.change(&memory, |memory| memory.learn(lesson.bounded(), &self.terms));
-        if learned {
-            self.bound(tenant);
+        if !self.change(&memory, |memory| memory.learn(lesson.clone(), &self.terms)) {
+            return false;
         }
-        learned
+        if let Some(mut unwritten) = unwritten {
+            if unwritten.len() == UNWRITTEN_MAX {
+                unwritten.pop_front();
+            }
+            unwritten.push_back((tenant.clone(), lesson));
+        }
+        self.bound(tenant);
+        true
     }
 
     /// What these lessons come to, to be put in a tenant's place.
-    fn prepare(&self, lessons: impl IntoIterator<Item = Lesson>) -> Memory {
+    pub(crate) fn prepare(&self, lessons: impl IntoIterator<Item = Lesson>) -> Memory {
         Memory::of(lessons.into_iter().map(Lesson::bounded), &self.terms)
     }
 
-    /// Puts `fresh` and the lessons that wait to be written in the place of all that is known of a tenant.
-    fn replace(&self, tenant: &TenantId, mut fresh: Memory, waiting: impl Iterator<Item = Lesson>) {
-        waiting.for_each(|lesson| _ = fresh.learn(lesson, &self.terms));
+    /// Puts `fresh` with the lessons that wait to be written in the place of all that is known of a tenant.
+    pub(crate) fn replace(&self, tenant: &TenantId, mut fresh: Memory) {
+        let unwritten = self.unwritten();
+        let waiting = unwritten.iter().flat_map(|unwritten| unwritten.iter()).filter(|(of, _)| of == tenant);
+        waiting.for_each(|(_, lesson)| _ = fresh.learn(lesson.clone(), &self.terms));
         let memory = Arc::clone(write(&self.tenants).entry(tenant.clone()).or_default());
         self.change(&memory, |memory| *memory = fresh);
         self.bound(tenant);
@@ -151,7 +175,7 @@ impl History {
         }
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
+    fn pool(&self) -> MutexGuard<'_, Vec<Scratch>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

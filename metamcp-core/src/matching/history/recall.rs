@@ -5,7 +5,7 @@
 //! rarity), so that few near needs outweigh many far ones. A lean is the log of how much likelier a capability is once the word is said,
 //! weighted by how much the word tells at all (the divergence of what it was asked of from what is asked of anything).
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
 use super::memory::Memory;
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 pub(super) const RECALLED_MAX: usize = 32;
 /// As many are looked up in the catalogue for that.
 const LOOKED_UP_MAX: usize = 128;
+/// Most entries of word lists that are read for one need, the rarest words first: a word that most needs have says nothing and costs most.
+const POSTINGS_MAX: usize = 4_096;
 /// Votes at which the past is believed half.
 const VOTES_HALF: f32 = 0.06;
 /// A lean against a vote.
@@ -81,6 +83,15 @@ struct Said {
     example: u32,
 }
 
+/// How likely capabilities are before a word is said.
+#[derive(Debug, Clone, Copy)]
+struct Prior {
+    /// Turns forward weights into evidence.
+    scale: f32,
+    /// Evidence of all capabilities.
+    of_all: f32,
+}
+
 impl Scratch {
     /// What `memory` says of a need, about capabilities of `catalog` that `fits` admits.
     pub(super) fn recall(
@@ -94,7 +105,7 @@ impl Scratch {
         self.add(memory, &terms.of(need));
         let found = self.vote(memory);
         let mut recall = Recall { evidence, ..Recall::default() };
-        let known = found.iter().take(LOOKED_UP_MAX).filter_map(|number| {
+        let known = found.iter().filter_map(|number| {
             let capability = catalog.get(&memory.capabilities()[*number as usize])?;
             fits(capability).then(|| (Arc::clone(capability), self.said[*number as usize]))
         });
@@ -107,11 +118,17 @@ impl Scratch {
                 .into_iter()
                 .map(|(capability, said)| {
                     let lean = if said.vote > 0.0 { LEAN * said.lean.max(0.0) / lean_max } else { 0.0 };
+                    let best = memory.weighed(said.example);
+                    // Where none is similar enough to be counted, the most telling is.
+                    let (served, refused) = match (said.served, said.refused) {
+                        (0, 0) => (best.served.into(), best.refused.into()),
+                        counted => counted,
+                    };
                     Recalled {
                         capability,
                         score: recall.confidence * (said.vote / total + lean),
-                        served: said.served,
-                        refused: said.refused,
+                        served,
+                        refused,
                         similar: example(memory.need(said.example)),
                     }
                 })
@@ -139,13 +156,23 @@ impl Scratch {
         if rarity <= 0.0 {
             return;
         }
-        let everything = memory.evidence_of_all() + EVIDENCE_PRIOR * memory.capabilities().len() as f32;
         let scale = memory.scale();
-        let mut floor = 0.0;
-        for (number, weight) in weighed {
-            let Some(number) = number else { continue };
-            let share = weight * weight * size / rarity;
-            for past in memory.postings(number) {
+        let prior = Prior {
+            scale,
+            of_all: memory.evidence_of_all() * scale + EVIDENCE_PRIOR * memory.capabilities().len() as f32,
+        };
+        let mut known: Vec<(&[u32], f32)> = weighed
+            .into_iter()
+            .filter_map(|(number, weight)| Some((memory.postings(number?), weight * weight * size / rarity)))
+            .collect();
+        known.sort_by_key(|(postings, _)| postings.len());
+        let (mut floor, mut read) = (0.0, 0);
+        for (postings, share) in known {
+            read += postings.len();
+            if read > POSTINGS_MAX && read > postings.len() {
+                break;
+            }
+            for past in postings {
                 let known = memory.weighed(*past);
                 let similar = &mut self.similar[*past as usize];
                 if *similar == 0.0 {
@@ -164,13 +191,13 @@ impl Scratch {
                     said.count += known.net * scale;
                 }
             }
-            floor += self.lean(memory, everything);
+            floor += self.lean(memory, prior);
         }
         self.met.iter().for_each(|c| self.said[*c as usize].lean += floor);
     }
 
     /// Where the term whose capabilities were just counted leans; answers how it leans towards all that it was never asked of.
-    fn lean(&mut self, memory: &Memory, everything: f32) -> f32 {
+    fn lean(&mut self, memory: &Memory, prior: Prior) -> f32 {
         let Self { said, of_term, .. } = self;
         let of_word: f32 = of_term.iter().map(|(c, _)| said[*c as usize].count).sum();
         if of_word == 0.0 {
@@ -180,12 +207,12 @@ impl Scratch {
         let (mut tells, mut prior_met) = (0.0, 0.0);
         for (capability, log) in of_term.iter_mut() {
             let count = &mut said[*capability as usize].count;
-            let prior = (memory.evidence(*capability) + EVIDENCE_PRIOR) / everything;
-            let share = (*count + LEAN_CAUTION * prior) / (of_word + LEAN_CAUTION);
+            let before = (memory.evidence(*capability) * prior.scale + EVIDENCE_PRIOR) / prior.of_all;
+            let share = (*count + LEAN_CAUTION * before) / (of_word + LEAN_CAUTION);
             *count = 0.0;
-            *log = (share / prior).ln();
+            *log = (share / before).ln();
             tells += share * *log;
-            prior_met += prior;
+            prior_met += before;
         }
         tells += unmet * LEAN_CAUTION * (1.0 - prior_met).max(0.0) / (of_word + LEAN_CAUTION);
         let tells = tells.max(0.0);
@@ -195,7 +222,7 @@ impl Scratch {
         tells * unmet
     }
 
-    /// Counts the votes; answers the capabilities, the most telling first.
+    /// Counts the votes; answers the most telling capabilities, the first first.
     fn vote(&mut self, memory: &Memory) -> Vec<u32> {
         let scale = memory.scale();
         for past in &self.touched {
@@ -215,11 +242,15 @@ impl Scratch {
         let mut found = self.met.clone();
         found.retain(|c| self.said[*c as usize].vote != 0.0);
         let ids = memory.capabilities();
-        found.sort_unstable_by(|a, b| {
+        let more_telling = |a: &u32, b: &u32| {
             let votes = |c: &u32| self.said[*c as usize].vote.abs();
-            let by_id = || ids[*a as usize].cmp(&ids[*b as usize]);
-            votes(b).partial_cmp(&votes(a)).unwrap_or(Ordering::Equal).then_with(by_id)
-        });
+            votes(b).total_cmp(&votes(a)).then_with(|| ids[*a as usize].cmp(&ids[*b as usize]))
+        };
+        if found.len() > LOOKED_UP_MAX {
+            found.select_nth_unstable_by(LOOKED_UP_MAX, more_telling);
+            found.truncate(LOOKED_UP_MAX);
+        }
+        found.sort_unstable_by(more_telling);
         found
     }
 

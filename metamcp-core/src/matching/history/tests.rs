@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    History, HistoryKeeper, LearningMatcher, Lesson, LessonFilter,
+    History, LearningMatcher, Lesson, LessonFilter,
     memory::{HALF_LIFE, NEEDS_MAX},
 };
 use crate::{
@@ -15,9 +15,8 @@ use crate::{
     matching::{
         Candidate, Capability, CapabilityMatcher, Catalog, LexicalMatcher, Outcome, Reason, Route, ServerTerms, Verdict,
     },
-    record::MemoryRecordStore,
     task::Need,
-    time::{SystemClock, Timestamp},
+    time::Timestamp,
 };
 
 const TOOLS: [(&str, &str); 5] = [
@@ -259,27 +258,6 @@ fn needs_of_any_size_and_script_are_answered() {
     }
     assert_eq!(f.ranked("明日の天気は")[0], "forecast");
     assert!(f.history.lessons(&f.who.tenant).iter().all(|l| l.need.len() <= 512));
-}
-
-#[tokio::test]
-async fn what_the_store_holds_of_a_tenant_is_bounded_and_the_oldest_goes_first() {
-    let records = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
-    let keeper = HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&records) as _);
-    let who = TenantId::new("acme").unwrap();
-    let count = 12_000;
-    for n in 0..count {
-        let need = format!("word{n} {}", "x".repeat(60).repeat(8));
-        keeper.learn(&who, lesson(&need, "ask", Verdict::Served, START + Duration::from_secs(n), "a"));
-        if n % 2_000 == 0 {
-            keeper.flush().await.unwrap();
-        }
-    }
-    keeper.flush().await.unwrap();
-    let reader = HistoryKeeper::new(Arc::new(History::new()), records);
-    reader.refresh().await.unwrap();
-    let lessons = reader.history().lessons(&who);
-    assert!(lessons[0].need.starts_with(&format!("word{} ", count - 1)));
-    assert!(lessons.len() > 5_000 && lessons.len() < 11_000, "{}", lessons.len());
 }
 
 fn any_lessons() -> impl Strategy<Value = Vec<Lesson>> {

@@ -6,22 +6,22 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{History, Lesson, LessonFilter};
 use crate::{
     error::{StoreError, StoreErrorKind, StoreResult},
     id::TenantId,
+    matching::{History, Lesson, LessonFilter, history::UNWRITTEN_MAX},
     record::{Expect, Record, RecordKind, RecordStore, Written},
 };
 
 /// How long lessons are kept that nobody adds to: by then they have faded to a sixty-fourth.
-pub(crate) const KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
+pub(crate) const HISTORY_KEPT: Duration = Duration::from_secs(180 * 24 * 3_600);
 /// How often what was learned is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// How many times as seldom the store is asked for what others learned.
@@ -32,8 +32,6 @@ const SEGMENT_BYTES_MAX: usize = 128 << 10;
 const SEGMENTS_MAX: usize = 48;
 /// Segments read at a time.
 const PAGE: u16 = 16;
-/// Lessons that wait to be written while the store is away; of more the oldest are not kept.
-const PENDING_MAX: usize = 10_000;
 /// How often a write is tried again that others got in the way of.
 const TRIES_MAX: usize = 8;
 /// Changes with every write.
@@ -65,35 +63,20 @@ struct Seen {
 pub struct HistoryKeeper {
     history: Arc<History>,
     records: Arc<dyn RecordStore>,
-    pending: Mutex<VecDeque<(TenantId, Lesson)>>,
     seen: tokio::sync::Mutex<Seen>,
 }
 
 impl HistoryKeeper {
-    /// Keeps `history` in `records`. Nothing is read or written yet.
+    /// Keeps a history in `records`. Nothing is read or written yet.
     #[must_use]
-    pub fn new(history: Arc<History>, records: Arc<dyn RecordStore>) -> Self {
-        Self { history, records, pending: Mutex::default(), seen: tokio::sync::Mutex::default() }
+    pub fn new(records: Arc<dyn RecordStore>) -> Self {
+        Self { history: Arc::new(History::noting()), records, seen: tokio::sync::Mutex::default() }
     }
 
-    /// What is kept.
+    /// What is kept: what it learns is written by the next [`Self::flush`].
     #[must_use]
     pub const fn history(&self) -> &Arc<History> {
         &self.history
-    }
-
-    /// Learns a lesson and notes it down to be written; answers whether it is new. Does not wait for the store.
-    pub fn learn(&self, tenant: &TenantId, lesson: Lesson) -> bool {
-        // Held over both, so that what is read from the store meanwhile does not displace the lesson.
-        let mut pending = self.pending();
-        let new = self.history.learn(tenant, lesson.clone());
-        if new {
-            if pending.len() == PENDING_MAX {
-                pending.pop_front();
-            }
-            pending.push_back((tenant.clone(), lesson.bounded()));
-        }
-        new
     }
 
     /// Writes what was learned since the last time.
@@ -201,10 +184,7 @@ impl HistoryKeeper {
             let message = format!("what others learned could not be read: {error}");
             StoreError::new(StoreErrorKind::Unavailable, "history", message)
         })?;
-        let pending = self.pending();
-        let waiting = pending.iter().filter(|(of, _)| of == tenant).map(|(_, lesson)| lesson.clone());
-        self.history.replace(tenant, fresh, waiting);
-        drop(pending);
+        self.history.replace(tenant, fresh);
         seen.behind.remove(tenant);
         match segments.into_iter().next_back() {
             Some(Record { name, version, value }) => {
@@ -220,7 +200,7 @@ impl HistoryKeeper {
     }
 
     async fn write_pending(&self, seen: &mut Seen) -> StoreResult<()> {
-        let taken = std::mem::take(&mut *self.pending());
+        let taken = self.history.unwritten().map(|mut unwritten| std::mem::take(&mut *unwritten)).unwrap_or_default();
         if taken.is_empty() {
             return Ok(());
         }
@@ -233,9 +213,10 @@ impl HistoryKeeper {
             while failed.is_none() && !lessons.is_empty() {
                 failed = self.append(seen, &tenant, &mut lessons).await.err();
             }
-            let mut pending = self.pending();
-            let room = PENDING_MAX.saturating_sub(pending.len());
-            lessons.into_iter().rev().take(room).for_each(|lesson| pending.push_front((tenant.clone(), lesson)));
+            if let Some(mut unwritten) = self.history.unwritten() {
+                let room = UNWRITTEN_MAX.saturating_sub(unwritten.len());
+                lessons.into_iter().rev().take(room).for_each(|lesson| unwritten.push_front((tenant.clone(), lesson)));
+            }
         }
         let stamped = self.stamp(seen).await;
         failed.map_or(stamped, Err)
@@ -315,7 +296,7 @@ impl HistoryKeeper {
     }
 
     async fn put(&self, name: &str, value: Bytes, expect: Expect) -> StoreResult<Written> {
-        self.records.put(RecordKind::History, name, value, expect, Some(KEPT)).await
+        self.records.put(RecordKind::History, name, value, expect, Some(HISTORY_KEPT)).await
     }
 
     /// The records behind `after` whose name begins with `prefix`.
@@ -336,10 +317,6 @@ impl HistoryKeeper {
                 return Ok(all);
             }
         }
-    }
-
-    fn pending(&self) -> MutexGuard<'_, VecDeque<(TenantId, Lesson)>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
