@@ -94,7 +94,7 @@ fn of_tenants(terms: &[Option<Vec<u8>>], grouped: bool) -> Orchestrator {
         let server =
             ScriptedTransport::new(called.clone()).simple_tool(&format!("weather{n}"), "weather forecast", true);
         let tenants =
-            tenants.as_ref().map(|t| t.iter().map(|t| TenantId::new(&format!("tenant{t}")).unwrap()).collect());
+            tenants.as_ref().map(|t| t.iter().map(|t| TenantId::new(format!("tenant{t}")).unwrap()).collect());
         let terms = ServerTerms {
             tenants,
             equivalent: grouped.then(|| "sky".to_owned()),

@@ -47,7 +47,7 @@ fn house() -> Vec<Arc<Capability>> {
     let heavy = Arc::new(ServerTerms {
         description: "media processing".to_owned(),
         lane: Some(Lane::heavy()),
-        resources: Resources { gpu: true, memory_mib: Some(8_192), local: true },
+        resources: Resources { gpu: true, memory_mib: Some(8_192), local: true, owned: false },
         labels: [("team".to_owned(), "cinema".to_owned())].into(),
         concurrency: None,
         ..ServerTerms::default()

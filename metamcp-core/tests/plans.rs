@@ -26,6 +26,7 @@ struct World {
     who: Principal,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it reads better where it is called")]
 fn tool(name: &str, about: &str, takes: Value, gives: Option<Value>, only_reads: bool) -> Value {
     let object = |properties: &Value| {
         let required: Vec<&String> = properties.as_object().unwrap().keys().collect();
@@ -156,11 +157,18 @@ async fn one_tool_that_covers_the_need_is_one_step() {
     let plan = world.plan("send a letter, and send it by post", json!({ "address": "a", "body": "b", "odd": 1 })).await;
     assert_eq!(tools(&plan), ["office/send_letter"]);
     assert_eq!((plan.is_complete(), plan.unused.as_slice()), (true, ["odd".to_owned()].as_slice()));
+    // A comma alone makes no step of a word that says little.
+    let plan = world.plan("send a letter by post, words, account", json!({ "address": "a", "body": "b" })).await;
+    assert_eq!(tools(&plan), ["office/send_letter"], "{plan:#?}");
+    let two =
+        world.plan("look up a person in the directory and close the account for good", json!({ "surname": "A" })).await;
+    assert_eq!(two.steps.len(), 2, "{two:#?}");
     for words in ["zzz", "zzz, and then qqq", "。，"] {
         let plan = world.plan(words, json!({})).await;
         assert!(plan.steps.is_empty() && !plan.is_complete(), "{plan:#?}");
     }
-    let long = ["find a person", "close an account", "translate words", "send a letter", "download a page"].join(". ");
+    let long =
+        ["find a person", "close an account", "translate words", "send a letter", "download a page"].join(", then ");
     let error = world.orchestrator.plan(&world.who, Need::new(long)).await.unwrap_err();
     assert!(error.to_string().contains("over the bound of 4"), "{error}");
 }
@@ -173,7 +181,8 @@ async fn a_plan_that_was_changed_is_checked_as_if_it_were_new() {
     let plan = world.plan(words, json!({ "surname": "Abel" })).await;
     let raw = |text: &str| RawJson::parse(text).unwrap();
     let other = world.plan("translate to French", json!({ "text": "x" })).await.steps[0].definition;
-    let changes: [(&str, &dyn Fn(&mut Plan)); 9] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Plan));
+    let changes: [Change<'_>; 9] = [
         ("has 1 to 4 steps", &|plan| plan.steps.clear()),
         ("has 1 to 4 steps", &|plan| plan.steps = vec![plan.steps[0].clone(); PLAN_STEPS_MAX + 1]),
         ("must name an earlier step", &|plan| plan.steps.swap(0, 1)),

@@ -1,5 +1,7 @@
 //! `metamcp route` and its commands as a user sees them: the real binary, files, and a data folder with tasks that were served.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
+
 mod support;
 
 use support::Home;

@@ -123,7 +123,9 @@ fn secrets_are_not_printed() {
 #[test]
 fn what_is_printed_can_be_read_again() {
     let text = "[server]\nlisten = \"127.0.0.1:9\"\n[servers.\"a.b\"]\ncommand = \"x\"\nlabels = { team = \"a b\" }\nlane = \"heavy\"\n\
-                resources = { gpu = true, memory_mib = 5 }\ndescription = \"a \\\"b\\\"\"\n";
+                resources = { gpu = true, memory_mib = 5, owned = true }\ndescription = \"a \\\"b\\\"\"\n\
+                equivalent = \"files\"\nequivalent_tools = { cat = \"read\" }\nprice = 0.25\nlocality = \"owned\"\n\
+                tenants = [\"research\"]\n";
     let first = load(text).unwrap();
     let second = load(&first.print()).unwrap();
     assert_eq!(second.server, first.server);
@@ -131,6 +133,8 @@ fn what_is_printed_can_be_read_again() {
     let (first, second) = (&first.servers[&name].spec, &second.servers[&name].spec);
     assert_eq!((&first.way, &first.labels, &first.resources), (&second.way, &second.labels, &second.resources));
     assert_eq!((&first.lane, &first.description), (&second.lane, &second.description));
+    assert_eq!(first.terms(), second.terms());
+    assert_eq!((first.price, first.tenants.as_ref().map(std::collections::BTreeSet::len)), (0.25, Some(1)));
 }
 
 #[test]

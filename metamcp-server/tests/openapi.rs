@@ -55,6 +55,8 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
         "/readyz",
         "/api/tasks",
         "/api/tasks/create",
+        "/api/plans",
+        "/api/plans/run",
         "/api/tasks/{id}",
         "/api/tasks/{id}/cancel",
         "/api/tasks/{id}/retry",
@@ -80,5 +82,5 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
     ] {
         assert!(paths.contains_key(path), "{path}");
     }
-    assert_eq!(paths.len(), 27);
+    assert_eq!(paths.len(), 29);
 }

@@ -222,7 +222,7 @@ impl<'a> Intake<'a> {
             RecordKind::Call => Some(CALL_KEPT),
             RecordKind::History => Some(HISTORY_KEPT),
             // Never exported; in a file of somebody's making it is nothing to keep.
-            RecordKind::Gateway | RecordKind::Catalog => return Ok(()),
+            RecordKind::Gateway | RecordKind::Catalog | RecordKind::Handover => return Ok(()),
         };
         let Record { name, value, .. } = record;
         match self.to.records.put(kind, &name, value.clone(), Expect::Absent, ttl).await? {

@@ -260,14 +260,13 @@ impl Dispatch {
         if !route.iter().any(|c| c.capability != here.capability && c.is_equivalent_to(here)) {
             return None;
         }
-        let catalog = self.servers.catalog_for(&self.job.head.owner);
         let cost_ms = |candidate: &Candidate| {
             let server = candidate.capability.server();
             let seen = look(&self.servers, server);
             // A server with a bound over all workers takes only jobs that were enqueued under it.
             let open = candidate == here || seen.terms.concurrency.is_none();
-            let there = catalog.get(&candidate.capability).is_some();
-            (open && there && self.seats.has_room(server)).then(|| seen.cost_ms())
+            let admitted = seen.terms.admits(&self.job.head.owner.tenant);
+            (open && admitted && self.seats.has_room(server)).then(|| seen.cost_ms())
         };
         plan::moved(&self.job, &cost_ms, self.ports.entropy.next_u64())
     }

@@ -157,8 +157,9 @@ impl Servers {
 
     /// Tries a server that is down again, in the background, once its pause is over: nobody is sent there to find out whether it is back.
     pub(super) fn revive(self: &Arc<Self>, name: &ServerName) {
-        let idle = self.servers.get(name).is_some_and(|server| server.link.try_lock().is_ok());
-        if idle {
+        let over = |link: &Link| link.pause.as_ref().is_none_or(|(until, _)| *until <= Instant::now());
+        let due = self.servers.get(name).is_some_and(|server| server.link.try_lock().is_ok_and(|link| over(&link)));
+        if due {
             let (servers, name) = (Arc::clone(self), name.clone());
             // What comes of it stands in the registry.
             tokio::spawn(async move { servers.transport(&name).await.map(drop) });

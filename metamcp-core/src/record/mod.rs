@@ -37,6 +37,8 @@ pub enum RecordKind {
     Catalog,
     /// What a tenant's jobs taught the matcher.
     History,
+    /// Answers to requests that wait in another process, on their way there, and what came of them.
+    Handover,
 }
 
 impl RecordKind {
@@ -50,6 +52,7 @@ impl RecordKind {
             Self::Gateway => "gateway",
             Self::Catalog => "catalog",
             Self::History => "history",
+            Self::Handover => "handover",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Need {
 }
 
 /// What a need asks of the server that serves it: all of it must fit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     /// Needs a GPU.
@@ -42,6 +42,9 @@ pub struct Resources {
     pub memory_mib: Option<u32>,
     /// Must run on this machine, its data must not leave it.
     pub local: bool,
+    /// Must run on this machine or at a place of the operator's own, such as a Space of theirs: its data must not leave these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub owned: bool,
 }
 
 impl Resources {
@@ -54,11 +57,30 @@ impl Resources {
         if self.local && !offered.local {
             return Some("must run locally, the server is remote".to_owned());
         }
+        if self.owned && !offered.owned && !offered.local {
+            return Some("must run locally or at a place of our own, the server declares neither".to_owned());
+        }
         match (self.memory_mib, offered.memory_mib) {
             (Some(need), Some(has)) if has < need => {
                 Some(format!("needs {need} MiB of memory, the server declares {has}"))
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_of_our_own_serves_what_may_not_go_to_others_but_not_what_must_stay_here() {
+        let (local, owned) =
+            (Resources { local: true, ..Resources::default() }, Resources { owned: true, ..Resources::default() });
+        let other = Resources::default();
+        assert_eq!([&local, &owned, &other].map(|place| local.refused_by(place).is_none()), [true, false, false]);
+        assert_eq!([&local, &owned, &other].map(|place| owned.refused_by(place).is_none()), [true, true, false]);
+        // What was digested before there was such a wish is digested as it was.
+        assert_eq!(serde_json::to_string(&other).unwrap(), r#"{"gpu":false,"memory_mib":null,"local":false}"#);
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use super::{InvalidSpec, vars::expand};
-use crate::upstream::{HttpConnector, StdioConnector, redact};
+use crate::upstream::{Handover, HttpConnector, StdioConnector, redact};
 
 /// How a server is reached.
 #[derive(Clone, PartialEq, Eq)]
@@ -152,11 +152,15 @@ impl ServerSpec {
         })
     }
 
-    /// What makes its transport. `launcher` is for child processes: see [`StdioConnector::launcher`].
+    /// What makes its transport. `launcher` is for child processes: see [`StdioConnector::launcher`]; `handover` for fleets of processes.
     ///
     /// # Errors
     /// When address or headers cannot be used.
-    pub fn connector(&self, launcher: Option<&[OsString]>) -> Result<Arc<dyn Connector>, TransportError> {
+    pub fn connector(
+        &self,
+        launcher: Option<&[OsString]>,
+        handover: Option<&Arc<Handover>>,
+    ) -> Result<Arc<dyn Connector>, TransportError> {
         match &self.way {
             Way::Stdio { command, args, secret_args, env, cwd } => {
                 let mut connector = StdioConnector::new(self.name.clone(), command)
@@ -169,12 +173,18 @@ impl ServerSpec {
                 if let Some(launcher) = launcher {
                     connector = connector.launcher(launcher.iter().cloned());
                 }
+                if let Some(handover) = handover {
+                    connector = connector.handover(Arc::clone(handover));
+                }
                 Ok(Arc::new(connector))
             }
             Way::Http { url, headers } => {
                 let connector = HttpConnector::new(self.name.clone(), url)?;
-                let connector =
+                let mut connector =
                     headers.iter().try_fold(connector, |connector, (name, value)| connector.header(name, value))?;
+                if let Some(handover) = handover {
+                    connector = connector.handover(Arc::clone(handover));
+                }
                 Ok(Arc::new(connector))
             }
         }
@@ -362,7 +372,7 @@ mod tests {
         let shown = format!("{servers:?} {:?}", servers.iter().map(ServerSpec::target).collect::<Vec<_>>());
         assert!(!shown.contains("s3cret"), "{shown}");
         for server in &servers {
-            let connector = server.connector(None).unwrap();
+            let connector = server.connector(None, None).unwrap();
             assert!(!format!("{connector:?}{}", connector.target()).contains("s3cret"));
         }
     }

@@ -18,7 +18,6 @@ use serde_json::value::RawValue;
 
 use super::{
     Caller, ClientSide, Request, RpcFault,
-    handover::Handover,
     members::{Members, quoted, with_text},
     seal::Seal,
 };
@@ -54,9 +53,6 @@ struct State {
     /// The server's own state, as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     inner: Option<RawJson>,
-    /// The replica that alone can go on with the server's state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    home: Option<String>,
     /// The job that asks, in place of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<JobId>,
@@ -74,7 +70,7 @@ pub(crate) enum Goes {
 }
 
 impl Origin<'_> {
-    fn seal(&self, seal: &Seal, inner: Option<RawJson>, home: Option<String>, job: Option<JobId>) -> String {
+    fn seal(&self, seal: &Seal, inner: Option<RawJson>, job: Option<JobId>) -> String {
         let state = State {
             who: self.who.clone(),
             server: self.server.clone(),
@@ -82,7 +78,6 @@ impl Origin<'_> {
             name: self.name.to_owned(),
             until: SystemClock::default().now() + QUESTION_TTL,
             inner,
-            home,
             job,
         };
         seal.seal(PURPOSE, &serde_json::to_string(&state).expect("a state has string keys only"))
@@ -116,13 +111,6 @@ impl Origin<'_> {
     }
 }
 
-/// The replica that holds the request which a retry of this caller goes on with, and the server's own state; `None`: any replica can go on.
-pub(crate) fn held_at(seal: &Seal, caller: &Caller, request: &Request<'_>) -> Option<(String, RawJson)> {
-    let text: String = serde_json::from_str(request.param("requestState")?.get()).ok()?;
-    let state: State = serde_json::from_str(&seal.open(PURPOSE, &text)?).ok()?;
-    (state.who == caller.principal).then(|| state.home.zip(state.inner)).flatten()
-}
-
 /// What is to be asked, of a result of the type `input_required`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,7 +132,6 @@ struct Question<'a> {
 /// The questions of one request, from its first round to its last.
 pub(crate) struct Bridge<'a> {
     seal: &'a Seal,
-    handover: &'a Handover,
     caller: &'a Caller,
     side: &'a dyn ClientSide,
     origin: Origin<'a>,
@@ -160,7 +147,6 @@ impl<'a> Bridge<'a> {
     /// When the state is not one of ours for this request.
     pub(crate) fn new(
         seal: &'a Seal,
-        handover: &'a Handover,
         caller: &'a Caller,
         side: &'a dyn ClientSide,
         origin: Origin<'a>,
@@ -168,7 +154,7 @@ impl<'a> Bridge<'a> {
     ) -> Result<Self, RpcFault> {
         let goes = origin.open(seal, request.param("requestState"))?;
         let answers = request.param("inputResponses").map(|answers| answers.to_owned().into());
-        Ok(Self { seal, handover, caller, side, origin, goes, answers, rounds: 0 })
+        Ok(Self { seal, caller, side, origin, goes, answers, rounds: 0 })
     }
 
     /// What the next call goes on with.
@@ -240,17 +226,14 @@ impl<'a> Bridge<'a> {
             shown.push((key.as_str(), self.permitted(server, question)?));
         }
         if self.caller.era == Era::Modern {
-            let state = self.origin.seal(self.seal, None, None, Some(job));
+            let state = self.origin.seal(self.seal, None, Some(job));
             return Ok(Asked::Shown(input_required(&shown, Some(&state))));
         }
         Ok(Asked::Answered(self.ask(&shown).await?.unwrap_or_default()))
     }
 
     fn show(&self, questions: &[(&str, Put)], inner: Option<RawJson>) -> RawJson {
-        let state = inner.map(|inner| {
-            let home = self.handover.expect(&inner);
-            self.origin.seal(self.seal, Some(inner), home, None)
-        });
+        let state = inner.map(|inner| self.origin.seal(self.seal, Some(inner), None));
         input_required(questions, state.as_deref())
     }
 
@@ -424,15 +407,14 @@ mod tests {
         state: Option<&str>,
         result: RawJson,
     ) -> Result<(Option<RawJson>, Goes, Option<RawJson>), RpcFault> {
-        let (seal, handover) = (Seal::new(&[3; 32]), Handover::default());
-        let (caller, side) = (caller(era, can), Person(Mutex::default()));
+        let (seal, caller, side) = (Seal::new(&[3; 32]), caller(era, can), Person(Mutex::default()));
         let server = ServerName::new("bank").unwrap();
         let origin = Origin { who: &caller.principal, server: &server, method: "tools/call", name: "pay" };
         let id = RawValue::from_string("1".to_owned()).unwrap();
         let state = state.map(|state| RawValue::from_string(quoted(state)).unwrap());
         let params = state.iter().map(|state| ("requestState".into(), &**state)).collect();
         let request = Request { id: &id, method: "tools/call".into(), params, meta: Vec::new() };
-        let mut bridge = Bridge::new(&seal, &handover, &caller, &side, origin, &request)?;
+        let mut bridge = Bridge::new(&seal, &caller, &side, origin, &request)?;
         let told = bridge.take(result).await?;
         Ok((told, bridge.goes, bridge.answers))
     }
@@ -459,7 +441,7 @@ mod tests {
         let seal = Seal::new(&[3; 32]);
         let (server, who) = (ServerName::new("bank").unwrap(), Principal::local());
         let origin = Origin { who: &who, server: &server, method: "tools/call", name: "pay" };
-        let sealed = RawValue::from_string(quoted(&origin.seal(&seal, None, None, None))).unwrap();
+        let sealed = RawValue::from_string(quoted(&origin.seal(&seal, None, None))).unwrap();
         assert_eq!(origin.open(&seal, Some(&sealed)).unwrap(), Goes::Fresh);
         let other = Principal::new(who.tenant.clone(), "other");
         for wrong in [Origin { who: &other, ..origin }, Origin { name: "steal", ..origin }] {

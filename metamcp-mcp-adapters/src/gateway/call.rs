@@ -117,7 +117,7 @@ async fn direct(
     let own = Arc::clone(&tool);
     let id = &own.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
-    let mut bridge = Bridge::new(gateway.seal(), gateway.handover(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
         return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
     }

@@ -1,6 +1,6 @@
 //! The gateway itself: an engine, what its servers offer, and how that is shown.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use metamcp_core::{auth::Principal, engine::Orchestrator, error::StoreError, id::ServerName, record::RecordStore};
 use tokio_util::task::AbortOnDropHandle;
@@ -8,7 +8,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Caller, ClientSide, Reply, Request,
     catalog::{Catalog, Discover, Follower, Own, Snapshot, ToolRef},
-    handover::{self, Handover},
     methods,
     options::{GatewayOptions, ListMode},
     own_tools, pointers,
@@ -29,19 +28,8 @@ struct Inner {
     seal: Seal,
     catalog: Arc<Catalog>,
     hub: Arc<Hub>,
-    handover: Arc<Handover>,
     /// One task a server; they end with the gateway.
     _followers: Vec<AbortOnDropHandle<()>>,
-    _keeper: AbortOnDropHandle<()>,
-}
-
-/// A gateway that may be gone.
-pub(crate) struct WeakGateway(Weak<Inner>);
-
-impl WeakGateway {
-    pub(crate) fn upgrade(&self) -> Option<Gateway> {
-        self.0.upgrade().map(Gateway)
-    }
 }
 
 /// Collects the parts of a [`Gateway`].
@@ -61,11 +49,6 @@ impl Gateway {
 
     /// Answers any request of a client but those that the fronts answer: `initialize`, `ping`, `logging/setLevel`, subscriptions.
     pub(crate) async fn handle(&self, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
-        if request.param("requestState").is_some()
-            && let Some(reply) = Box::pin(handover::elsewhere(self, caller, request)).await
-        {
-            return reply;
-        }
         methods::handle(self, caller, request, side).await
     }
 
@@ -139,10 +122,6 @@ impl Gateway {
         &self.0.seal
     }
 
-    pub(crate) fn handover(&self) -> &Arc<Handover> {
-        &self.0.handover
-    }
-
     pub(crate) fn engine(&self) -> &Orchestrator {
         &self.0.engine
     }
@@ -186,17 +165,7 @@ impl GatewayBuilder {
             AbortOnDropHandle::new(tokio::spawn(follower.run()))
         };
         let followers = servers.into_iter().map(follow).collect();
-        Ok(Gateway(Arc::new_cyclic(|weak| Inner {
-            engine,
-            records,
-            options,
-            seal,
-            catalog,
-            hub,
-            handover: Arc::default(),
-            _followers: followers,
-            _keeper: AbortOnDropHandle::new(tokio::spawn(handover::keep(WeakGateway(Weak::clone(weak))))),
-        })))
+        Ok(Gateway(Arc::new(Inner { engine, records, options, seal, catalog, hub, _followers: followers })))
     }
 }
 

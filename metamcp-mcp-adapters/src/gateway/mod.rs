@@ -16,7 +16,6 @@ mod catalog;
 mod front;
 #[allow(clippy::module_inception, reason = "the room's main thing")]
 mod gateway;
-mod handover;
 mod http;
 mod incoming;
 mod lifecycle;

@@ -22,6 +22,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{
+    handover::Handover,
     handshake::Refusal,
     http::{Http, innermost},
     http_client::{self, Client},
@@ -58,6 +59,7 @@ pub struct HttpConnector {
     url: Url,
     headers: HeaderMap,
     only: Option<Era>,
+    handover: Option<Arc<Handover>>,
     idle: Duration,
     /// Made with the first connection; all later ones share its pool.
     client: OnceLock<Client>,
@@ -75,7 +77,7 @@ impl HttpConnector {
             return Err(invalid(format!("`url` must begin with http:// or https://, not {}:", url.scheme())));
         }
         let (headers, idle, client) = (HeaderMap::new(), Duration::from_secs(IDLE_S_MAX), OnceLock::new());
-        Ok(Self { server, url, headers, only: None, idle, client })
+        Ok(Self { server, url, headers, only: None, handover: None, idle, client })
     }
 
     /// With this header on every request. Values are never shown.
@@ -91,6 +93,13 @@ impl HttpConnector {
         value.set_sensitive(true);
         self.headers.insert(header, value);
         Ok(self)
+    }
+
+    /// Shares the requests that wait for answers with other processes.
+    #[must_use]
+    pub fn handover(mut self, handover: Arc<Handover>) -> Self {
+        self.handover = Some(handover);
+        self
     }
 
     /// Speaks this era only, without asking.
@@ -111,7 +120,7 @@ impl HttpConnector {
         let client = self.client().map_err(Refusal::Final)?;
         let (uri, headers) = self.target_and_headers().map_err(Refusal::Final)?;
         let way = Http::new(self.server.clone(), client, uri, headers, self.idle);
-        Session::open(Arc::new(way), self.server.clone(), era).await
+        Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone()).await
     }
 
     fn client(&self) -> Result<Client, TransportError> {

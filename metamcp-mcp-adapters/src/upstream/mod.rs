@@ -15,6 +15,7 @@ mod backoff;
 mod child;
 mod duplex;
 mod gather;
+mod handover;
 mod handshake;
 mod http;
 mod http_answer;
@@ -44,12 +45,13 @@ mod under_way;
 mod watch;
 mod way;
 
+#[cfg(feature = "gateway")]
+pub(crate) use self::reply::of_relayed as tool_reply;
 pub use self::{
+    handover::Handover,
     http_connector::HttpConnector,
     launch::launch,
     pipe::{IoConnector, io_transport},
     stdio::StdioConnector,
 };
-#[cfg(feature = "gateway")]
-pub(crate) use self::{parked::is_held, reply::of_relayed as tool_reply};
 pub use crate::wire::era::Era;

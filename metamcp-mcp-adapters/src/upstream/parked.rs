@@ -20,7 +20,7 @@ use crate::wire::object::ObjectText;
 /// Requests of one connection that may wait at a time.
 const PARKED_MAX: usize = 64;
 /// Longest a request waits for an answer, in seconds.
-const PARKED_S_MAX: u64 = 600;
+pub(super) const PARKED_S_MAX: u64 = 600;
 /// What the state of a retry begins with that names a parked request.
 const STATE_PREFIX: &str = "parked:";
 
@@ -107,13 +107,21 @@ pub(super) struct Parked {
 }
 
 impl Parked {
-    /// Keeps a request until its answers come; its name. `Err`: there is no room.
-    pub(super) fn park(self: &Arc<Self>, waiting: Waiting, about: About) -> Result<String, Box<Waiting>> {
+    /// Keeps a request until its answers come; its name, which tells `home`. `Err`: there is no room.
+    pub(super) fn park(
+        self: &Arc<Self>,
+        waiting: Waiting,
+        about: About,
+        home: Option<&str>,
+    ) -> Result<String, Box<Waiting>> {
         let mut table = self.table();
         if table.len() >= PARKED_MAX {
             return Err(Box::new(waiting));
         }
-        let state = format!("{STATE_PREFIX}{:032x}", rand::random::<u128>());
+        let state = match home {
+            Some(home) => format!("{STATE_PREFIX}{home}:{:032x}", rand::random::<u128>()),
+            None => format!("{STATE_PREFIX}{:032x}", rand::random::<u128>()),
+        };
         let (parked, named) = (Arc::downgrade(self), state.clone());
         let expiring = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(PARKED_S_MAX)).await;
@@ -153,10 +161,9 @@ pub(super) fn named(state: &RawValue) -> Option<String> {
     serde_json::from_str::<String>(state.get()).ok().filter(|state| state.starts_with(STATE_PREFIX))
 }
 
-/// Whether only this process can go on with the request that this state names.
-#[cfg(feature = "gateway")]
-pub(crate) fn is_held(state: &RawValue) -> bool {
-    named(state).is_some()
+/// The process that holds a parked request, as its name tells.
+pub(super) fn home(state: &str) -> Option<&str> {
+    state.strip_prefix(STATE_PREFIX)?.split_once(':').map(|(home, _)| home)
 }
 
 /// The questions as a modern server would put them.
@@ -229,8 +236,8 @@ mod tests {
     async fn few_are_kept_and_none_for_long() {
         let (parked, told, about) = (Arc::<Parked>::default(), Told::default(), About::new("tools/call", Some("t")));
         let states: Vec<String> =
-            (0..PARKED_MAX).map(|_| parked.park(asks(&told, 1), about.clone()).unwrap()).collect();
-        assert!(parked.park(asks(&told, 1), about.clone()).is_err(), "there is no room");
+            (0..PARKED_MAX).map(|_| parked.park(asks(&told, 1), about.clone(), None).unwrap()).collect();
+        assert!(parked.park(asks(&told, 1), about.clone(), None).is_err(), "there is no room");
         assert!(parked.take(&states[0], &About::new("tools/call", Some("other"))).is_none());
         assert_eq!(parked.take(&states[0], &about).unwrap().open()[0].key, "q1");
         assert!(parked.take(&states[0], &about).is_none(), "it is taken once");

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,11 +23,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     abilities,
+    handover::Handover,
     handshake::{self, Agreed, Refusal},
     level::SessionLevel,
     listen::Ear,
     meta,
-    parked::{About, Parked, Waiting},
+    parked::{self, About, Parked, Waiting},
     watch::Watched,
     way::{Ask, Failure, Step, Way, error, plain},
 };
@@ -46,6 +47,8 @@ pub(super) struct Session {
     /// Which arguments of which tool go along as headers; filled by `discover`.
     pub(super) headers: Mutex<HashMap<String, Vec<ParamHeader>>>,
     pub(super) parked: Arc<Parked>,
+    handover: Option<Arc<Handover>>,
+    this: Weak<Self>,
     pub(super) level: SessionLevel,
     pub(super) watched: Watched,
     /// The stream on which a modern server tells that lists changed.
@@ -65,7 +68,12 @@ pub(super) enum Reached {
 
 impl Session {
     /// Agrees with the server; closes the way when that fails.
-    pub(super) async fn open(way: Arc<dyn Way>, server: ServerName, only: Option<Era>) -> Result<Arc<Self>, Refusal> {
+    pub(super) async fn open(
+        way: Arc<dyn Way>,
+        server: ServerName,
+        only: Option<Era>,
+        handover: Option<Arc<Handover>>,
+    ) -> Result<Arc<Self>, Refusal> {
         let ids = Arc::new(AtomicU64::new(1));
         let agreed = match handshake::agree(&*way, &server, &ids, only).await {
             Ok(agreed) => agreed,
@@ -78,13 +86,15 @@ impl Session {
         way.listen();
         let ear = Ear { way: Arc::clone(&way), ids: Arc::clone(&ids) };
         let lists = if agreed.era == Era::Modern { ear.lists(&agreed.can) } else { None };
-        Ok(Arc::new(Self {
+        Ok(Arc::new_cyclic(|this| Self {
             info,
             agreed,
             way,
             ids,
             headers: Mutex::default(),
             parked: Arc::default(),
+            handover,
+            this: Weak::clone(this),
             level: SessionLevel::default(),
             watched: Watched::default(),
             _lists: lists,
@@ -116,14 +126,15 @@ impl Session {
         side: &dyn RelaySide,
     ) -> Result<Reached, Failure> {
         let Some(mut waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
-            let what =
-                "the call that waited for this answer is gone: it may have happened; make it anew if that does no harm";
-            return Err(error(&self.info.server, TransportErrorKind::Closed, Delivered::Maybe, what).into());
+            return self.go_on_elsewhere(state, responses, &request).await;
         };
+        if let Some(handover) = &self.handover {
+            handover.let_go(state);
+        }
         let (took, open, count) = (waiting.take(responses), waiting.open(), waiting.count());
         if took && !open.is_empty() {
             // The server is told when it can be told all.
-            match self.parked.park(waiting, About::new(request.method, request.name)) {
+            match self.park(waiting, &request) {
                 Ok(state) => return Ok(Reached::Parked { open, state }),
                 Err(full) => waiting = *full,
             }
@@ -131,6 +142,35 @@ impl Session {
         let (rest, answers) = waiting.into_answers("there is no answer to this question");
         let step = rest.go_on(answers, request.meta.capabilities, side).await?;
         self.settle(step, &request, count, side).await
+    }
+
+    /// Goes on with a request that is parked in another process, if there is one that has it.
+    async fn go_on_elsewhere(
+        &self,
+        state: &str,
+        responses: Option<&RawValue>,
+        request: &RelayRequest<'_>,
+    ) -> Result<Reached, Failure> {
+        let server = &self.info.server;
+        if let Some(handover) = &self.handover
+            && parked::home(state).is_some_and(|home| home != handover.home())
+            && let Some(reached) = handover.go_on(server, state, responses, request).await
+        {
+            return reached;
+        }
+        let what =
+            "the call that waited for this answer is gone: it may have happened; make it anew if that does no harm";
+        Err(error(server, TransportErrorKind::Closed, Delivered::Maybe, what).into())
+    }
+
+    /// Keeps a request until its answers come, from wherever.
+    fn park(&self, waiting: Waiting, request: &RelayRequest<'_>) -> Result<String, Box<Waiting>> {
+        let home = self.handover.as_ref().map(|handover| handover.home());
+        let state = self.parked.park(waiting, About::new(request.method, request.name), home)?;
+        if let Some(handover) = &self.handover {
+            handover.hold(&state, Weak::clone(&self.this));
+        }
+        Ok(state)
     }
 
     /// `count`: the questions that the request has asked so far.
@@ -148,7 +188,7 @@ impl Session {
             };
             count = waiting.count();
             let open = waiting.open();
-            match self.parked.park(waiting, About::new(request.method, request.name)) {
+            match self.park(waiting, &request) {
                 Ok(state) => return Ok(Reached::Parked { open, state }),
                 Err(waiting) => {
                     let (rest, answers) = waiting.into_answers("too many calls wait for answers, ask again later");

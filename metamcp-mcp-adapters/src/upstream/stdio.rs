@@ -20,6 +20,7 @@ use super::{
     backoff::Backoff,
     child::{self, Ended, EndedWatch, Program},
     duplex::Duplex,
+    handover::Handover,
     handshake::Refusal,
     redact,
     session::Session,
@@ -54,6 +55,7 @@ pub struct StdioConnector {
     program: Program,
     secret_args: BTreeSet<usize>,
     only: Option<Era>,
+    handover: Option<Arc<Handover>>,
     /// Held while connecting, so that all callers share one child.
     life: Mutex<Life>,
 }
@@ -70,7 +72,7 @@ impl StdioConnector {
     /// A server that `command` starts: a path, or a name on `PATH`. It is run as it is, by no shell.
     pub fn new(server: ServerName, command: impl Into<String>) -> Self {
         let program = Program { command: command.into(), ..Program::default() };
-        Self { server, program, secret_args: BTreeSet::new(), only: None, life: Mutex::default() }
+        Self { server, program, secret_args: BTreeSet::new(), only: None, handover: None, life: Mutex::default() }
     }
 
     /// With these arguments.
@@ -101,6 +103,13 @@ impl StdioConnector {
         self
     }
 
+    /// Shares the requests that wait for answers with other processes.
+    #[must_use]
+    pub fn handover(mut self, handover: Arc<Handover>) -> Self {
+        self.handover = Some(handover);
+        self
+    }
+
     /// Speaks this era only, without asking.
     #[must_use]
     pub const fn era(mut self, era: Era) -> Self {
@@ -120,7 +129,7 @@ impl StdioConnector {
         let (process, stdin, stdout) = child::spawn(&self.server, &self.program).map_err(Refusal::Final)?;
         let ended = process.ended();
         let way = Duplex::new(self.server.clone(), "stdio", stdout, stdin, Some(process));
-        Ok((Session::open(Arc::new(way), self.server.clone(), era).await?, ended))
+        Ok((Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone()).await?, ended))
     }
 
     async fn start(&self, life: &mut Life) -> Result<(Arc<Session>, EndedWatch), TransportError> {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use metamcp_core::json::RawJson;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{era::METHOD_NOT_FOUND, object::ObjectText};
@@ -50,7 +50,7 @@ pub(crate) enum Outcome {
 }
 
 /// A JSON-RPC error object.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RpcError {
     /// The kind of error.
     pub(crate) code: i64,

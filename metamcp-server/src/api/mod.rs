@@ -10,9 +10,11 @@ mod extract;
 mod feed;
 mod guard;
 mod health;
+mod history;
 mod openapi;
 mod options;
 mod params;
+mod plans;
 pub mod problem;
 mod queues;
 mod range;
@@ -97,6 +99,8 @@ fn described(quick: Duration, waiting: Duration) -> OpenApiRouter<ApiState> {
         .routes(routes!(servers::tools))
         .routes(routes!(batches::create))
         .routes(routes!(batches::cancel))
+        .routes(routes!(plans::propose))
+        .routes(routes!(plans::run))
         .routes(routes!(schedules::put, schedules::show, schedules::delete))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::pause))
@@ -105,6 +109,7 @@ fn described(quick: Duration, waiting: Duration) -> OpenApiRouter<ApiState> {
         .routes(routes!(queues::list))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(history::list, history::add, history::remove))
         .layer(limited(quick));
     let waiting_routes = OpenApiRouter::new()
         .routes(routes!(tasks::create))

@@ -15,6 +15,7 @@ use utoipa::{OpenApi, openapi};
     tags(
         (name = "tasks", description = "a need, as a durable job"),
         (name = "batches", description = "many tasks in one call, followed as one"),
+        (name = "plans", description = "needs that take several steps"),
         (name = "schedules", description = "tasks that recur"),
         (name = "queues", description = "the lanes that tasks wait in"),
         (name = "results", description = "what tools answered, behind pointers"),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use metamcp_core::{
     engine::Orchestrator,
+    matching::HistoryKeeper,
     time::{Clock, SystemClock},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +22,7 @@ pub struct ApiState {
     options: Arc<ApiOptions>,
     streams: Arc<Semaphore>,
     clock: Arc<dyn Clock>,
+    history: Option<Arc<HistoryKeeper>>,
 }
 
 impl ApiState {
@@ -28,7 +30,19 @@ impl ApiState {
     #[must_use]
     pub fn new(orchestrator: Orchestrator, options: ApiOptions) -> Self {
         let streams = Arc::new(Semaphore::new(options.streams_max));
-        Self { orchestrator, options: Arc::new(options), streams, clock: Arc::new(SystemClock::default()) }
+        let clock = Arc::new(SystemClock::default());
+        Self { orchestrator, options: Arc::new(options), streams, clock, history: None }
+    }
+
+    /// The same, with what the matcher learned to look at.
+    #[must_use]
+    pub fn with_history(mut self, history: Arc<HistoryKeeper>) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    pub(super) const fn history(&self) -> Option<&Arc<HistoryKeeper>> {
+        self.history.as_ref()
     }
 
     pub(super) const fn engine(&self) -> &Orchestrator {

@@ -9,7 +9,10 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use metamcp_core::id::{CapabilityId, JobId, Lane};
 
-use super::{admin::AdminArgs, batches::BatchArgs, queues::QueuesArgs, route::RouteCommand, schedules::SchedulesArgs};
+use super::{
+    admin::AdminArgs, batches::BatchArgs, history::HistoryArgs, plan::PlanArgs, queues::QueuesArgs,
+    route::RouteCommand, schedules::SchedulesArgs,
+};
 use crate::{
     api::doc::{ConcurrencyDocument, RateDocument},
     config::{Environment, Flag, Sources},
@@ -53,6 +56,10 @@ pub(super) enum Command {
     Schedules(SchedulesArgs),
     /// Show which tools could serve a need, and why, without running any
     Route(RouteArgs),
+    /// What was learned from the outcomes of tasks: list, show, remove, export, import
+    History(HistoryArgs),
+    /// Propose how to serve a need in several steps; run it when told to
+    Plan(PlanArgs),
     /// List the configured MCP servers and how they are
     Servers(ServersArgs),
     /// Be one of MetaMCP's own MCP servers, over standard input and output

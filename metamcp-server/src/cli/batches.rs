@@ -102,7 +102,7 @@ fn exit(batch: &BatchDocument, waited: bool, stopped: bool) -> Exit {
 }
 
 /// Waits until nothing of the batch goes on without an answer; a wish to stop cancels it.
-async fn to_its_end(
+pub(super) async fn to_its_end(
     client: &Client,
     batch: BatchDocument,
     stop: &CancellationToken,

@@ -13,8 +13,9 @@ use sse_stream::SseStream;
 use tower::ServiceExt as _;
 
 use crate::api::doc::{
-    AnswerDocument, BatchDocument, CancelDocument, EventDocument, JobDocument, NeedDocument, NewBatchDocument,
-    ProblemDocument, QueueDocument, QueueList, RouteDocument, ScheduleDocument, SchedulePage, ScheduleTerms,
+    AnswerDocument, BatchDocument, CancelDocument, EventDocument, JobDocument, LessonDocument, LessonPage,
+    LessonsChanged, NeedDocument, NewBatchDocument, NewLessonsDocument, NewPlanDocument, PlanAnswer, ProblemDocument,
+    QueueDocument, QueueList, RouteDocument, RunPlanDocument, ScheduleDocument, SchedulePage, ScheduleTerms,
     ServerList, TaskDocument, TaskPage, ToolDocument, ToolPage,
 };
 
@@ -250,6 +251,45 @@ impl Client {
 
     pub(super) async fn route(&self, need: &NeedDocument) -> Result<RouteDocument> {
         self.ask(Method::POST, self.url(&["api", "route"]), Some(need)).await
+    }
+
+    /// At most `wanted` of the lessons that `filter` means, the newest first.
+    pub(super) async fn lessons(&self, filter: &[(&str, String)], wanted: usize) -> Result<Vec<LessonDocument>> {
+        let mut lessons = Vec::new();
+        let mut cursor = None::<String>;
+        for _ in 0..PAGES_MAX {
+            let mut url = self.url(&["api", "history"]);
+            url.query_pairs_mut()
+                .append_pair("limit", &PAGE_MAX.to_string())
+                .extend_pairs(filter)
+                .extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
+            let page: LessonPage = self.ask(Method::GET, url, None::<&()>).await?;
+            lessons.extend(page.lessons);
+            cursor = page.next_cursor;
+            if cursor.is_none() || lessons.len() >= wanted {
+                break;
+            }
+        }
+        lessons.truncate(wanted);
+        Ok(lessons)
+    }
+
+    pub(super) async fn add_lessons(&self, new: &NewLessonsDocument) -> Result<LessonsChanged> {
+        self.ask(Method::POST, self.url(&["api", "history"]), Some(new)).await
+    }
+
+    pub(super) async fn remove_lessons(&self, filter: &[(&str, String)]) -> Result<LessonsChanged> {
+        let mut url = self.url(&["api", "history"]);
+        url.query_pairs_mut().extend_pairs(filter);
+        self.ask(Method::DELETE, url, None::<&()>).await
+    }
+
+    pub(super) async fn plan(&self, new: &NewPlanDocument) -> Result<PlanAnswer> {
+        self.ask(Method::POST, self.url(&["api", "plans"]), Some(new)).await
+    }
+
+    pub(super) async fn run_plan(&self, wish: &RunPlanDocument) -> Result<BatchDocument> {
+        self.ask(Method::POST, self.url(&["api", "plans", "run"]), Some(wish)).await
     }
 
     pub(super) async fn servers(&self) -> Result<ServerList> {

@@ -10,10 +10,12 @@ mod client;
 mod config;
 mod demo;
 mod exit;
+mod history;
 mod input;
 mod log;
 mod mcp;
 mod out;
+mod plan;
 mod presence;
 mod queues;
 mod route;
@@ -81,7 +83,9 @@ fn run(command: Command) -> Outcome {
             Command::Batch(args) => batches::run(args).await,
             Command::Queues(args) => queues::run(args).await,
             Command::Schedules(args) => schedules::run(args.command).await,
+            Command::History(args) => history::run(args.command).await,
             Command::Route(args) => route::run(args).await,
+            Command::Plan(args) => plan::run(args).await,
             Command::Servers(args) => servers::run(args).await,
             Command::Mcp(args) => mcp::run(args).await,
             Command::Admin(args) => admin::run(args).await,

@@ -96,6 +96,12 @@ pub(super) const KEYS: &[Key] = &[
         "how long the first submission waits for servers to come up, in seconds",
     ),
     key(
+        "matcher.learn",
+        Kind::Bool,
+        Some("true"),
+        "raise tools that served similar needs before, lower those that failed",
+    ),
+    key(
         "matcher.synonyms",
         Kind::Texts,
         Some(""),

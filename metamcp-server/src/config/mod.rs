@@ -170,6 +170,8 @@ pub struct JobsSection {
 /// `[matcher]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatcherSection {
+    /// Learn from how jobs go.
+    pub learn: bool,
     /// Groups of words, separated by spaces, that stand for one another.
     pub synonyms: Vec<String>,
     /// Whether needs are also matched by meaning.
@@ -293,14 +295,15 @@ impl Config {
                 input_wait: settings.seconds("jobs.input_wait_s"),
                 discover_wait: settings.seconds("jobs.discover_wait_s"),
             },
-            matcher: MatcherSection {
-                synonyms: settings.texts("matcher.synonyms"),
-                dense: settings.flag("matcher.dense"),
-                dense_table: Some(settings.path("matcher.dense_table")).filter(|path| !path.as_os_str().is_empty()),
-            },
             log: LogSection {
                 level: settings.text("log.level"),
                 json: settings.text("log.format").as_deref() == Some("json"),
+            },
+            matcher: MatcherSection {
+                learn: settings.flag("matcher.learn"),
+                synonyms: settings.texts("matcher.synonyms"),
+                dense: settings.flag("matcher.dense"),
+                dense_table: Some(settings.path("matcher.dense_table")).filter(|path| !path.as_os_str().is_empty()),
             },
             gateway,
             endpoints,

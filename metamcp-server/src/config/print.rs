@@ -90,12 +90,29 @@ fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
         say(format!("labels = {}", table(server.labels.iter().map(|(name, value)| (name, quoted(value))))));
     }
     let resources = &server.resources;
-    let flags = [("gpu", resources.gpu), ("local", resources.local)];
+    let flags = [("gpu", resources.gpu), ("local", resources.local), ("owned", resources.owned)];
     let flags = flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_owned()));
     let memory = resources.memory_mib.map(|mib| ("memory_mib", mib.to_string()));
     let resources: Vec<_> = flags.chain(memory).collect();
     if !resources.is_empty() {
         say(format!("resources = {}", table(resources.into_iter())));
+    }
+    if let Some(group) = &server.equivalent {
+        say(format!("equivalent = {}", quoted(group)));
+    }
+    if !server.equivalent_tools.is_empty() {
+        let names = server.equivalent_tools.iter().map(|(own, name)| (own, quoted(name)));
+        say(format!("equivalent_tools = {}", table(names)));
+    }
+    if server.price > 0.0 {
+        say(format!("price = {:?}", server.price));
+    }
+    if let Some(locality) = server.locality {
+        say(format!("locality = {}", quoted(locality.as_str())));
+    }
+    if let Some(tenants) = &server.tenants {
+        let tenants: Vec<String> = tenants.iter().map(|tenant| quoted(tenant.as_str())).collect();
+        say(format!("tenants = [{}]", tenants.join(", ")));
     }
 }
 

@@ -9,6 +9,7 @@ use super::kind::quoted;
 pub(super) enum Raw {
     Text(String),
     Integer(i64),
+    Decimal(f64),
     Bool(bool),
     List(Vec<Raw>),
     Table(Vec<Item>),
@@ -31,6 +32,7 @@ impl Raw {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
+            Self::Decimal(_) => "a number with a fraction",
             Self::Bool(_) => "a boolean",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
@@ -43,6 +45,7 @@ impl Raw {
         match self {
             Self::Text(text) => quoted(text),
             Self::Integer(number) => number.to_string(),
+            Self::Decimal(number) => format!("{number:?}"),
             Self::Bool(flag) => flag.to_string(),
             Self::List(list) => format!("[{}]", list.iter().map(Self::print).collect::<Vec<_>>().join(", ")),
             Self::Table(items) => {
@@ -89,7 +92,10 @@ fn raw(value: &DeValue<'_>, line_of: &dyn Fn(usize) -> usize) -> Raw {
         DeValue::Boolean(flag) => Raw::Bool(*flag),
         DeValue::Array(list) => Raw::List(list.iter().map(|value| raw(value.get_ref(), line_of)).collect()),
         DeValue::Table(table) => Raw::Table(items(table, line_of)),
-        DeValue::Float(_) => Raw::Other("a number with a fraction"),
+        DeValue::Float(number) => {
+            let finite = number.as_str().parse().ok().filter(|number: &f64| number.is_finite());
+            finite.map_or(Raw::Other("a number without an end"), Raw::Decimal)
+        }
         DeValue::Datetime(_) => Raw::Other("a date"),
     }
 }

@@ -51,7 +51,7 @@ const COMMON_KEYS: [&str; 11] = [
 ];
 const COMMAND_KEYS: [&str; 4] = ["command", "args", "env", "cwd"];
 const ADDRESS_KEYS: [&str; 2] = ["url", "headers"];
-const RESOURCE_KEYS: [&str; 3] = ["gpu", "memory_mib", "local"];
+const RESOURCE_KEYS: [&str; 4] = ["gpu", "memory_mib", "local", "owned"];
 
 /// Reads the table `[servers.NAME]`; `None` after a problem that leaves nothing to use.
 pub(super) fn read(
@@ -143,6 +143,7 @@ fn json(raw: &Raw) -> Value {
     match raw {
         Raw::Text(text) => Value::from(text.as_str()),
         Raw::Integer(number) => Value::from(*number),
+        Raw::Decimal(number) => Value::from(*number),
         Raw::Bool(flag) => Value::from(*flag),
         Raw::List(list) => list.iter().map(json).collect(),
         Raw::Table(items) => {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here connects to a server: connectors are made, and used when a task first needs them.
 
+mod learning;
 mod matcher;
 mod stores;
 
@@ -26,11 +27,13 @@ use metamcp_mcp_adapters::{
     discover::ServerSpec,
     gateway::{Gateway, GatewayService, HttpOptions},
     servers::code::{CodeConfig, CodeServer, in_process, serve_stdio},
-    upstream::launch,
+    upstream::{Handover, launch},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::learning::Learning;
 pub use self::matcher::matcher;
+use self::matcher::words;
 pub use self::stores::{Stores, is_down, open as open_stores};
 
 use crate::{
@@ -53,6 +56,7 @@ pub struct App {
     worker: WorkerOptions,
     api: ApiOptions,
     gateway: GatewaySection,
+    learning: Learning,
 }
 
 /// Builds everything that `config` asks for.
@@ -66,17 +70,20 @@ pub async fn build(config: &Config) -> Result<App> {
     let mut builder = Orchestrator::builder()
         .clock(clock)
         .policy(policy(config))
-        .matcher(matcher(&config.matcher)?)
         .jobs(Arc::clone(&stores.jobs))
         .results(Arc::clone(&stores.results))
         .events(Arc::clone(&stores.events))
         .records(Arc::clone(&stores.records));
+    let learning = Learning::start(&config.matcher, &stores).await;
+    builder = builder.matcher(learning.matcher(words(&config.matcher)?));
     if let Some(roots) = &config.code_roots {
         builder = builder.servers([code(roots)?]);
     }
     let launcher = launcher()?;
+    // A data folder belongs to one process: nobody else could bring an answer.
+    let handover = stores.directory.is_none().then(|| Arc::new(Handover::new(Arc::clone(&stores.records))));
     for server in config.enabled_servers() {
-        builder = builder.servers([entry(&server.spec, &launcher)?]);
+        builder = builder.servers([entry(&server.spec, &launcher, handover.as_ref())?]);
     }
     let limits = &config.server.limits;
     let api = ApiOptions {
@@ -86,13 +93,14 @@ pub async fn build(config: &Config) -> Result<App> {
         allowed_hosts: config.server.allowed_hosts.clone(),
         ..ApiOptions::default()
     };
-    Ok(App { engine: builder.build(), stores, worker: worker(config), api, gateway: config.gateway.clone() })
+    Ok(App { engine: builder.build(), stores, worker: worker(config), api, gateway: config.gateway.clone(), learning })
 }
 
 impl App {
     /// The REST API over the engine.
     pub fn router(&self) -> Router {
-        api::router(ApiState::new(self.engine.clone(), self.api.clone()))
+        let state = ApiState::new(self.engine.clone(), self.api.clone());
+        api::router(state.with_history(Arc::clone(self.learning.keeper())))
     }
 
     /// The gateway to all servers. It begins to connect to them in the background.
@@ -166,8 +174,9 @@ impl App {
     /// Ends connections and children, then lets go of the store. Drain the worker first.
     pub async fn close(self) {
         self.engine.close().await;
-        let Self { engine, stores, .. } = self;
+        let Self { engine, stores, learning, .. } = self;
         drop(engine);
+        learning.stop().await;
         stores.close().await;
     }
 }
@@ -223,8 +232,8 @@ fn code(roots: &[PathBuf]) -> Result<ServerEntry> {
     Ok(ServerEntry { name, terms, connector })
 }
 
-fn entry(spec: &ServerSpec, launcher: &[OsString]) -> Result<ServerEntry> {
-    let connector = spec.connector(Some(launcher)).with_context(|| format!("servers.{}", spec.name))?;
+fn entry(spec: &ServerSpec, launcher: &[OsString], handover: Option<&Arc<Handover>>) -> Result<ServerEntry> {
+    let connector = spec.connector(Some(launcher), handover).with_context(|| format!("servers.{}", spec.name))?;
     Ok(ServerEntry { name: spec.name.clone(), terms: spec.terms(), connector })
 }
 

@@ -6,9 +6,11 @@ use metamcp_core::{
     engine::{Orchestrator, Policy, ServerEntry, Worker, WorkerOptions},
     event::EventBus,
     id::{Lane, ServerName},
-    matching::{Annotations, ServerTerms},
+    matching::{Annotations, History, HistoryKeeper, LearningMatcher, LexicalMatcher, ServerTerms},
     queue::JobStore,
+    record::{MemoryRecordStore, RecordStore},
     testing::scripted::ScriptedTransport,
+    time::SystemClock,
     transport::LocalTools,
 };
 use metamcp_server::{
@@ -88,12 +90,15 @@ impl House {
         if let Some(events) = plan.events {
             builder = builder.events(events);
         }
-        let engine = builder.build();
+        let records: Arc<dyn RecordStore> = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
+        let keeper = Arc::new(HistoryKeeper::new(Arc::new(History::new()), Arc::clone(&records)));
+        let matcher = LearningMatcher::kept(Arc::new(LexicalMatcher::new()), Arc::clone(&keeper));
+        let engine = builder.records(records).matcher(Arc::new(matcher)).build();
         let worker = plan.worker.then(|| engine.worker(WorkerOptions::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let app = api::router(ApiState::new(engine, plan.api));
+        let app = api::router(ApiState::new(engine, plan.api).with_history(keeper));
         let serving = tokio::spawn(serve::run(listener, app, plan.serve, stop.clone().cancelled_owned()));
         let http = Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
         Self { address, desk, drain, stop, serving, _worker: worker, http }

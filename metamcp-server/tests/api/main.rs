@@ -9,6 +9,7 @@ mod batches;
 mod errors;
 mod events;
 mod flows;
+mod history;
 mod house;
 mod limits;
 mod moody;

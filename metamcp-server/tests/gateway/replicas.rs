@@ -219,3 +219,31 @@ async fn an_answer_whose_question_died_with_its_replica_is_told_and_nothing_is_d
     assert!(told["isError"] == true && text(&told).contains("gone"), "{told}");
     assert_eq!(fleet.count("ask", "orphan"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_asks_goes_on_whichever_worker_has_the_answer() {
+    let fleet = Fleet::start().await;
+    let client = Client::with_tasks(fleet.url());
+    // Any of three workers may lease each of them before and after the answer: that all meet the same process twice is unlikely. One after
+    // the other: what a legacy server asks while several calls are under way is for none of them.
+    for number in 0..4 {
+        let new = json!({ "tool": "old__ask", "arguments": { "key": format!("task{number}") } });
+        let id = &client.call("task_submit", new).await["structuredContent"]["task_id"];
+        let asks = json!({ "taskId": id });
+        let asked = until("the task asks", async || {
+            let told = client.result("tasks/get", asks.clone()).await;
+            (told["status"] == "input_required").then_some(told)
+        })
+        .await;
+        let (question, _) = asked["inputRequests"].as_object().expect("questions").iter().next().expect("a question");
+        let answers = json!({ question: { "action": "accept", "content": { "colour": "green" } } });
+        client.result("tasks/update", json!({ "taskId": id, "inputResponses": answers })).await;
+        let told = until("the task ends", async || {
+            let told = client.result("tasks/get", asks.clone()).await;
+            (told["status"] != "working").then_some(told)
+        })
+        .await;
+        assert_eq!(text(&told["result"]), format!("task{number} green"), "{told}");
+        assert_eq!(fleet.count("ask", &format!("task{number}")), 1);
+    }
+}

@@ -8,10 +8,12 @@ use super::{
 };
 use crate::json::RawJson;
 
+/// How much a hand-over is worth under the same name.
+const SAME_NAME: f32 = 1.0;
 /// How much a hand-over is worth that only the types speak for.
 const BY_TYPE: f32 = 0.5;
 /// How much one is worth that hands over a text of which no schema tells.
-const BY_TEXT: f32 = 0.4;
+const BY_TEXT: f32 = 0.25;
 /// Types of which one value is seldom another by chance.
 const TELLING_KINDS: [&str; 3] = ["string", "array", "object"];
 
@@ -32,6 +34,8 @@ pub(super) struct Linked {
     pub(super) reasons: Vec<String>,
     /// What its hand-overs are worth: the best one, 0 when there is none.
     pub(super) handed: f32,
+    /// Some argument is handed over under another name, or by its type alone.
+    pub(super) guessed: bool,
 }
 
 /// The arguments of each step of a chain, from `given`, the caller's input, and from steps before it. Also tells what of the input is used.
@@ -51,7 +55,7 @@ fn one(chain: &[&Shape], at: usize, given: &BTreeMap<String, RawJson>, used: &mu
         let named = if property.required { by_name(before, property) } else { None };
         match (own, named) {
             // What an earlier step took already is its own; this one is about what came of it.
-            (Some(_), Some(hand)) if hand.worth >= 1.0 && used_before.contains(&property.name) => {
+            (Some(_), Some(hand)) if hand.worth >= SAME_NAME && used_before.contains(&property.name) => {
                 linked.take(property, hand);
             }
             (Some(value), _) => {
@@ -65,7 +69,12 @@ fn one(chain: &[&Shape], at: usize, given: &BTreeMap<String, RawJson>, used: &mu
         }
     }
     // With several open arguments nobody knows which one is meant.
+    // What an earlier step takes too is the same thing to both, and no result of that step.
+    let shared = |property: &Property| {
+        before.iter().flat_map(|shape| &shape.takes).any(|other| likeness(&other.name, &property.name) >= SAME_NAME)
+    };
     if let [property] = open.as_slice()
+        && !shared(property)
         && let Some(hand) = by_kind(before, property)
     {
         linked.take(property, hand);
@@ -90,6 +99,7 @@ impl Linked {
         let reference = serde_json::json!({ "$ref": format!("{STEP_REFERENCE}{step}#{part}") });
         self.input.insert(property.name.clone(), reference.into());
         self.handed = self.handed.max(worth);
+        self.guessed |= worth < SAME_NAME;
     }
 }
 
@@ -123,9 +133,9 @@ fn by_kind(before: &[&Shape], property: &Property) -> Option<Hand> {
         let [kind] = kinds else { return false };
         TELLING_KINDS.iter().any(|telling| kind.starts_with(telling))
     };
-    let mut fitting = gives
-        .iter()
-        .filter(|given| telling(&given.kinds) && telling(&property.kinds) && fits(&given.kinds, &property.kinds));
+    let mut fitting = gives.iter().filter(|given| {
+        !given.listed && telling(&given.kinds) && telling(&property.kinds) && fits(&given.kinds, &property.kinds)
+    });
     match (fitting.next(), fitting.next()) {
         (Some(only), None) => Some(Hand { worth: BY_TYPE, ..structured(at, &only.name) }),
         _ => None,

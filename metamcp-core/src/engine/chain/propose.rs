@@ -1,10 +1,10 @@
 //! Makes a plan: splits the need, ranks its parts, and chooses the chain of tools that serves them and holds together.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::{
     MissingInput, PLAN_STEPS_MAX, Plan, PlanStep,
-    clauses::{Clause, split},
+    clauses::{Break, Clause, split},
     link::{Linked, Shape, link},
     shape::{fits, likeness, properties, words},
 };
@@ -12,7 +12,7 @@ use crate::{
     auth::Principal,
     engine::{error::EngineError, ports::Ports, servers::Servers, submit::rank},
     json::RawJson,
-    matching::{Capability, UNKNOWN_INPUT},
+    matching::{Capability, ROUTE_CANDIDATES_MAX, UNKNOWN_INPUT},
     task::{InvalidTask, Need, Task},
 };
 
@@ -20,8 +20,10 @@ use crate::{
 const CHOICES_MAX: usize = 4;
 /// A tool covers a part of the need when it scores at least this share of that part's best.
 const COVERS_SHARE: f32 = 0.9;
-/// What an argument that nobody gives costs, as a share of a step served by the best tool.
-const MISSING_COST: f32 = 0.25;
+/// What no word of order begins is a step of its own when its tool scores at least this share of the best for the whole need.
+const PART_SHARE_MIN: f32 = 0.5;
+/// What an argument that nobody gives costs, in the measure in which a step of the best tool is 1.
+const MISSING_COST: f32 = 0.1;
 /// What a hand-over by name is worth, in the same measure.
 const HANDED_GAIN: f32 = 0.2;
 /// What a member of the caller's input that no step takes costs.
@@ -40,7 +42,7 @@ struct Choice {
 #[derive(Debug, Clone)]
 struct Part {
     span: Range<usize>,
-    strong: bool,
+    begins: Break,
     choices: Vec<Choice>,
 }
 
@@ -90,54 +92,53 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     async fn plan(&self) -> Result<Plan, EngineError> {
-        let whole = self.part(0..self.need.text.len(), true).await?;
-        let parts = self.parts().await?;
-        let strong = self.joined(&parts).await?;
-        let single = || whole.choices.iter().filter(|choice| covers(choice, &parts)).cloned().collect::<Vec<_>>();
+        let mut whole = Part { span: 0..self.need.text.len(), begins: Break::Order, choices: Vec::new() };
+        whole.choices = self.choices(&self.need.text, ROUTE_CANDIDATES_MAX).await?;
+        let parts = self.parts(&whole).await?;
+        whole.choices.truncate(CHOICES_MAX);
         let mut chains = Vec::new();
-        match (parts.len(), single()) {
-            (0 | 1, _) => chains.extend(self.best(std::slice::from_ref(&whole))),
-            (_, covering) if !covering.is_empty() => {
-                chains.extend(self.best(&[Part { choices: covering, ..whole.clone() }]));
+        let covering: Vec<Choice> = whole.choices.iter().filter(|choice| covers(choice, &parts)).cloned().collect();
+        if parts.len() > 1 && covering.is_empty() {
+            let parts = self.held_together(parts).await?;
+            let asked_for = parts.iter().skip(1).any(|part| part.begins == Break::Order);
+            chains.extend(self.best(&parts).filter(|_| parts.len() > 1));
+            if asked_for {
+                whole.choices.clear();
             }
-            _ => {
-                let short = |parts: &[Part]| (2..=PLAN_STEPS_MAX).contains(&parts.len());
-                let of_all = if short(&parts) { self.best(&parts) } else { None };
-                let of_strong = if strong.len() < parts.len() && short(&strong) { self.best(&strong) } else { None };
-                chains.extend(of_all);
-                chains.extend(of_strong);
-                if chains.is_empty() && strong.len() > PLAN_STEPS_MAX {
-                    let steps = strong.len();
-                    let mend =
-                        format!("asks for {steps} steps, over the bound of {PLAN_STEPS_MAX}; ask for less at once");
-                    return Err(InvalidTask::new("need", mend).into());
-                }
-                if strong.len() == 1 || chains.is_empty() {
-                    chains.extend(self.best(std::slice::from_ref(&whole)));
-                }
-            }
+        } else if !covering.is_empty() {
+            whole.choices = covering;
         }
-        let mut plans = Vec::new();
+        chains.extend(self.best(std::slice::from_ref(&whole)));
+        let mut completed = Vec::new();
         for chain in chains {
-            plans.push(self.completed(chain).await?);
+            completed.push(self.completed(chain).await?);
         }
-        // What can run goes before what cannot, then what is worth more, then what is shorter.
-        let key = |chain: &Chain| (missing(chain), -chain.worth, chain.steps.len());
-        let best = plans.into_iter().min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal));
+        // What can run goes before what cannot, then what is worth more.
+        let key = |chain: &Chain| (missing(chain) > 0, -chain.worth);
+        let best = completed.into_iter().min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(Ordering::Equal));
         Ok(best.map_or_else(|| Plan { need: self.need.text.clone(), ..Plan::default() }, |chain| self.told(chain)))
     }
 
-    /// The parts of the need, those that no tool serves and those that the same tool serves best joined with the one before.
-    async fn parts(&self) -> Result<Vec<Part>, EngineError> {
+    /// The parts of the need. One is joined with the one before when no tool serves it, when the same tool serves both best, or when nothing
+    /// but a comma or the end of a sentence parts them and the tool of either counts little beside those of the whole need.
+    async fn parts(&self, whole: &Part) -> Result<Vec<Part>, EngineError> {
+        let best = |part: &Part| part.choices.first().map(|choice| choice.capability.id.clone());
+        let counts = |part: &Part| {
+            let best = best(part);
+            let stands =
+                |choice: &Choice| Some(&choice.capability.id) == best.as_ref() && choice.share >= PART_SHARE_MIN;
+            whole.choices.iter().any(stands)
+        };
         let mut parts: Vec<Part> = Vec::new();
-        for Clause { span, strong } in split(&self.need.text) {
-            let part = self.part(span, strong).await?;
-            let same = |before: &Part| {
-                let best = |part: &Part| part.choices.first().map(|choice| choice.capability.id.clone());
-                part.choices.is_empty() || best(before) == best(&part) || before.choices.is_empty()
+        for Clause { span, begins } in split(&self.need.text) {
+            let part = self.part(span, begins).await?;
+            let one = |before: &Part| {
+                let empty = part.choices.is_empty() || before.choices.is_empty();
+                let faint = part.begins != Break::Order && !(counts(before) && counts(&part));
+                empty || faint || best(before) == best(&part)
             };
-            match parts.last_mut().filter(|before| same(before)) {
-                Some(before) => *before = self.part(before.span.start..part.span.end, before.strong).await?,
+            match parts.last_mut().filter(|before| one(before)) {
+                Some(before) => *before = self.part(before.span.start..part.span.end, before.begins).await?,
                 None => parts.push(part),
             }
         }
@@ -145,22 +146,31 @@ impl Planner<'_> {
         Ok(parts)
     }
 
-    /// The same parts, those parted by a weak break joined.
-    async fn joined(&self, parts: &[Part]) -> Result<Vec<Part>, EngineError> {
-        let mut joined: Vec<Part> = Vec::new();
-        for part in parts {
-            match joined.last_mut().filter(|_| !part.strong) {
-                Some(before) => *before = self.part(before.span.start..part.span.end, before.strong).await?,
-                None => joined.push(part.clone()),
+    /// The parts joined until they are few enough, and each that no word of order begins takes something from the ones before.
+    async fn held_together(&self, mut parts: Vec<Part>) -> Result<Vec<Part>, EngineError> {
+        loop {
+            let loose = if parts.len() > PLAN_STEPS_MAX {
+                (1..parts.len()).min_by_key(|at| parts[*at].begins)
+            } else {
+                let chain = self.best(&parts);
+                let handed = |at: usize| chain.as_ref().is_some_and(|chain| chain.linked[at].handed > 0.0);
+                (1..parts.len()).find(|at| parts[*at].begins != Break::Order && !handed(*at))
+            };
+            let Some(at) = loose else { return Ok(parts) };
+            if parts[at].begins == Break::Order {
+                let steps = parts.len();
+                let mend = format!("asks for {steps} steps, over the bound of {PLAN_STEPS_MAX}; ask for less at once");
+                return Err(InvalidTask::new("need", mend).into());
             }
+            let part = parts.remove(at);
+            parts[at - 1] = self.part(parts[at - 1].span.start..part.span.end, parts[at - 1].begins).await?;
         }
-        Ok(joined)
     }
 
     /// A part of the need with the tools that serve its words, whatever input they take.
-    async fn part(&self, span: Range<usize>, strong: bool) -> Result<Part, EngineError> {
+    async fn part(&self, span: Range<usize>, begins: Break) -> Result<Part, EngineError> {
         let choices = self.choices(&self.need.text[span.clone()], CHOICES_MAX).await?;
-        Ok(Part { span, strong, choices })
+        Ok(Part { span, begins, choices })
     }
 
     async fn choices(&self, words: &str, max: usize) -> Result<Vec<Choice>, EngineError> {
@@ -202,15 +212,15 @@ impl Planner<'_> {
         let shapes: Vec<&Shape> = steps.iter().map(|step| &*step.choice.shape).collect();
         let (linked, used) = link(&shapes, &self.given);
         let unused: Vec<String> = self.given.keys().filter(|name| !used.contains(*name)).cloned().collect();
-        let served = steps.iter().filter(|step| step.fetches.is_none()).map(|step| step.choice.share);
         let handed: f32 = linked.iter().map(|step| step.handed).sum();
         let open: usize = linked.iter().map(|step| step.missing.len()).sum();
-        let worth =
-            served.sum::<f32>() + HANDED_GAIN * handed - MISSING_COST * open as f32 - UNUSED_COST * unused.len() as f32;
+        let of_steps = (HANDED_GAIN * handed - MISSING_COST * open as f32) / steps.len().max(1) as f32;
+        let worth = served(&steps) + of_steps - UNUSED_COST * unused.len() as f32;
         Chain { steps, linked, unused, worth }
     }
 
-    /// The chain with steps put in that fetch what is missing: tools that declare to only read, and whose own arguments are all there.
+    /// The chain with steps put in that fetch what is missing: tools that declare to only read, and whose own arguments are in
+    /// the input or in an earlier result under the same name.
     async fn completed(&self, mut chain: Chain) -> Result<Chain, EngineError> {
         while chain.steps.len() < PLAN_STEPS_MAX {
             let Some((at, property)) =
@@ -234,7 +244,9 @@ impl Planner<'_> {
                 let mut steps = chain.steps.clone();
                 steps.insert(at, Draft { words, choice, fetches: Some(property.name.clone()) });
                 let longer = self.chain(steps);
-                (longer.linked[at].missing.is_empty() && missing(&longer) < missing(&chain)).then_some(longer)
+                // Nobody asked for it: what it takes must be beyond doubt.
+                let sure = longer.linked[at].missing.is_empty() && !longer.linked[at].guessed;
+                (sure && missing(&longer) < missing(&chain)).then_some(longer)
             });
             match better {
                 Some(longer) => chain = longer,
@@ -245,10 +257,8 @@ impl Planner<'_> {
     }
 
     fn told(&self, chain: Chain) -> Plan {
-        let served: Vec<f32> =
-            chain.steps.iter().filter(|step| step.fetches.is_none()).map(|step| step.choice.share).collect();
         let mut plan = Plan { need: self.need.text.clone(), unused: chain.unused, ..Plan::default() };
-        plan.score = served.iter().sum::<f32>() / served.len().max(1) as f32;
+        plan.score = served(&chain.steps);
         for (at, (step, linked)) in chain.steps.into_iter().zip(chain.linked).enumerate() {
             let first = match step.fetches {
                 Some(property) => format!("fetches `{property}`, which a later step asks for; it only reads"),
@@ -270,6 +280,12 @@ impl Planner<'_> {
         }
         plan
     }
+}
+
+/// How well the steps that the need asks for are served, on average.
+fn served(steps: &[Draft]) -> f32 {
+    let asked = || steps.iter().filter(|step| step.fetches.is_none());
+    asked().map(|step| step.choice.share).sum::<f32>() / asked().count().max(1) as f32
 }
 
 fn missing(chain: &Chain) -> usize {

@@ -131,7 +131,7 @@ impl Part {
                 vectors.push(&meaning(capability, &schema, table));
             }
             let (lane, resources) = (&capability.terms.lane, &capability.terms.resources);
-            let place = (lane.clone(), resources.gpu, resources.memory_mib, resources.local);
+            let place = (lane.clone(), resources.clone());
             let group = *group_numbers.entry(place).or_insert_with(|| {
                 examples.push(tool);
                 examples.len() - 1

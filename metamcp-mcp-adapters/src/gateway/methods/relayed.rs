@@ -75,7 +75,7 @@ pub(crate) async fn relay(
 ) -> Result<Reply, RpcFault> {
     let (server, method) = (forward.server, &*request.method);
     let origin = Origin { who: &caller.principal, server, method, name: forward.name.unwrap_or_default() };
-    let mut bridge = Bridge::new(gateway.seal(), gateway.handover(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
     // Ends: the bridge bounds how often a client is asked.
     loop {
         let mut params = forward.params.to_vec();

@@ -5,7 +5,9 @@
 mod batch;
 mod event;
 mod job;
+mod lesson;
 mod moment;
+mod plan;
 mod problem;
 mod queue;
 mod route;
@@ -17,7 +19,11 @@ mod task;
 pub use batch::{BatchDocument, BatchStandingDocument, BatchTaskDocument, NewBatchDocument};
 pub use event::{EventDocument, EventKindDocument, MissedDocument};
 pub use job::{InputRequestDocument, JobDocument, ProgressDocument, TaskPage};
+pub use lesson::{LessonDocument, LessonPage, LessonsChanged, NewLessonsDocument, VerdictDocument};
 pub use moment::{Moment, NotAMoment};
+pub use plan::{
+    MissingDocument, NewPlanDocument, PlanAnswer, PlanDocument, PlanStepDocument, RunDocument, RunPlanDocument,
+};
 pub use problem::{ProblemDocument, ProblemKind};
 pub use queue::{QueueDocument, QueueList};
 pub use route::{CandidateDocument, ExplainDocument, ReasonDocument, RejectionDocument, RouteDocument};

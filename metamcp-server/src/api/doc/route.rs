@@ -61,8 +61,8 @@ impl From<&Candidate> for CandidateDocument {
 /// Why a candidate stands where it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReasonDocument {
-    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `health` and `resource`: how its server stands
-    /// and where it runs, when several can do the same; others: see the text.
+    /// `named`: the task named this tool; `term`: a word of the need stands in a field of the tool; `history`: what became of similar needs;
+    /// `health` and `resource`: how its server stands and where it runs, when several can do the same; others: see the text.
     pub kind: String,
     /// In words.
     pub text: String,

@@ -221,6 +221,9 @@ pub struct ResourcesDocument {
     pub memory_mib: Option<u32>,
     /// Must run on this machine.
     pub local: bool,
+    /// Must run on this machine or at a place of the operator's own, such as a Space of theirs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub owned: bool,
 }
 
 impl ResourcesDocument {
@@ -231,13 +234,15 @@ impl ResourcesDocument {
 
 impl From<ResourcesDocument> for Resources {
     fn from(document: ResourcesDocument) -> Self {
-        Self { gpu: document.gpu, memory_mib: document.memory_mib, local: document.local }
+        let ResourcesDocument { gpu, memory_mib, local, owned } = document;
+        Self { gpu, memory_mib, local, owned }
     }
 }
 
 impl From<&Resources> for ResourcesDocument {
     fn from(resources: &Resources) -> Self {
-        Self { gpu: resources.gpu, memory_mib: resources.memory_mib, local: resources.local }
+        let Resources { gpu, memory_mib, local, owned } = *resources;
+        Self { gpu, memory_mib, local, owned }
     }
 }
 
