@@ -16,7 +16,7 @@ const COSINE_ALONE: f32 = 0.3;
 pub(super) fn similarity(vectors: &Vectors, tool: u32, need: &Asked, words: bool) -> Option<f32> {
     let cosine = vectors.cosine(tool, need);
     let least = if words { COSINE_FLOOR } else { COSINE_ALONE };
-    (cosine > least).then(|| SIMILARITY * (cosine - COSINE_FLOOR))
+    (cosine > least).then_some(SIMILARITY * (cosine - COSINE_FLOOR))
 }
 
 /// Adds what similarity is worth to the scores that words have made, by tool, and so brings in tools that share no word.
