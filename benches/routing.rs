@@ -3,14 +3,14 @@
 //! One thread. A need of words, a need that is held against a lane, a tool named outright; and as the floor of the same run a bare BM25
 //! over the same texts, which has no fields, stems, reasons, filters or schemas.
 
-use std::{collections::HashMap, hint::black_box};
+use std::{collections::HashMap, hint::black_box, sync::Arc};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use metamcp_benches::{catalogue, needs};
 use metamcp_core::{
     auth::Principal,
-    id::Lane,
-    matching::{CapabilityMatcher, Catalog, DenseTable, LexicalMatcher},
+    id::{Lane, ServerName},
+    matching::{Capability, CapabilityMatcher, Catalog, DenseTable, LexicalMatcher},
     task::Need,
 };
 
@@ -137,5 +137,36 @@ fn build(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, rank, build);
+/// One server of ten tools more: a catalogue and its index, from those before it.
+fn update(c: &mut Criterion) {
+    let mut group = c.benchmark_group("index");
+    for tools in [10_000, 100_000] {
+        let known = catalogue(tools);
+        for (name, matcher) in [
+            ("update", LexicalMatcher::new()),
+            ("update with meaning", LexicalMatcher::new().with_table(DenseTable::built_in())),
+        ] {
+            matcher.prepare(&known);
+            group.bench_function(BenchmarkId::new(name, tools), |b| {
+                let more = || -> Vec<Arc<Capability>> {
+                    catalogue(10).capabilities().iter().map(|tool| Arc::new(renamed(tool))).collect()
+                };
+                b.iter_batched(
+                    more,
+                    |more| matcher.prepare(&Catalog::new(known.capabilities().iter().cloned().chain(more))),
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The same tool of a server that was not there before.
+fn renamed(tool: &Capability) -> Capability {
+    let server = ServerName::new("newcomer").expect("letters");
+    Capability::from_definition(&server, tool.terms.clone(), tool.definition.clone()).expect("it was one before")
+}
+
+criterion_group!(benches, rank, build, update);
 criterion_main!(benches);

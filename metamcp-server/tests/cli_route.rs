@@ -44,6 +44,24 @@ fn eval_tells_the_figures_and_what_a_setting_changes() {
 }
 
 #[test]
+fn a_need_that_shares_no_word_finds_its_tool_by_meaning_unless_that_is_off() {
+    let home = Home::new();
+    let tools = "{\"id\":\"a\",\"server\":\"sky\",\"name\":\"forecast\",\"description\":\"Weather of the coming days\"}\n\
+        {\"id\":\"b\",\"server\":\"disk\",\"name\":\"remove_file\",\"description\":\"Deletes a file\"}\n";
+    let tools = home.file("tools.jsonl", tools);
+    let queries =
+        home.file("queries.jsonl", "{\"query\":\"will there be rain and snow tomorrow\",\"tools\":[\"a\"]}\n");
+    let files = ["--tools", tools.to_str().unwrap(), "--queries", queries.to_str().unwrap(), "--json"];
+    let eval = |more: &[&str]| home.run(["route", "eval"].into_iter().chain(files).chain(more.iter().copied()));
+    assert_eq!(eval(&[]).exits(0).json()["hit@1"], 1.0);
+    let off = home.file("off.toml", "[matcher]\ndense = false\n");
+    assert_eq!(eval(&["--config", off.to_str().unwrap()]).exits(0).json()["hit@5"], 0.0);
+    let wrong = home.file("wrong.toml", "[matcher]\ndense_table = \"queries.jsonl\"\n");
+    let done = eval(&["--config", wrong.to_str().unwrap()]).exits(1);
+    assert!(done.stderr.contains("matcher.dense_table") && done.stderr.contains("xtask distil"), "{done:#?}");
+}
+
+#[test]
 fn a_wrong_file_is_told_with_its_line() {
     let home = Home::new();
     let [_, tools, _, queries] = files(&home);

@@ -1,7 +1,7 @@
 //! The catalogue: an immutable snapshot of every capability that is known at one moment. It changes by being replaced.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -26,9 +26,17 @@ impl Catalog {
     /// A snapshot of these capabilities. Of two with one id the later one stands.
     #[must_use]
     pub fn new(capabilities: impl IntoIterator<Item = Arc<Capability>>) -> Self {
-        let by_id: BTreeMap<CapabilityId, Arc<Capability>> =
-            capabilities.into_iter().map(|c| (c.id.clone(), c)).collect();
-        Self::of_ordered(by_id.into_values().collect())
+        let mut by_id: Vec<Arc<Capability>> = capabilities.into_iter().collect();
+        // Stable, and quick where most are in order already, as when one server is added to many.
+        by_id.sort_by(|a, b| a.id.cmp(&b.id));
+        by_id.dedup_by(|later, kept| {
+            let same = later.id == kept.id;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        Self::of_ordered(by_id.into())
     }
 
     fn of_ordered(capabilities: Arc<[Arc<Capability>]>) -> Self {

@@ -10,4 +10,4 @@ mod vectors;
 pub(super) use pieces::Split;
 pub(super) use table::Reading;
 pub use table::{DenseTable, InvalidTable};
-pub(super) use vectors::{Asked, Near, Vector, Vectors};
+pub(super) use vectors::{Asked, Vector, Vectors};

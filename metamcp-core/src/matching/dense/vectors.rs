@@ -1,12 +1,11 @@
 //! Vectors of texts, and those of all tools of an index, small enough that a need is held against every one of them.
-//!
-//! The first dimensions tell most. They are compared first; a tool they speak against is given no similarity. That is a rule of the need
-//! and the tool alone, like the cosine itself, so that no tool moves another.
 
 /// Most dimensions of a table.
 pub(super) const DIMENSIONS_MAX: usize = 1024;
-/// Dimensions that are compared first.
-pub(super) const HEAD: usize = 48;
+/// Numbers of one block; a constant length is what compilers turn into the best vector instructions.
+const BLOCK: usize = 128;
+/// Numbers multiplied in one step.
+const LANES: usize = 8;
 /// Largest number of a stored vector.
 const STEPS: f32 = 127.0;
 
@@ -47,87 +46,75 @@ impl Vector {
 
     /// Whole numbers up to [`STEPS`] and what one of them is worth.
     #[expect(clippy::cast_possible_truncation, reason = "rounded, and at most 127")]
-    fn quantized(&self) -> (impl Iterator<Item = i8>, f32) {
+    fn quantized(&self) -> (impl Iterator<Item = i16>, f32) {
         let largest = self.0.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
         let step = if largest > 0.0 { largest / STEPS } else { 1.0 };
-        (self.0.iter().map(move |x| (x / step).round() as i8), if largest > 0.0 { step } else { 0.0 })
+        (self.0.iter().map(move |x| (x / step).round() as i16), if largest > 0.0 { step } else { 0.0 })
     }
+}
+
+/// One vector as whole numbers, filled up with zeros.
+type Block = [i16; BLOCK];
+
+fn blocks(vector: &Vector) -> (Vec<Block>, f32) {
+    let (mut numbers, step) = vector.quantized();
+    let count = vector.0.len().div_ceil(BLOCK);
+    ((0..count).map(|_| std::array::from_fn(|_| numbers.next().unwrap_or(0))).collect(), step)
 }
 
 /// The vectors of many tools, numbered from zero.
 #[derive(Debug, Default)]
 pub(in crate::matching) struct Vectors {
-    dimensions: usize,
-    /// By tool, ready to multiply.
-    heads: Vec<[i16; HEAD]>,
+    blocks_each: usize,
     /// By tool.
-    tails: Vec<i8>,
+    blocks: Vec<Block>,
     /// By tool: what one step of its numbers is worth.
     steps: Vec<f32>,
-}
-
-/// How near is near enough.
-#[derive(Debug)]
-pub(in crate::matching) struct Near {
-    /// What the first dimensions must bring of the cosine, for the others to be looked at.
-    pub head_min: f32,
-    /// What the cosine must exceed.
-    pub cosine_min: f32,
 }
 
 /// A need, ready to be held against vectors.
 #[derive(Debug)]
 pub(in crate::matching) struct Asked {
-    head: [i16; HEAD],
-    tail: Vec<i16>,
+    blocks: Vec<Block>,
     step: f32,
 }
 
 impl Asked {
     pub(in crate::matching) fn new(vector: &Vector) -> Self {
-        let (numbers, step) = vector.quantized();
-        let numbers: Vec<i16> = numbers.map(i16::from).collect();
-        let mut head = [0; HEAD];
-        head.copy_from_slice(&numbers[..HEAD]);
-        Self { head, tail: numbers[HEAD..].to_vec(), step }
+        let (blocks, step) = blocks(vector);
+        Self { blocks, step }
     }
 }
 
 impl Vectors {
     pub(in crate::matching) fn with_dimensions(dimensions: usize) -> Self {
-        Self { dimensions, ..Self::default() }
+        Self { blocks_each: dimensions.div_ceil(BLOCK), ..Self::default() }
     }
 
     /// Adds the vector of the next tool.
     pub(in crate::matching) fn push(&mut self, vector: &Vector) {
-        let (mut numbers, step) = vector.quantized();
-        self.heads.push(std::array::from_fn(|_| numbers.next().map_or(0, i16::from)));
-        self.tails.extend(numbers);
+        let (blocks, step) = blocks(vector);
+        self.blocks.extend(blocks);
         self.steps.push(step);
     }
 
-    /// The cosine of a tool with a need, when it is near enough.
+    /// The cosine of a tool with a need.
     #[inline]
-    pub(in crate::matching) fn cosine(&self, tool: u32, need: &Asked, near: &Near) -> Option<f32> {
-        let head = dot_head(&need.head, &self.heads[tool as usize]);
-        let worth = need.step * self.steps[tool as usize];
-        if head as f32 * worth < near.head_min {
-            return None;
+    pub(in crate::matching) fn cosine(&self, tool: u32, need: &Asked) -> f32 {
+        let tool = tool as usize;
+        let blocks = &self.blocks[tool * self.blocks_each..][..self.blocks_each];
+        let sum: i32 = blocks.iter().zip(&need.blocks).map(|(a, b)| dot(a, b)).sum();
+        sum as f32 * need.step * self.steps[tool]
+    }
+}
+
+#[inline]
+fn dot(a: &Block, b: &Block) -> i32 {
+    let mut sums = [0_i32; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += i32::from(a[lane]) * i32::from(b[lane]);
         }
-        let cosine = (head + dot_tail(&need.tail, self.tail(tool))) as f32 * worth;
-        (cosine > near.cosine_min).then_some(cosine)
     }
-
-    fn tail(&self, tool: u32) -> &[i8] {
-        let length = self.dimensions - HEAD;
-        &self.tails[tool as usize * length..][..length]
-    }
-}
-
-fn dot_head(a: &[i16; HEAD], b: &[i16; HEAD]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum()
-}
-
-fn dot_tail(a: &[i16], b: &[i8]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(*a) * i32::from(i16::from(*b))).sum()
+    sums.iter().sum()
 }

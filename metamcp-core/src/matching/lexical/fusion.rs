@@ -3,21 +3,20 @@
 //! Scores are added, not ranks: a rank in a part would move with every tool that is known, a score depends on the need and the tool, and
 //! on how many tools share the need's own words.
 
-use crate::matching::dense::{Asked, Near, Vectors};
+use crate::matching::dense::{Asked, Vectors};
 
 /// A cosine of one against the words of a need: a rare word in a name is worth about 3.
 const SIMILARITY: f32 = 9.0;
 /// From where on a cosine counts: texts that are not about the same thing are about this similar.
 const COSINE_FLOOR: f32 = 0.1;
-/// A tool that shares words with the need.
-const WITH_WORDS: Near = Near { head_min: 0.05, cosine_min: COSINE_FLOOR };
-/// A tool that shares none must be nearer to be brought in at all.
-const ALONE: Near = Near { head_min: 0.1, cosine_min: 0.3 };
+/// A tool that shares no word with the need must be this near to be brought in at all.
+const COSINE_ALONE: f32 = 0.3;
 
 /// What similarity adds to the score of a tool; `words` tells whether it has a score by words.
 pub(super) fn similarity(vectors: &Vectors, tool: u32, need: &Asked, words: bool) -> Option<f32> {
-    let near = if words { &WITH_WORDS } else { &ALONE };
-    vectors.cosine(tool, need, near).map(|cosine| SIMILARITY * (cosine - COSINE_FLOOR))
+    let cosine = vectors.cosine(tool, need);
+    let least = if words { COSINE_FLOOR } else { COSINE_ALONE };
+    (cosine > least).then_some(SIMILARITY * (cosine - COSINE_FLOOR))
 }
 
 /// Adds what similarity is worth to the scores that words have made, by tool, and so brings in tools that share no word.

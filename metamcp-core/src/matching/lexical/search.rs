@@ -129,7 +129,7 @@ impl Scratch {
         }
         let mut fitting = std::mem::take(&mut self.fitting);
         fitting.clear();
-        fitting.extend(fits.iter().flat_map(|fits| index.examples().map(|capability| fits(capability))));
+        fitting.extend(fits.iter().flat_map(|fits| index.examples().map(fits)));
         let all_fit = fitting.iter().all(|fits| *fits);
         if all_fit {
             self.unfit.reset(0);
