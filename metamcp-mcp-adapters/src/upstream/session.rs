@@ -188,7 +188,7 @@ impl Session {
             };
             count = waiting.count();
             let open = waiting.open();
-            match self.park(waiting, &request) {
+            match self.park(waiting, request) {
                 Ok(state) => return Ok(Reached::Parked { open, state }),
                 Err(waiting) => {
                     let (rest, answers) = waiting.into_answers("too many calls wait for answers, ask again later");
