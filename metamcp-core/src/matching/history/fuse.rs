@@ -10,6 +10,8 @@ use crate::{
 
 /// The best match by words against the whole of the votes of the past.
 const WORDS: f32 = 0.1;
+/// What is added to that as long as little was learned and nothing of it is like the need.
+const WORDS_YOUNG: f32 = 0.6;
 /// What a good match by words adds to a capability that was never tried: without it whatever served first would keep others out.
 const NEWCOMER: f32 = 0.35;
 /// Served needs at which a capability is half known.
@@ -19,7 +21,7 @@ const SCORE_SHARE_MIN: f32 = 0.1;
 
 /// The route of `found`, moved by the past. Where the past knows nothing like the need, the order stays as it was.
 pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
-    let Recall { confidence, recalled, evidence } = recall;
+    let Recall { confidence, young, recalled, evidence } = recall;
     if recalled.is_empty() {
         return found;
     }
@@ -28,7 +30,8 @@ pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
     for (mut candidate, evidence) in found.candidates.into_iter().zip(evidence) {
         let words = candidate.score / top;
         let unknown = KNOWN_HALF / (KNOWN_HALF + evidence);
-        let by_words = WORDS * words + confidence * NEWCOMER * unknown * words * words;
+        let trust = WORDS + WORDS_YOUNG * young * (1.0 - confidence);
+        let by_words = trust * words + confidence * NEWCOMER * unknown * words * words;
         rescale(&mut candidate.reasons, by_words / candidate.score.max(f32::MIN_POSITIVE));
         candidate.score = by_words;
         candidates.push(candidate);

@@ -19,8 +19,12 @@ pub(super) const RECALLED_MAX: usize = 32;
 const LOOKED_UP_MAX: usize = 128;
 /// Most entries of word lists that are read for one need, the rarest words first: a word that most needs have says nothing and costs most.
 const POSTINGS_MAX: usize = 4_096;
-/// Votes at which the past is believed half.
+/// Votes at which a long past is believed half.
 const VOTES_HALF: f32 = 0.06;
+/// What a past of nothing adds to that: of a few lessons the one that is least unlike the need says little.
+const VOTES_HALF_YOUNG: f32 = 0.6;
+/// Past needs at which the past is half as young as at its beginning.
+const YOUNG_NEEDS: f32 = 50.0;
 /// A lean against a vote.
 const LEAN: f32 = 0.2;
 /// How much evidence a word needs before it leans.
@@ -51,6 +55,8 @@ pub(super) struct Recalled {
 pub(super) struct Recall {
     /// 0: the past knows nothing like this need; near 1: it knows many.
     pub confidence: f32,
+    /// 1: nothing was learned yet; near 0: much was, be it like this need or not.
+    pub young: f32,
     /// The most telling first.
     pub recalled: Vec<Recalled>,
     /// Beside the ids that were asked about: how many needs each has served.
@@ -112,7 +118,8 @@ impl Scratch {
         let known: Vec<(Arc<Capability>, Said)> = known.take(RECALLED_MAX).collect();
         let total: f32 = known.iter().map(|(_, said)| said.vote.abs()).sum();
         let lean_max = known.iter().map(|(_, said)| said.lean).fold(f32::MIN_POSITIVE, f32::max);
-        recall.confidence = total / (total + VOTES_HALF);
+        recall.young = YOUNG_NEEDS / (YOUNG_NEEDS + memory.needs() as f32);
+        recall.confidence = total / (total + VOTES_HALF + VOTES_HALF_YOUNG * recall.young);
         if total > 0.0 {
             recall.recalled = known
                 .into_iter()
