@@ -18,7 +18,7 @@ use support::{Home, Serve, WAIT_S_MAX, python};
 /// Tasks of one wave.
 const WAVE: usize = 24;
 /// What each of them asks for.
-const NEED: &str = "read the complete contents of a text file";
+const NEED: &str = "read a text file from the file system, whatever its encoding";
 /// How long a slow server holds a call back, in milliseconds.
 const SLOW_MS: u64 = 3_000;
 

@@ -83,5 +83,5 @@ fn every_reference_leads_somewhere_and_every_operation_has_its_own_name() {
     ] {
         assert!(paths.contains_key(path), "{path}");
     }
-    assert_eq!(paths.len(), 29);
+    assert_eq!(paths.len(), 30);
 }
