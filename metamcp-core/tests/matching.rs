@@ -209,7 +209,7 @@ async fn reasons_name_the_word_the_field_and_what_it_adds() {
         .reasons
         .iter()
         .map(|r| match r {
-            Reason::Term { field, term, .. } => (field.as_str(), term.as_str()),
+            Reason::Term { field, term, .. } => (field.as_ref(), term.as_ref()),
             other => panic!("{other:?}"),
         })
         .collect();

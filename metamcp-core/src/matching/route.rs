@@ -2,7 +2,7 @@
 //!
 //! A route is stored in the job it was made for: failover goes on to the next candidate without matching again.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,9 +30,9 @@ pub enum Reason {
     /// A word of the need stands in a field of the tool.
     Term {
         /// `name`, `title`, `description`, `schema`, `labels` or `server`.
-        field: String,
+        field: Cow<'static, str>,
         /// The word, as the need has it.
-        term: String,
+        term: Arc<str>,
         /// What it adds to the score.
         score: f32,
     },

@@ -1,11 +1,15 @@
 //! Vectors of texts, and those of all tools of an index, small enough that a need is held against every one of them.
+//!
+//! The loop over all of them is compiled for several instruction sets, and the best one this machine has is taken when it runs.
+
+use std::sync::LazyLock;
+
+use fearless_simd::{Level, dispatch};
 
 /// Most dimensions of a table.
 pub(super) const DIMENSIONS_MAX: usize = 1024;
 /// Numbers of one block; a constant length is what compilers turn into the best vector instructions.
 const BLOCK: usize = 128;
-/// Numbers multiplied in one step.
-const LANES: usize = 8;
 /// Largest number of a stored vector.
 const STEPS: f32 = 127.0;
 
@@ -46,15 +50,17 @@ impl Vector {
 
     /// Whole numbers up to [`STEPS`] and what one of them is worth.
     #[expect(clippy::cast_possible_truncation, reason = "rounded, and at most 127")]
-    fn quantized(&self) -> (impl Iterator<Item = i16>, f32) {
+    fn quantized(&self) -> (impl Iterator<Item = i8>, f32) {
         let largest = self.0.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
         let step = if largest > 0.0 { largest / STEPS } else { 1.0 };
-        (self.0.iter().map(move |x| (x / step).round() as i16), if largest > 0.0 { step } else { 0.0 })
+        (self.0.iter().map(move |x| (x / step).round() as i8), if largest > 0.0 { step } else { 0.0 })
     }
 }
 
 /// One vector as whole numbers, filled up with zeros.
-type Block = [i16; BLOCK];
+type Block = [i8; BLOCK];
+/// A block of the need, wide enough to be multiplied as it is.
+type WideBlock = [i16; BLOCK];
 
 fn blocks(vector: &Vector) -> (Vec<Block>, f32) {
     let (mut numbers, step) = vector.quantized();
@@ -75,14 +81,14 @@ pub(in crate::matching) struct Vectors {
 /// A need, ready to be held against vectors.
 #[derive(Debug)]
 pub(in crate::matching) struct Asked {
-    blocks: Vec<Block>,
+    blocks: Vec<WideBlock>,
     step: f32,
 }
 
 impl Asked {
     pub(in crate::matching) fn new(vector: &Vector) -> Self {
         let (blocks, step) = blocks(vector);
-        Self { blocks, step }
+        Self { blocks: blocks.iter().map(|block| block.map(i16::from)).collect(), step }
     }
 }
 
@@ -99,22 +105,33 @@ impl Vectors {
     }
 
     /// The cosine of a tool with a need.
-    #[inline]
     pub(in crate::matching) fn cosine(&self, tool: u32, need: &Asked) -> f32 {
         let tool = tool as usize;
-        let blocks = &self.blocks[tool * self.blocks_each..][..self.blocks_each];
-        let sum: i32 = blocks.iter().zip(&need.blocks).map(|(a, b)| dot(a, b)).sum();
-        sum as f32 * need.step * self.steps[tool]
+        cosine(&self.blocks[tool * self.blocks_each..][..self.blocks_each], self.steps[tool], need)
+    }
+
+    /// Changes what is kept of each tool by its cosine with a need, in order.
+    pub(in crate::matching) fn each_cosine(&self, need: &Asked, kept: &mut [f32], change: impl Fn(f32, &mut f32)) {
+        static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
+        dispatch!(*LEVEL, _ => self.hold_against(need, kept, change));
+    }
+
+    #[inline(always)]
+    fn hold_against(&self, need: &Asked, kept: &mut [f32], change: impl Fn(f32, &mut f32)) {
+        let tools = self.blocks.chunks_exact(self.blocks_each.max(1)).zip(&self.steps);
+        for ((blocks, step), kept) in tools.zip(kept) {
+            change(cosine(blocks, *step, need), kept);
+        }
     }
 }
 
-#[inline]
-fn dot(a: &Block, b: &Block) -> i32 {
-    let mut sums = [0_i32; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            sums[lane] += i32::from(a[lane]) * i32::from(b[lane]);
-        }
-    }
-    sums.iter().sum()
+#[inline(always)]
+fn cosine(tool: &[Block], step: f32, need: &Asked) -> f32 {
+    let sum: i32 = tool.iter().zip(&need.blocks).map(|(a, b)| dot(a, b)).sum();
+    sum as f32 * need.step * step
+}
+
+#[inline(always)]
+fn dot(a: &Block, b: &WideBlock) -> i32 {
+    a.iter().zip(b).map(|(a, b)| i32::from(i16::from(*a)) * i32::from(*b)).sum()
 }

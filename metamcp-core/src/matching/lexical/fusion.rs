@@ -14,14 +14,16 @@ const COSINE_ALONE: f32 = 0.3;
 
 /// What similarity adds to the score of a tool; `words` tells whether it has a score by words.
 pub(super) fn similarity(vectors: &Vectors, tool: u32, need: &Asked, words: bool) -> Option<f32> {
-    let cosine = vectors.cosine(tool, need);
-    let least = if words { COSINE_FLOOR } else { COSINE_ALONE };
-    (cosine > least).then_some(SIMILARITY * (cosine - COSINE_FLOOR))
+    Some(worth(vectors.cosine(tool, need), words)).filter(|worth| *worth > 0.0)
 }
 
 /// Adds what similarity is worth to the scores that words have made, by tool, and so brings in tools that share no word.
 pub(super) fn add_similarity(scores: &mut [f32], vectors: &Vectors, need: &Asked) {
-    for (tool, score) in (0_u32..).zip(scores) {
-        *score += similarity(vectors, tool, need, *score > 0.0).unwrap_or(0.0);
-    }
+    vectors.each_cosine(need, scores, |cosine, score| *score += worth(cosine, *score > 0.0));
+}
+
+#[inline(always)]
+fn worth(cosine: f32, words: bool) -> f32 {
+    let least = if words { COSINE_FLOOR } else { COSINE_ALONE };
+    if cosine > least { SIMILARITY * (cosine - COSINE_FLOOR) } else { 0.0 }
 }

@@ -16,7 +16,10 @@ mod tests;
 mod tokens;
 mod words;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -243,7 +246,7 @@ pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
 
 /// Which word of the need adds how much through which field, the weightiest first.
 fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
-    let mut told: Vec<(&'static str, usize, f32)> = Vec::new();
+    let mut told: Vec<(&'static str, usize, f32)> = Vec::with_capacity(2 * query.terms.len());
     for t in &query.terms {
         let Some((weight, shares)) = index.shares(t.term, tool) else { continue };
         for (field, share) in Field::ALL.iter().zip(shares).filter(|(_, share)| *share > 0.0) {
@@ -257,7 +260,7 @@ fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
     told.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.1.cmp(&b.1)).then(a.0.cmp(b.0)));
     told.truncate(REASONS_MAX);
     let reason = |(field, word, score): (&'static str, usize, f32)| Reason::Term {
-        field: field.to_owned(),
+        field: Cow::Borrowed(field),
         term: query.words[word].clone(),
         score,
     };

@@ -2,6 +2,8 @@
 //!
 //! Looks only at words and the index's vocabulary; which tools win is the search's part.
 
+use std::sync::Arc;
+
 use super::{
     fields::cut,
     index::{Index, Term},
@@ -59,7 +61,7 @@ pub(super) struct QueryTerm {
 #[derive(Debug, Default)]
 pub(super) struct Query {
     pub terms: Vec<QueryTerm>,
-    pub words: Vec<String>,
+    pub words: Vec<Arc<str>>,
     /// What the need is about, when there is a table that knows any of it.
     pub meaning: Option<Asked>,
 }
@@ -115,7 +117,7 @@ impl Query {
 
     fn add_word(&mut self, heard: &Heard, weight: f32, role: Role, index: &Index, words: &Words) {
         let word = self.words.len();
-        self.words.push(heard.word.clone());
+        self.words.push(heard.word.as_str().into());
         let stem = heard.stem.as_str();
         match index.term(stem) {
             Some(term) => self.add(term, weight, role, word),
@@ -166,7 +168,7 @@ impl Query {
                 let known = index.term(&words.stem(&joined));
                 if let Some(term) = known.filter(|t| self.terms.iter().all(|q| q.term != *t)) {
                     let said = if left.said == Said::Much { left.said } else { right.said };
-                    self.words.push(format!("{} {}", left.word, right.word));
+                    self.words.push(format!("{} {}", left.word, right.word).into());
                     self.add(term, JOINED, role(said), self.words.len() - 1);
                 }
             }
@@ -181,7 +183,7 @@ impl Query {
                 let stem = words.stem(token);
                 let known = if words.is_stop(token) || kind == Kind::Whole { None } else { index.term(&stem) };
                 if let Some(term) = known.filter(|t| self.terms.iter().all(|q| q.term != *t)) {
-                    self.words.push(token.to_owned());
+                    self.words.push(token.into());
                     self.add(term, INPUT_KEY, Role::Support, self.words.len() - 1);
                 }
             });

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn a_reason_is_words() {
         let term =
-            |field: &str, term: &str| Reason::Term { field: field.to_owned(), term: term.to_owned(), score: 1.0 };
+            |field: &str, term: &str| Reason::Term { field: field.to_owned().into(), term: term.into(), score: 1.0 };
         assert_eq!(
             reason(&[term("name", "pdf"), term("description", "text")]),
             "`pdf` in its name, `text` in its description"

@@ -83,7 +83,7 @@ pub struct ReasonDocument {
 impl From<&Reason> for ReasonDocument {
     fn from(reason: &Reason) -> Self {
         let (field, term) = match reason {
-            Reason::Term { field, term, .. } => (Some(field.clone()), Some(term.clone())),
+            Reason::Term { field, term, .. } => (Some(field.to_string()), Some(term.to_string())),
             _ => (None, None),
         };
         let cost_ms = match reason {
