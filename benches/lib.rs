@@ -14,6 +14,10 @@ use metamcp_core::{
 };
 use serde_json::json;
 
+/// As in the server, so that what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Different words of a synthetic catalogue.
 const VOCABULARY: usize = 8_000;
 /// Servers of a synthetic catalogue.
