@@ -29,7 +29,7 @@ use super::{
     catalog::ToolRef,
     front,
     members::{Key, quoted},
-    methods::relayed::Beside,
+    methods::relayed::{Beside, note_required},
     own_tools, pointers, retry, tasks,
 };
 use crate::wire::era::{INTERNAL_ERROR, INVALID_PARAMS};
@@ -117,7 +117,7 @@ async fn direct(
     let own = Arc::clone(&tool);
     let id = &own.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
         return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
     }
@@ -185,6 +185,7 @@ async fn carry(
         Ok(Came::Result(result)) => return Ok(Carried::Came(result)),
         Ok(Came::Begun(reply)) => Ok(reply),
         Err(RelayError::Rpc(error)) => {
+            note_required(gateway, call.server(), &error, side);
             return Err(RpcFault { code: error.code, message: error.message, data: error.data });
         }
         Err(RelayError::Transport(error)) => Err(error),

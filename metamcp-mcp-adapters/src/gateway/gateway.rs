@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Caller, ClientSide, Reply, Request,
     catalog::{Catalog, Discover, Follower, Own, Snapshot, ToolRef},
+    elicitations::Elicitations,
     methods,
     options::{GatewayOptions, ListMode},
     own_tools, pointers,
@@ -116,6 +117,10 @@ impl Gateway {
     /// Why the lists of a connected server could not be read the last time.
     pub(crate) fn unread(&self, server: &ServerName) -> Option<String> {
         self.0.catalog.unread(server)
+    }
+
+    pub(crate) fn elicitations(&self) -> &Elicitations {
+        &self.0.hub.elicitations
     }
 
     pub(crate) fn seal(&self) -> &Seal {

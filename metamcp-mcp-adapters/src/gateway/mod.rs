@@ -13,6 +13,7 @@ mod bridge;
 mod call;
 mod caller;
 mod catalog;
+mod elicitations;
 mod front;
 #[allow(clippy::module_inception, reason = "the room's main thing")]
 mod gateway;

@@ -8,6 +8,7 @@ mod client;
 mod clients;
 #[path = "../conformance/fixture/mod.rs"]
 mod conformance_fixture;
+mod elicitations;
 mod eras;
 #[path = "../fixture/mod.rs"]
 mod fixture;

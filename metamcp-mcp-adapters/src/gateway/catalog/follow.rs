@@ -19,7 +19,7 @@ use super::{
     offer::{Lists, Offer},
     read,
 };
-use crate::gateway::{members::Members, subscribe::Hub};
+use crate::gateway::{elicitations, members::Members, subscribe::Hub};
 
 /// How often is looked whether the connection is still the living one, in milliseconds.
 const LOOK_MS: u64 = 1_000;
@@ -142,6 +142,12 @@ impl Follower {
                 let uri = params.as_ref().and_then(|params| Members::of(params.get()).ok()?.text("uri"));
                 if let Some(uri) = uri.map(String::from) {
                     self.hub.updated(&self.server, &uri);
+                }
+                false
+            }
+            elicitations::COMPLETE => {
+                if let Some(params) = &params {
+                    self.hub.elicitations.completed(&self.server, params);
                 }
                 false
             }

@@ -3,13 +3,14 @@
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    transport::{Delivered, RelayError, RelayMeta, RelayRequest, RelaySide},
+    transport::{Delivered, RelayError, RelayMeta, RelayRequest, RelaySide, RelayedError},
 };
 use serde_json::value::RawValue;
 
 use super::{
     super::{
         bridge::{Bridge, Origin},
+        elicitations::REQUIRED,
         members::with_json,
     },
     Caller, ClientSide, Gateway, Reply, Request, RpcFault,
@@ -75,17 +76,29 @@ pub(crate) async fn relay(
 ) -> Result<Reply, RpcFault> {
     let (server, method) = (forward.server, &*request.method);
     let origin = Origin { who: &caller.principal, server, method, name: forward.name.unwrap_or_default() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     // Ends: the bridge bounds how often a client is asked.
     loop {
         let mut params = forward.params.to_vec();
         params.extend(bridge.answers().map(|answers| ("inputResponses", answers.raw())));
         params.extend(bridge.state().map(|state| ("requestState", state.raw())));
         let result = ask(gateway, caller, request, Forward { params: &params, ..forward }, side).await;
-        let result = result.map_err(|error| fault(server, error))?;
+        let result = result.map_err(|error| {
+            if let RelayError::Rpc(error) = &error {
+                note_required(gateway, server, error, side);
+            }
+            fault(server, error)
+        })?;
         if let Some(result) = bridge.take(result).await? {
             return Ok(Reply::Result(result));
         }
+    }
+}
+
+/// A server's error may send the client to URLs: it is to hear when it is done there.
+pub(crate) fn note_required(gateway: &Gateway, server: &ServerName, error: &RelayedError, side: &dyn ClientSide) {
+    if error.code == REQUIRED {
+        gateway.elicitations().required(server, error.data.as_ref(), side.address());
     }
 }
 
