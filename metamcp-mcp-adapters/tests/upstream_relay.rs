@@ -12,12 +12,14 @@ use std::{
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
+    record::{MemoryRecordStore, RecordStore},
+    time::SystemClock,
     transport::{
         CallContext, Connector, Delivered, McpTransport, Relay, RelayError, RelayMeta, RelayNews, RelayRequest,
         RelaySide, ToolCall,
     },
 };
-use metamcp_mcp_adapters::upstream::{Era, HttpConnector, IoConnector, StdioConnector};
+use metamcp_mcp_adapters::upstream::{Era, Handover, HttpConnector, IoConnector, StdioConnector};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use serde_json::{Value, json, value::RawValue};
 use tokio::{
@@ -397,6 +399,33 @@ async fn a_parked_call_of_a_job_that_is_cancelled_is_cancelled_at_its_server() {
         text(&seen).contains("the call was cancelled") && text(&seen).contains("notifications/cancelled"),
         "{seen:?}"
     );
+}
+
+#[tokio::test]
+async fn a_parked_call_is_ended_by_another_process_that_cancels_its_job() {
+    let records: Arc<dyn RecordStore> = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
+    let connector = || {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/misbehaving.py");
+        let child = StdioConnector::new(name(), "python3").args([path.to_string_lossy().as_ref(), "2025-11-25"]);
+        child.handover(Arc::new(Handover::new(Arc::clone(&records))))
+    };
+    let (holding, cancelling) = (connector(), connector());
+    let (held, other) =
+        (holding.connect().await.expect("it connects"), cancelling.connect().await.expect("it connects"));
+    let call = ToolCall::new("asks-for-ever", RawJson::empty_object());
+    let reply = in_time(held.call(&call, &CallContext::quiet())).await.expect("it asks");
+    let metamcp_core::transport::ToolReply::NeedsInput { checkpoint, .. } = reply else { panic!("{reply:?}") };
+    other.cancel(&checkpoint).await.expect("it is taken");
+    let caller = Caller::new(&held, "{}");
+    in_time(async {
+        loop {
+            let seen = text(&caller.call("seen", &[("arguments", "{}")]).await.expect("it answers"));
+            if seen.contains("the call was cancelled") && seen.contains("notifications/cancelled") {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ use super::{
     members::{Key, quoted},
     methods::relayed::{Beside, note_required},
     own_tools, pointers, retry, tasks,
+    unanswered::Unanswered,
 };
 use crate::wire::era::{INTERNAL_ERROR, INVALID_PARAMS};
 
@@ -126,7 +127,10 @@ async fn direct(
         match carry(gateway, caller, side, request, &call, &bridge).await? {
             Carried::Told(result) => return Ok(result),
             Carried::Came(result) => {
-                if let Some(result) = bridge.take(result).await? {
+                let unanswered = Unanswered::of(gateway, id.server(), &result);
+                let told = bridge.take(result).await?;
+                unanswered.taken();
+                if let Some(result) = told {
                     return Ok(if pointers::is_large(gateway, &result) {
                         Box::pin(pointers::keep(gateway, caller, &call, result)).await
                     } else {

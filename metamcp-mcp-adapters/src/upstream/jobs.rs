@@ -200,7 +200,7 @@ impl McpTransport for Session {
                 told.map(drop).map_err(|failure| self.failed(failure))
             }
             Unfinished { parked: Some(parked), .. } => {
-                self.parked.give_up(&parked.state);
+                self.end_parked(&parked.state).await;
                 Ok(())
             }
             // A call that is to be made again is nowhere: the server keeps nothing of it.

@@ -163,6 +163,17 @@ impl Session {
         Err(error(server, TransportErrorKind::Closed, Delivered::Maybe, what).into())
     }
 
+    /// Ends a parked request that nobody goes on with, here or in the process that has it.
+    pub(super) async fn end_parked(&self, state: &str) {
+        let is_here = self.parked.give_up(state);
+        let Some(handover) = &self.handover else { return };
+        if is_here {
+            handover.let_go(state);
+        } else if parked::home(state).is_some_and(|home| home != handover.home()) {
+            handover.give_up(&self.info.server, state).await;
+        }
+    }
+
     /// Keeps a request until its answers come, from wherever.
     fn park(&self, waiting: Waiting, request: &RelayRequest<'_>) -> Result<String, Box<Waiting>> {
         let home = self.handover.as_ref().map(|handover| handover.home());

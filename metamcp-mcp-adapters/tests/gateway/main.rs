@@ -22,3 +22,4 @@ mod served;
 mod sessions;
 mod shelf;
 mod stdio;
+mod taken_back;

@@ -12,6 +12,7 @@ use super::{
         bridge::{Bridge, Origin},
         elicitations::REQUIRED,
         members::with_json,
+        unanswered::Unanswered,
     },
     Caller, ClientSide, Gateway, Reply, Request, RpcFault,
 };
@@ -89,7 +90,10 @@ pub(crate) async fn relay(
             }
             fault(server, error)
         })?;
-        if let Some(result) = bridge.take(result).await? {
+        let unanswered = Unanswered::of(gateway, server, &result);
+        let told = bridge.take(result).await?;
+        unanswered.taken();
+        if let Some(result) = told {
             return Ok(Reply::Result(result));
         }
     }
