@@ -228,6 +228,36 @@ async fn on_a_shared_connection_nobody_is_asked_for_somebody_else() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_has_a_process_of_its_own_for_each_call_that_can_be_asked() {
+    let (transport, _guard) = script().await;
+    let caller = Caller::new(&transport, r#"{"elicitation":{}}"#);
+    let ask = async |who: &str| {
+        let arguments = json!({ "who": who }).to_string();
+        let asked = caller.call("asks-once", &[("arguments", &arguments)]).await.expect("it asks");
+        assert!(asked.get().contains(&format!(r#""message": "{who}""#)), "{asked:?}");
+        question(&asked, "elicitation/create")
+    };
+    let answer = async |(key, state): &(String, String), name: &str| {
+        let told = json!({ key: { "action": "accept", "content": { "name": name } } });
+        let done = caller.retry("asks-once", state, &told).await.expect("it answers");
+        let (pid, told): (u32, String) = serde_json::from_str(&text(&done)).expect("a pid and a name");
+        assert_eq!(told, name);
+        pid
+    };
+    // The first is the only one under way; then it is known that the server asks.
+    let first = ask("Ada").await;
+    let (second, third) = (ask("Bob").await, ask("Eve").await);
+    let pids = [answer(&third, "Eve").await, answer(&first, "Ada").await, answer(&second, "Bob").await];
+    assert!(pids[0] != pids[1] && pids[1] != pids[2] && pids[2] != pids[0], "{pids:?}");
+    // What cannot be asked goes on over the first connection; what can takes one that is there.
+    let silent = Caller::new(&transport, "{}");
+    assert!(text(&silent.call("seen", &[("arguments", "{}")]).await.expect("it answers")).contains("Ada"));
+    let again = ask("Ada").await;
+    assert!(pids.contains(&answer(&again, "Ada").await));
+    transport.close().await;
+}
+
+#[tokio::test]
 async fn each_caller_hears_the_log_it_wants_and_the_server_is_told_the_lowest() {
     let (transport, _guard) = script().await;
     let heard = |caller: &Caller<'_>| {

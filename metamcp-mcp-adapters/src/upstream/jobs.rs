@@ -221,6 +221,6 @@ impl McpTransport for Session {
     }
 
     async fn close(&self) {
-        self.way.close().await;
+        self.end().await;
     }
 }
