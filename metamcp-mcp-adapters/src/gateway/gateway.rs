@@ -58,6 +58,11 @@ impl Gateway {
         self.0.catalog.settled().await;
     }
 
+    /// Somebody reads lists.
+    pub(crate) fn asked_for_lists(&self) {
+        self.0.catalog.asked();
+    }
+
     /// What an endpoint says of itself to somebody; `None` when there is no such endpoint.
     pub(crate) fn discover(&self, endpoint: Option<&str>, who: &Principal) -> Option<Discover> {
         self.0.catalog.snapshot(endpoint, who).map(|snapshot| snapshot.discover.clone())

@@ -151,7 +151,7 @@ impl McpTransport for Session {
         let (has_tools, with_headers) = (self.agreed.can.tools.is_some(), http && era == Era::Modern);
         let listed = list::drain(&self.info.server, ask, has_tools, with_headers).await?;
         *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = listed.headers;
-        Ok(Discovered::new(listed.tools, self.agreed.instructions.clone()))
+        Ok(Discovered::new(listed.tools, self.agreed.instructions.clone()).with_freshness(listed.freshness))
     }
 
     async fn call(&self, call: &ToolCall, cx: &CallContext<'_>) -> Result<ToolReply, TransportError> {
