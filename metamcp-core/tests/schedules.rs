@@ -64,6 +64,10 @@ impl RecordStore for Failing {
         self.inner.put(kind, name, value, expect, ttl).await
     }
 
+    async fn now(&self) -> StoreResult<Timestamp> {
+        self.inner.now().await
+    }
+
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {
         self.inner.delete(kind, name).await
     }
@@ -99,8 +103,13 @@ impl World {
     }
 
     fn engine(&self) -> Orchestrator {
+        self.engine_by(Arc::<PausedClock>::clone(&self.clock))
+    }
+
+    /// An engine whose process takes this for the time.
+    fn engine_by(&self, clock: Arc<dyn Clock>) -> Orchestrator {
         Orchestrator::builder()
-            .clock(Arc::<PausedClock>::clone(&self.clock))
+            .clock(clock)
             .jobs(Arc::clone(&self.jobs))
             .records(Arc::<Failing>::clone(&self.records))
             .server(ServerName::new("scripted").unwrap(), Arc::new(self.server.clone()))
@@ -137,6 +146,33 @@ async fn any_number_of_workers_make_one_job_of_each_instant() {
     assert_eq!(world.server.calls("echo"), 5);
     let schedule = engines[1].schedule(&world.who, "m").await.unwrap();
     assert!(schedule.next_at > schedule.last_at && schedule.last_error.is_none(), "{schedule:?}");
+    drop(workers);
+}
+
+/// An hour and a half ahead of the stores.
+#[derive(Debug)]
+struct Ahead(Arc<PausedClock>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        self.0.now() + MINUTE * 90
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_fires_by_the_time_of_the_store_whatever_its_workers_take_for_it() {
+    let world = World::new();
+    let engines = [world.engine_by(Arc::new(Ahead(Arc::clone(&world.clock)))), world.engine()];
+    for (name, engine) in ["a", "b"].into_iter().zip(&engines) {
+        engine.put_schedule(&world.who, every_minute(name)).await.unwrap();
+    }
+    let workers = engines.each_ref().map(|engine| engine.worker(WorkerOptions::default()));
+    tokio::time::sleep(MINUTE * 5).await;
+    assert_eq!(world.made().await.len(), 10, "one job of each instant of either");
+    for name in ["a", "b"] {
+        let schedule = engines[1].schedule(&world.who, name).await.unwrap();
+        assert!(schedule.last_at.is_some_and(|at| at <= world.clock.now()), "{schedule:?}");
+    }
     drop(workers);
 }
 

@@ -12,12 +12,14 @@ use std::{
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
+    record::{MemoryRecordStore, RecordStore},
+    time::SystemClock,
     transport::{
         CallContext, Connector, Delivered, McpTransport, Relay, RelayError, RelayMeta, RelayNews, RelayRequest,
         RelaySide, ToolCall,
     },
 };
-use metamcp_mcp_adapters::upstream::{Era, HttpConnector, IoConnector, StdioConnector};
+use metamcp_mcp_adapters::upstream::{Era, Handover, HttpConnector, IoConnector, StdioConnector};
 use rmcp::transport::streamable_http_server::StreamableHttpServerConfig;
 use serde_json::{Value, json, value::RawValue};
 use tokio::{
@@ -226,6 +228,36 @@ async fn on_a_shared_connection_nobody_is_asked_for_somebody_else() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_has_a_process_of_its_own_for_each_call_that_can_be_asked() {
+    let (transport, _guard) = script().await;
+    let caller = Caller::new(&transport, r#"{"elicitation":{}}"#);
+    let ask = async |who: &str| {
+        let arguments = json!({ "who": who }).to_string();
+        let asked = caller.call("asks-once", &[("arguments", &arguments)]).await.expect("it asks");
+        assert!(asked.get().contains(&format!(r#""message": "{who}""#)), "{asked:?}");
+        question(&asked, "elicitation/create")
+    };
+    let answer = async |(key, state): &(String, String), name: &str| {
+        let told = json!({ key: { "action": "accept", "content": { "name": name } } });
+        let done = caller.retry("asks-once", state, &told).await.expect("it answers");
+        let (pid, told): (u32, String) = serde_json::from_str(&text(&done)).expect("a pid and a name");
+        assert_eq!(told, name);
+        pid
+    };
+    // The first is the only one under way; then it is known that the server asks.
+    let first = ask("Ada").await;
+    let (second, third) = (ask("Bob").await, ask("Eve").await);
+    let pids = [answer(&third, "Eve").await, answer(&first, "Ada").await, answer(&second, "Bob").await];
+    assert!(pids[0] != pids[1] && pids[1] != pids[2] && pids[2] != pids[0], "{pids:?}");
+    // What cannot be asked goes on over the first connection; what can takes one that is there.
+    let silent = Caller::new(&transport, "{}");
+    assert!(text(&silent.call("seen", &[("arguments", "{}")]).await.expect("it answers")).contains("Ada"));
+    let again = ask("Ada").await;
+    assert!(pids.contains(&answer(&again, "Ada").await));
+    transport.close().await;
+}
+
+#[tokio::test]
 async fn each_caller_hears_the_log_it_wants_and_the_server_is_told_the_lowest() {
     let (transport, _guard) = script().await;
     let heard = |caller: &Caller<'_>| {
@@ -397,6 +429,33 @@ async fn a_parked_call_of_a_job_that_is_cancelled_is_cancelled_at_its_server() {
         text(&seen).contains("the call was cancelled") && text(&seen).contains("notifications/cancelled"),
         "{seen:?}"
     );
+}
+
+#[tokio::test]
+async fn a_parked_call_is_ended_by_another_process_that_cancels_its_job() {
+    let records: Arc<dyn RecordStore> = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
+    let connector = || {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture/misbehaving.py");
+        let child = StdioConnector::new(name(), "python3").args([path.to_string_lossy().as_ref(), "2025-11-25"]);
+        child.handover(Arc::new(Handover::new(Arc::clone(&records))))
+    };
+    let (holding, cancelling) = (connector(), connector());
+    let (held, other) =
+        (holding.connect().await.expect("it connects"), cancelling.connect().await.expect("it connects"));
+    let call = ToolCall::new("asks-for-ever", RawJson::empty_object());
+    let reply = in_time(held.call(&call, &CallContext::quiet())).await.expect("it asks");
+    let metamcp_core::transport::ToolReply::NeedsInput { checkpoint, .. } = reply else { panic!("{reply:?}") };
+    other.cancel(&checkpoint).await.expect("it is taken");
+    let caller = Caller::new(&held, "{}");
+    in_time(async {
+        loop {
+            let seen = text(&caller.call("seen", &[("arguments", "{}")]).await.expect("it answers"));
+            if seen.contains("the call was cancelled") && seen.contains("notifications/cancelled") {
+                break;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -274,5 +274,5 @@ async fn the_server_says_who_it_is() {
     assert!(transport.info().implementation.starts_with("rmcp "), "{:?}", transport.info());
     let found = transport.discover().await.expect("the tools are listed");
     assert_eq!(found.instructions.as_deref(), Some("standard tools for tests"));
-    assert_eq!(found.tools.len(), 10);
+    assert_eq!(found.tools.len(), 11);
 }

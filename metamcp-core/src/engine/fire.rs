@@ -1,4 +1,4 @@
-//! Fires what is due: the part of a worker that turns instants of schedules into jobs.
+//! Fires what is due by the store's time: the part of a worker that turns instants of schedules into jobs.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,6 +9,7 @@ use super::{
     ports::Ports,
     schedule::{self, Kept, Overlap, Schedule},
     servers::Servers,
+    store_clock::StoreClock,
     submit,
 };
 use crate::{
@@ -28,6 +29,8 @@ const READ_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub(super) struct Firing {
     looked: Option<Instant>,
+    /// The store's time, as of the last look.
+    clock: Option<StoreClock>,
     /// When all were read, and how many changes were counted then.
     read: Option<(Instant, Option<u64>)>,
     /// When each fires next, by its record's name.
@@ -43,10 +46,10 @@ impl Firing {
                 Err(error) => tracing::warn!(%error, "schedules not read"),
             }
         }
-        let now = ports.clock.now();
+        let Some(now) = self.clock.map(|clock| clock.now()) else { return };
         let due: Vec<String> = self.next.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
         for name in due {
-            match fire(ports, servers, &name).await {
+            match fire(ports, servers, &name, now).await {
                 Ok(Some(next)) => {
                     self.next.insert(name, next);
                 }
@@ -60,6 +63,7 @@ impl Firing {
 
     /// Reads all schedules, unless none has changed.
     async fn look(&mut self, ports: &Ports) -> Result<(), EngineError> {
+        self.clock = Some(StoreClock::told(ports.records.now().await?));
         // Counted before they are read: what changes meanwhile is seen the next time.
         let changes = schedule::changes(ports).await?;
         if self.read.is_some_and(|(at, seen)| seen == changes && at.elapsed() < READ_ALL_EVERY) {
@@ -94,10 +98,14 @@ impl Firing {
 }
 
 /// Fires one schedule if it is due, and answers when it is due next.
-async fn fire(ports: &Ports, servers: &Arc<Servers>, name: &str) -> Result<Option<Timestamp>, EngineError> {
+async fn fire(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    name: &str,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, EngineError> {
     let Some(record) = ports.records.get(RecordKind::Schedule, name).await? else { return Ok(None) };
     let Some(Kept { mut schedule, version }) = schedule::read(&record)? else { return Ok(None) };
-    let now = ports.clock.now();
     if schedule.next_at.is_none_or(|at| at > now) {
         return Ok(schedule.next_at);
     }

@@ -98,7 +98,7 @@ pub struct Schedule {
     /// Drawn when it is made: one that is deleted and made again is another one, and its instants are its own.
     #[serde(default)]
     made: u64,
-    /// When it fires next, by the engine's clock; `None`: never, as when it is paused.
+    /// When it fires next, by the store's clock; `None`: never, as when it is paused.
     pub next_at: Option<Timestamp>,
     /// The last instant that became a job.
     pub last_at: Option<Timestamp>,
@@ -218,7 +218,7 @@ pub(super) async fn put(ports: &Ports, who: &Principal, terms: NewSchedule) -> R
         return Err(InvalidTask::new("idempotency_key", "leave it out: each time it fires has a key of its own").into());
     }
     ports.limits.check(&terms.task)?;
-    let now = ports.clock.now();
+    let now = persist("now", || ports.records.now()).await?;
     if Timetable::new(&terms.cron, &terms.zone)?.next(now).is_none() {
         return Err(InvalidTask::new("cron", "it never comes due; name a day that there is").into());
     }
@@ -295,7 +295,7 @@ pub(super) async fn list(
 pub(super) async fn pause(ports: &Ports, who: &Principal, name: &str, paused: bool) -> Result<Schedule, EngineError> {
     let Kept { mut schedule, version } = get(ports, who, name).await?;
     schedule.terms.paused = paused;
-    schedule.move_on(ports.clock.now());
+    schedule.move_on(persist("now", || ports.records.now()).await?);
     change(ports, schedule, Expect::Version(version)).await
 }
 

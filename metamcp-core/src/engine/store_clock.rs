@@ -1,4 +1,4 @@
-//! The store's time as a worker knows it: read off a lease, carried on by the process's own monotonic clock. What a worker's machine takes
+//! The store's time as a worker knows it: read off a lease, or asked for, and carried on by the process's own monotonic clock. What a worker's machine takes
 //! for the time of day decides nothing about a job.
 
 use tokio::time::Instant;
@@ -16,6 +16,11 @@ impl StoreClock {
     /// Read off a job whose lease was just answered: that lease is what changed it last.
     pub(super) fn read(head: &JobHead) -> Self {
         Self { at: head.updated_at, read: Instant::now() }
+    }
+
+    /// Read off the store, which has just told it.
+    pub(super) fn told(at: Timestamp) -> Self {
+        Self { at, read: Instant::now() }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -122,6 +122,10 @@ impl RecordStore for MemoryRecordStore {
         Ok(Written::Ok { version })
     }
 
+    async fn now(&self) -> StoreResult<Timestamp> {
+        Ok(self.clock.now())
+    }
+
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {
         let now = self.clock.now();
         let mut state = self.lock()?;

@@ -11,7 +11,10 @@ use bytes::Bytes;
 pub use memory::MemoryRecordStore;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{StoreError, StoreErrorKind, StoreResult};
+use crate::{
+    error::{StoreError, StoreErrorKind, StoreResult},
+    time::Timestamp,
+};
 
 /// Longest name, in bytes.
 pub const RECORD_NAME_BYTES_MAX: usize = 256;
@@ -120,6 +123,9 @@ pub trait RecordStore: fmt::Debug + Send + Sync + 'static {
         expect: Expect,
         ttl: Option<Duration>,
     ) -> StoreResult<Written>;
+
+    /// What time it is for the store.
+    async fn now(&self) -> StoreResult<Timestamp>;
 
     /// Removes a record; answers whether it was there.
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool>;

@@ -26,6 +26,7 @@ macro_rules! record_store_suite {
             any_bytes_are_a_value
             any_text_is_a_name
             names_and_values_out_of_bounds_are_invalid
+            the_store_tells_its_time
             each_write_counts_the_version_up
             a_write_that_expects_absence_makes_a_record_once
             a_write_that_expects_a_version_finds_that_one_only
@@ -201,6 +202,13 @@ mod behaviours {
             assert_eq!(refused.kind(), StoreErrorKind::Invalid);
         }
         assert!(fx.names().await.is_empty(), "nothing was written");
+    }
+
+    pub async fn the_store_tells_its_time(fx: RecordStoreFixture) {
+        let before = fx.store.now().await.expect("the store answers");
+        fx.pass(100).await;
+        let after = fx.store.now().await.expect("the store answers");
+        assert!(after.since(before) >= Duration::from_secs(100), "{before:?} {after:?}");
     }
 
     pub async fn each_write_counts_the_version_up(fx: RecordStoreFixture) {

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     id::{JobId, ServerName},
     json::RawJson,
@@ -43,13 +45,39 @@ pub struct Discovered {
     pub tools: Vec<RawJson>,
     /// The server's own instructions, or its description.
     pub instructions: Option<String>,
+    /// How long the tools may be taken for current; `None`: the server does not say.
+    pub freshness: Option<Freshness>,
+}
+
+/// How long and for whom what a server said may be kept, by its own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// From when it was said, in milliseconds; 0: not at all.
+    pub ttl_ms: u64,
+    /// Whether it is the same for everybody.
+    pub public: bool,
+}
+
+impl Freshness {
+    /// What holds for both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { ttl_ms: self.ttl_ms.min(other.ttl_ms), public: self.public && other.public }
+    }
 }
 
 impl Discovered {
     /// These tools.
     #[must_use]
     pub const fn new(tools: Vec<RawJson>, instructions: Option<String>) -> Self {
-        Self { tools, instructions }
+        Self { tools, instructions, freshness: None }
+    }
+
+    /// To be kept for so long.
+    #[must_use]
+    pub const fn with_freshness(mut self, freshness: Option<Freshness>) -> Self {
+        self.freshness = freshness;
+        self
     }
 }
 

@@ -10,7 +10,9 @@ mod relay;
 use std::fmt;
 
 use async_trait::async_trait;
-pub use call::{CallContext, Discovered, ProgressSink, Resume, ToolCall, ToolOutput, ToolReply, TransportInfo};
+pub use call::{
+    CallContext, Discovered, Freshness, ProgressSink, Resume, ToolCall, ToolOutput, ToolReply, TransportInfo,
+};
 pub use error::{Delivered, TransportError, TransportErrorKind};
 pub use local::{LocalProgress, LocalTools, ToolError};
 pub use relay::{Introduction, Relay, RelayError, RelayMeta, RelayNews, RelayRequest, RelaySide, RelayedError};

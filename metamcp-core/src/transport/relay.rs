@@ -115,6 +115,10 @@ pub trait Relay: fmt::Debug + Send + Sync {
     /// The server's own error, or why there is no answer.
     async fn request(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<RawJson, RelayError>;
 
+    /// Nobody will go on with the `input_required` result that came with this `requestState`: what waits for it is ended, in whichever
+    /// process it waits. Best effort; what is not known is left alone.
+    async fn give_up(&self, _state: &RawJson) {}
+
     /// News from now on. A receiver that lags loses the oldest and should look at everything again.
     fn news(&self) -> broadcast::Receiver<RelayNews>;
 

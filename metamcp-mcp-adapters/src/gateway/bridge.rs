@@ -18,11 +18,14 @@ use serde_json::value::RawValue;
 
 use super::{
     Caller, ClientSide, Request, RpcFault,
+    elicitations::Elicitations,
     members::{Members, quoted, with_text},
     seal::Seal,
 };
 use crate::wire::era::{Era, INTERNAL_ERROR, INVALID_PARAMS, MISSING_CAPABILITY};
 
+/// The question to a person.
+const ELICITATION: &str = "elicitation/create";
 /// What our seal on a state is for.
 const PURPOSE: &str = "state";
 /// How long a question waits for its answers.
@@ -132,6 +135,7 @@ struct Question<'a> {
 /// The questions of one request, from its first round to its last.
 pub(crate) struct Bridge<'a> {
     seal: &'a Seal,
+    elicitations: &'a Elicitations,
     caller: &'a Caller,
     side: &'a dyn ClientSide,
     origin: Origin<'a>,
@@ -147,6 +151,7 @@ impl<'a> Bridge<'a> {
     /// When the state is not one of ours for this request.
     pub(crate) fn new(
         seal: &'a Seal,
+        elicitations: &'a Elicitations,
         caller: &'a Caller,
         side: &'a dyn ClientSide,
         origin: Origin<'a>,
@@ -154,7 +159,7 @@ impl<'a> Bridge<'a> {
     ) -> Result<Self, RpcFault> {
         let goes = origin.open(seal, request.param("requestState"))?;
         let answers = request.param("inputResponses").map(|answers| answers.to_owned().into());
-        Ok(Self { seal, caller, side, origin, goes, answers, rounds: 0 })
+        Ok(Self { seal, elicitations, caller, side, origin, goes, answers, rounds: 0 })
     }
 
     /// What the next call goes on with.
@@ -204,7 +209,7 @@ impl<'a> Bridge<'a> {
         if self.caller.era == Era::Modern {
             return Ok(Some(self.show(&shown, inner)));
         }
-        self.answers = self.ask(&shown).await?;
+        self.answers = self.ask(self.origin.server, &shown).await?;
         self.goes = inner.map_or(Goes::Fresh, Goes::State);
         Ok(None)
     }
@@ -229,7 +234,7 @@ impl<'a> Bridge<'a> {
             let state = self.origin.seal(self.seal, None, Some(job));
             return Ok(Asked::Shown(input_required(&shown, Some(&state))));
         }
-        Ok(Asked::Answered(self.ask(&shown).await?.unwrap_or_default()))
+        Ok(Asked::Answered(self.ask(server, &shown).await?.unwrap_or_default()))
     }
 
     fn show(&self, questions: &[(&str, Put)], inner: Option<RawJson>) -> RawJson {
@@ -240,7 +245,7 @@ impl<'a> Bridge<'a> {
     /// Checks that the client can be asked this, and says in the question whose it is.
     fn permitted(&self, server: &ServerName, question: Question<'_>) -> Result<Put, RpcFault> {
         let needed = match question.method.as_str() {
-            "elicitation/create" => "elicitation",
+            ELICITATION => "elicitation",
             "sampling/createMessage" => "sampling",
             "roots/list" => "roots",
             other => {
@@ -260,7 +265,7 @@ impl<'a> Bridge<'a> {
     }
 
     /// Asks a legacy client, one question after another; `None` when there is nothing to ask.
-    async fn ask(&mut self, questions: &[(&str, Put)]) -> Result<Option<RawJson>, RpcFault> {
+    async fn ask(&mut self, server: &ServerName, questions: &[(&str, Put)]) -> Result<Option<RawJson>, RpcFault> {
         self.rounds += 1;
         if self.rounds > ROUNDS_MAX {
             let message = format!("server `{}` asks again and again: over {ROUNDS_MAX} rounds", self.origin.server);
@@ -272,10 +277,13 @@ impl<'a> Bridge<'a> {
         }
         let mut answers = String::from("{");
         for (key, question) in questions {
+            if question.method == ELICITATION {
+                self.elicitations.asked(server, &question.params, self.side.address());
+            }
             let answer = match self.side.ask(&question.method, &question.params).await {
                 Ok(answer) => answer,
                 // Who cannot answer a form has not filled it in; of other questions the error is all there is to say.
-                Err(_) if question.method == "elicitation/create" => {
+                Err(_) if question.method == ELICITATION => {
                     RawJson::parse(r#"{"action":"cancel"}"#).expect("the text is JSON")
                 }
                 Err(fault) => return Err(fault),
@@ -408,13 +416,14 @@ mod tests {
         result: RawJson,
     ) -> Result<(Option<RawJson>, Goes, Option<RawJson>), RpcFault> {
         let (seal, caller, side) = (Seal::new(&[3; 32]), caller(era, can), Person(Mutex::default()));
+        let elicitations = Elicitations::default();
         let server = ServerName::new("bank").unwrap();
         let origin = Origin { who: &caller.principal, server: &server, method: "tools/call", name: "pay" };
         let id = RawValue::from_string("1".to_owned()).unwrap();
         let state = state.map(|state| RawValue::from_string(quoted(state)).unwrap());
         let params = state.iter().map(|state| ("requestState".into(), &**state)).collect();
         let request = Request { id: &id, method: "tools/call".into(), params, meta: Vec::new() };
-        let mut bridge = Bridge::new(&seal, &caller, &side, origin, &request)?;
+        let mut bridge = Bridge::new(&seal, &elicitations, &caller, &side, origin, &request)?;
         let told = bridge.take(result).await?;
         Ok((told, bridge.goes, bridge.answers))
     }

@@ -29,8 +29,9 @@ use super::{
     catalog::ToolRef,
     front,
     members::{Key, quoted},
-    methods::relayed::Beside,
+    methods::relayed::{Beside, note_required},
     own_tools, pointers, retry, tasks,
+    unanswered::Unanswered,
 };
 use crate::wire::era::{INTERNAL_ERROR, INVALID_PARAMS};
 
@@ -117,7 +118,7 @@ async fn direct(
     let own = Arc::clone(&tool);
     let id = &own.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
         return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
     }
@@ -126,7 +127,10 @@ async fn direct(
         match carry(gateway, caller, side, request, &call, &bridge).await? {
             Carried::Told(result) => return Ok(result),
             Carried::Came(result) => {
-                if let Some(result) = bridge.take(result).await? {
+                let unanswered = Unanswered::of(gateway, id.server(), &result);
+                let told = bridge.take(result).await?;
+                unanswered.taken();
+                if let Some(result) = told {
                     return Ok(if pointers::is_large(gateway, &result) {
                         Box::pin(pointers::keep(gateway, caller, &call, result)).await
                     } else {
@@ -185,6 +189,7 @@ async fn carry(
         Ok(Came::Result(result)) => return Ok(Carried::Came(result)),
         Ok(Came::Begun(reply)) => Ok(reply),
         Err(RelayError::Rpc(error)) => {
+            note_required(gateway, call.server(), &error, side);
             return Err(RpcFault { code: error.code, message: error.message, data: error.data });
         }
         Err(RelayError::Transport(error)) => Err(error),

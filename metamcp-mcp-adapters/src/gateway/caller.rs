@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use metamcp_core::{auth::Principal, json::RawJson};
 use serde_json::value::RawValue;
 
-use super::message::RpcFault;
+use super::{elicitations::Address, message::RpcFault};
 use crate::wire::era::Era;
 
 /// The client behind a request, the same for all requests of a legacy session.
@@ -33,6 +33,11 @@ pub(crate) struct Caller {
 pub(crate) trait ClientSide: Send + Sync {
     /// Sends a notification on the stream of this request; dropped when there is none or the client does not read.
     fn notify(&self, method: &str, params: Option<&RawValue>);
+
+    /// Where the client is told of what comes when this request is over; modern clients are not.
+    fn address(&self) -> Option<Arc<dyn Address>> {
+        None
+    }
 
     /// Asks a legacy client (`elicitation/create`, `sampling/createMessage`, `roots/list`) and waits for its answer. A modern client is never
     /// asked: it gets `input_required`.

@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Caller, ClientSide, Reply, Request,
     catalog::{Catalog, Discover, Follower, Own, Snapshot, ToolRef},
+    elicitations::Elicitations,
     methods,
     options::{GatewayOptions, ListMode},
     own_tools, pointers,
@@ -55,6 +56,11 @@ impl Gateway {
     /// Waits, for a bounded time after the start alone, until the lists hold what there is.
     pub(crate) async fn settled(&self) {
         self.0.catalog.settled().await;
+    }
+
+    /// Somebody reads lists.
+    pub(crate) fn asked_for_lists(&self) {
+        self.0.catalog.asked();
     }
 
     /// What an endpoint says of itself to somebody; `None` when there is no such endpoint.
@@ -116,6 +122,10 @@ impl Gateway {
     /// Why the lists of a connected server could not be read the last time.
     pub(crate) fn unread(&self, server: &ServerName) -> Option<String> {
         self.0.catalog.unread(server)
+    }
+
+    pub(crate) fn elicitations(&self) -> &Elicitations {
+        &self.0.hub.elicitations
     }
 
     pub(crate) fn seal(&self) -> &Seal {

@@ -13,6 +13,7 @@ mod bridge;
 mod call;
 mod caller;
 mod catalog;
+mod elicitations;
 mod front;
 #[allow(clippy::module_inception, reason = "the room's main thing")]
 mod gateway;
@@ -33,6 +34,7 @@ mod session;
 mod stdio;
 mod subscribe;
 mod tasks;
+mod unanswered;
 
 pub(crate) use self::{
     caller::{Caller, ClientSide},

@@ -11,7 +11,7 @@ use metamcp_core::{id::ServerName, json::RawJson};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
-use super::{catalog::ChangedLists, members::quoted, tasks::TaskNews};
+use super::{catalog::ChangedLists, elicitations::Elicitations, members::quoted, tasks::TaskNews};
 
 /// Resources that one subscription may watch.
 pub(crate) const WATCHED_URIS_MAX: usize = 256;
@@ -64,6 +64,8 @@ pub(crate) struct News {
 /// Everybody who wants to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
+    /// The elicitations of which somebody is to be told when they are complete.
+    pub(crate) elicitations: Elicitations,
     /// Short sections, never held over an await.
     state: Mutex<State>,
 }

@@ -27,7 +27,7 @@ impl RedisCluster {
     /// Starts the nodes, shares the slots and waits until every node calls the cluster well.
     ///
     /// # Errors
-    /// `InvalidInput` when `setup` has an account or TLS; else when a program is missing or a server does not start.
+    /// `InvalidInput` when `setup` has an account; else when a program is missing or a server does not start.
     pub async fn start(setup: RedisSetup) -> io::Result<Self> {
         setup.for_many()?;
         let mut nodes = Vec::new();
@@ -86,11 +86,13 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// `redis-cluster://HOST:PORT,HOST:PORT,HOST:PORT`, the three nodes that began as masters.
+    /// `redis-cluster://HOST:PORT,HOST:PORT,HOST:PORT`, the three nodes that began as masters; `rediss-cluster://…?ca=FILE` with TLS.
     pub fn url(&self) -> String {
         let hosts: Vec<String> =
             self.nodes[..MASTERS].iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis-cluster://{}{}", self.setup.userinfo(), hosts.join(","))
+        let (s, ca) = self.setup.tls_url();
+        let query = if ca.is_empty() { ca } else { format!("?{ca}") };
+        format!("redis{s}-cluster://{}{}{query}", self.setup.userinfo(), hosts.join(","))
     }
 
     /// The six nodes; 0, 1 and 2 begin as masters, 3, 4 and 5 as their replicas.

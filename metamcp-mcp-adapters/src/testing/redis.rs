@@ -49,6 +49,18 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+impl TlsFiles {
+    /// The lines of a configuration that serve TLS only, to clients and to other servers.
+    pub(super) fn conf(&self, port: u16) -> String {
+        let Self { ca, cert, key } = self;
+        let (ca, cert, key) = (ca.display(), cert.display(), key.display());
+        format!(
+            "port 0\ntls-port {port}\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\ntls-ca-cert-file \"{ca}\"\n\
+             tls-cert-file \"{cert}\"\ntls-key-file \"{key}\""
+        )
+    }
+}
+
 /// How a private Redis is set up. `..RedisSetup::default()` is durable (append-only file, synced each second) and open.
 #[derive(Clone, Debug, Default)]
 pub struct RedisSetup {
@@ -94,14 +106,7 @@ impl RedisSetup {
                 lines.push("user default off".to_owned());
             }
         }
-        match &self.tls {
-            None => lines.push(format!("port {port}")),
-            Some(TlsFiles { ca, cert, key }) => {
-                let (ca, cert, key) = (ca.display(), cert.display(), key.display());
-                lines.push(format!("port 0\ntls-port {port}\ntls-auth-clients no"));
-                lines.push(format!("tls-ca-cert-file \"{ca}\"\ntls-cert-file \"{cert}\"\ntls-key-file \"{key}\""));
-            }
-        }
+        lines.push(self.tls.as_ref().map_or_else(|| format!("port {port}"), |tls| tls.conf(port)));
         lines.extend(self.lines.iter().cloned());
         lines.join("\n") + "\n"
     }
@@ -117,12 +122,17 @@ impl RedisSetup {
         self.login().map(|(name, password)| format!("{name}:{password}@")).unwrap_or_default()
     }
 
+    /// `s` for the scheme of a URL with TLS, and the parameter `ca=FILE`; or nothing.
+    pub(super) fn tls_url(&self) -> (&'static str, String) {
+        self.tls.as_ref().map_or_else(Default::default, |tls| ("s", format!("ca={}", tls.ca.display())))
+    }
+
     /// Refuses what a replicated or clustered Redis of ours cannot do: its servers log in at each other with `password` only.
     pub(super) fn for_many(&self) -> io::Result<()> {
-        if self.account.is_none() && self.tls.is_none() {
+        if self.account.is_none() {
             return Ok(());
         }
-        let told = "only a standalone private Redis takes an account or TLS: use `password` alone";
+        let told = "only a standalone private Redis takes an account: use `password`";
         Err(io::Error::new(io::ErrorKind::InvalidInput, told))
     }
 }

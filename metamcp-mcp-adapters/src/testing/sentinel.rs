@@ -10,7 +10,7 @@ use super::{
     port::{STARTS_MAX, free_port},
     process::Launch,
     program::find,
-    redis::{RedisServer, RedisSetup, redis_cli},
+    redis::{RedisServer, RedisSetup, TlsFiles, redis_cli},
     server::Server,
 };
 
@@ -45,6 +45,7 @@ const HASTE: [(&str, &str); 6] = [
 #[derive(Debug)]
 struct Sentinel {
     port: u16,
+    tls: Option<TlsFiles>,
     _server: Server,
     _dir: TempDir,
 }
@@ -65,7 +66,7 @@ impl Sentinel {
         let conf = dir.path().join("sentinel.conf");
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
-            format!("port {port}"),
+            setup.tls.as_ref().map_or_else(|| format!("port {port}"), |tls| tls.conf(port)),
             format!("dir \"{}\"", dir.path().display()),
             format!("sentinel monitor {MASTER} 127.0.0.1 {master} {QUORUM}"),
             format!("sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}"),
@@ -77,7 +78,7 @@ impl Sentinel {
         let launch =
             Launch { program: find("redis-server")?, args, account: None, log: dir.path().join("sentinel.log") };
         let server = Server::start(launch, READY, Signal::TERM).await?;
-        let sentinel = Self { port, _server: server, _dir: dir };
+        let sentinel = Self { port, tls: setup.tls.clone(), _server: server, _dir: dir };
         let mut haste = vec!["SENTINEL", "DEBUG"];
         haste.extend(HASTE.iter().flat_map(|(name, value)| [*name, *value]));
         sentinel.cli(&haste).await?;
@@ -85,7 +86,7 @@ impl Sentinel {
     }
 
     async fn cli(&self, words: &[&str]) -> io::Result<String> {
-        redis_cli(self.port, &RedisSetup::default(), words).await
+        redis_cli(self.port, &RedisSetup { tls: self.tls.clone(), ..RedisSetup::default() }, words).await
     }
 
     /// What it says of the master: a line with a name, a line with the value, and so on.
@@ -114,7 +115,7 @@ impl Sentinels {
     /// Starts all six and waits until they know each other.
     ///
     /// # Errors
-    /// `InvalidInput` when `setup` has an account or TLS; else when a program is missing or a server does not start.
+    /// `InvalidInput` when `setup` has an account; else when a program is missing or a server does not start.
     pub async fn start(setup: RedisSetup) -> io::Result<Self> {
         setup.for_many()?;
         let master = RedisServer::start(setup.clone()).await?;
@@ -143,10 +144,13 @@ impl Sentinels {
         Ok(Self { setup, servers, sentinels })
     }
 
-    /// `redis-sentinel://HOST:PORT,HOST:PORT,HOST:PORT/0?master=metamcp`, with the password of the master if it has one.
+    /// `redis-sentinel://HOST:PORT,HOST:PORT,HOST:PORT/0?master=metamcp`, with the password of the master if it has
+    /// one; `rediss-sentinel://…&ca=FILE` with TLS.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
-        format!("redis-sentinel://{}{}/0?master={MASTER}", self.setup.userinfo(), hosts.join(","))
+        let (s, ca) = self.setup.tls_url();
+        let and = if ca.is_empty() { "" } else { "&" };
+        format!("redis{s}-sentinel://{}{}/0?master={MASTER}{and}{ca}", self.setup.userinfo(), hosts.join(","))
     }
 
     /// The port of the server that the Sentinels call the master now, dead or alive.

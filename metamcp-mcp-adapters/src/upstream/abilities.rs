@@ -51,6 +51,11 @@ impl<'a> Relayable<'a> {
         serde_json::to_string(self).expect("capabilities have string keys only")
     }
 
+    /// Whether the client can be asked anything.
+    pub(super) const fn any(&self) -> bool {
+        self.elicitation.is_some() || self.roots.is_some() || self.sampling.is_some()
+    }
+
     /// Whether the client can be asked this.
     pub(super) fn cover(&self, method: &str, params: Option<&RawValue>) -> bool {
         match method {

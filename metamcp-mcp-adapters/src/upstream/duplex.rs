@@ -162,6 +162,10 @@ impl Way for Duplex {
         &self.peer.news
     }
 
+    fn asks(&self) -> bool {
+        self.peer.asks()
+    }
+
     fn is_closed(&self) -> bool {
         self.peer.is_closed()
     }

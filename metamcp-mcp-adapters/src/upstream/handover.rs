@@ -3,7 +3,7 @@
 //!
 //! A legacy server asks in the middle of a request, and only the process that holds the request can go on with it. The state of a parked
 //! request names that process, so that a client's retry at another replica, and a job that another worker leases, still find it. Notifications
-//! of the part that is served so reach nobody.
+//! of the part that is served so reach nobody. That nobody goes on with a request is brought the same way, and not waited for.
 //!
 //! ```text
 //!  process that has the answer ──▶ record `ask/…` ──▶ process that holds the request ─▶ server
@@ -109,6 +109,16 @@ impl Handover {
         self.shared.held().remove(state);
     }
 
+    /// Ends a request that is parked in another process. When an answer to it is on its way there, it goes on.
+    pub(super) async fn give_up(&self, server: &ServerName, state: &str) {
+        let value = serde_json::to_vec(&Brought::End).expect("made of words");
+        let (name, kept) = (ask_name(state), Some(TAKE_WAIT + TOLD_TTL));
+        let put = self.shared.records.put(RecordKind::Handover, &name, value.into(), Expect::Absent, kept).await;
+        if let Err(error) = put {
+            tracing::warn!(%server, %error, "a call that waits in another process is not ended there before its time");
+        }
+    }
+
     /// Goes on with a request that is parked in another process; `None` when that process does not take it.
     pub(super) async fn go_on(
         &self,
@@ -140,9 +150,18 @@ impl Shared {
     }
 }
 
+/// What is brought to the process that holds a request.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Brought {
+    Answer(Answer),
+    /// Nobody goes on with it: it is to end.
+    End,
+}
+
 /// An answer on its way.
 #[derive(Serialize, Deserialize)]
-struct Brought {
+struct Answer {
     /// The record that is waited for.
     told: String,
     method: String,
@@ -204,14 +223,14 @@ async fn hand_over(
 ) -> StoreResult<Option<Told>> {
     let (name, told) = (ask_name(state), format!("told/{:032x}", random::<u128>()));
     let owned = |raw: &RawValue| RawJson::from(raw.to_owned());
-    let brought = Brought {
+    let answer = Answer {
         told: told.clone(),
         method: request.method.to_owned(),
         name: request.name.map(str::to_owned),
         capabilities: request.meta.capabilities.map(owned),
         responses: responses.map(owned),
     };
-    let value = serde_json::to_vec(&brought).expect("made of JSON");
+    let value = serde_json::to_vec(&Brought::Answer(answer)).expect("made of JSON");
     if value.len() > RECORD_BYTES_MAX {
         let why = format!(
             "the answer came to another process than the one that waits for it and has {} bytes; at most {RECORD_BYTES_MAX} are handed on: \
@@ -316,11 +335,15 @@ async fn take(shared: &Arc<Shared>, state: &str, held: &Held, value: &[u8]) {
     let (Some(session), Ok(brought)) = (held.session.upgrade(), serde_json::from_slice::<Brought>(value)) else {
         return;
     };
+    let answer = match brought {
+        Brought::Answer(answer) => answer,
+        Brought::End => return session.end_parked(state).await,
+    };
     let (records, state) = (Arc::clone(&shared.records), state.to_owned());
-    tokio::spawn(async move { serve(&*records, &session, &state, &brought).await });
+    tokio::spawn(async move { serve(&*records, &session, &state, &answer).await });
 }
 
-async fn serve(records: &dyn RecordStore, session: &Session, state: &str, brought: &Brought) {
+async fn serve(records: &dyn RecordStore, session: &Session, state: &str, brought: &Answer) {
     tell(records, &brought.told, &Told::Taken).await;
     let request = RelayRequest {
         method: &brought.method,

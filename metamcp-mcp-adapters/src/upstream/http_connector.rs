@@ -120,7 +120,7 @@ impl HttpConnector {
         let client = self.client().map_err(Refusal::Final)?;
         let (uri, headers) = self.target_and_headers().map_err(Refusal::Final)?;
         let way = Http::new(self.server.clone(), client, uri, headers, self.idle);
-        Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone()).await
+        Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone(), None).await
     }
 
     fn client(&self) -> Result<Client, TransportError> {

@@ -151,7 +151,7 @@ impl McpTransport for Session {
         let (has_tools, with_headers) = (self.agreed.can.tools.is_some(), http && era == Era::Modern);
         let listed = list::drain(&self.info.server, ask, has_tools, with_headers).await?;
         *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = listed.headers;
-        Ok(Discovered::new(listed.tools, self.agreed.instructions.clone()))
+        Ok(Discovered::new(listed.tools, self.agreed.instructions.clone()).with_freshness(listed.freshness))
     }
 
     async fn call(&self, call: &ToolCall, cx: &CallContext<'_>) -> Result<ToolReply, TransportError> {
@@ -200,7 +200,7 @@ impl McpTransport for Session {
                 told.map(drop).map_err(|failure| self.failed(failure))
             }
             Unfinished { parked: Some(parked), .. } => {
-                self.parked.give_up(&parked.state);
+                self.end_parked(&parked.state).await;
                 Ok(())
             }
             // A call that is to be made again is nowhere: the server keeps nothing of it.
@@ -221,6 +221,6 @@ impl McpTransport for Session {
     }
 
     async fn close(&self) {
-        self.way.close().await;
+        self.end().await;
     }
 }

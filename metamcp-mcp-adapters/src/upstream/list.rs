@@ -12,7 +12,7 @@ use metamcp_core::{
     id::ServerName,
     json::RawJson,
     matching::{Capability, ServerTerms},
-    transport::{Delivered, TransportError, TransportErrorKind},
+    transport::{Delivered, Freshness, TransportError, TransportErrorKind},
 };
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::way::{Failure, error, violation};
 use crate::wire::{
     era::{INVALID_PARAMS, METHOD_NOT_FOUND},
+    freshness,
     header::{self, ParamHeader},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Listed {
     pub(super) tools: Vec<RawJson>,
     /// Which arguments go along as headers; tools without such are not in it.
     pub(super) headers: HashMap<String, Vec<ParamHeader>>,
+    /// How long it may be taken for current.
+    pub(super) freshness: Option<Freshness>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +88,7 @@ where
                     return Err(error(server, TransportErrorKind::Timeout, Delivered::No, what));
                 }
             };
+            list.listed.freshness = freshness::with_page(list.listed.freshness, freshness::of(&page));
             let page: Page =
                 page.view().map_err(|e| violation(server, format_args!("a list of tools that is none: {e}")))?;
             list.take(page.tools)?;

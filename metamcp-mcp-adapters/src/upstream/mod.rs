@@ -11,6 +11,7 @@
 //! ```
 
 mod abilities;
+mod aside;
 mod backoff;
 mod child;
 mod duplex;

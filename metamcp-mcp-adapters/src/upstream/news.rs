@@ -1,4 +1,4 @@
-//! What a server tells without being asked: lists that changed, resources that were updated.
+//! What a server tells without being asked: lists that changed, resources that were updated, elicitations that are complete.
 
 use metamcp_core::{json::RawJson, transport::RelayNews};
 use serde_json::value::RawValue;
@@ -11,6 +11,8 @@ const NEWS_MAX: usize = 256;
 const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 /// That a resource changed which is watched.
 const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+/// That what a person was sent to a URL for is complete: for whoever was asked, on whichever stream it comes.
+const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
 /// Every list that may change.
 const LISTS_CHANGED: [&str; 3] =
     [TOOLS_CHANGED, "notifications/prompts/list_changed", "notifications/resources/list_changed"];
@@ -29,7 +31,7 @@ impl News {
 
     /// Whether a notification belongs to no request, wherever it comes.
     pub(super) fn is(method: &str) -> bool {
-        method == RESOURCE_UPDATED || LISTS_CHANGED.contains(&method)
+        method == RESOURCE_UPDATED || method == ELICITATION_COMPLETE || LISTS_CHANGED.contains(&method)
     }
 
     /// Something is new.

@@ -143,12 +143,14 @@ impl Parked {
         Some(table.remove(state)?.waiting)
     }
 
-    /// Ends a request that nobody will come back for.
-    pub(super) fn give_up(&self, state: &str) {
+    /// Ends a request that nobody will come back for; whether it was here.
+    pub(super) fn give_up(&self, state: &str) -> bool {
         let given_up = self.table().remove(state);
+        let was_here = given_up.is_some();
         if let Some(Entry { waiting, .. }) = given_up {
             waiting.asked.give_up("the call was cancelled");
         }
+        was_here
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
@@ -241,7 +243,7 @@ mod tests {
         assert!(parked.take(&states[0], &About::new("tools/call", Some("other"))).is_none());
         assert_eq!(parked.take(&states[0], &about).unwrap().open()[0].key, "q1");
         assert!(parked.take(&states[0], &about).is_none(), "it is taken once");
-        parked.give_up(&states[1]);
+        assert!(parked.give_up(&states[1]) && !parked.give_up(&states[1]));
         assert_eq!(told.0.lock().unwrap().len(), 1);
         tokio::time::sleep(Duration::from_secs(PARKED_S_MAX + 1)).await;
         assert!(parked.table().is_empty());

@@ -3,7 +3,10 @@
 //! Second answers, answers after a cancel and unknown messages are counted and dropped; they never reach another call. What a server sends
 //! without saying for which request (logs, questions) is taken to be for the only one under way; when that is not certain, it is for none.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use metamcp_core::{
@@ -52,6 +55,8 @@ pub(super) struct Peer {
     /// Short sections, never held over an await.
     state: Mutex<State>,
     pub(super) news: News,
+    /// A question has come.
+    asks: AtomicBool,
     strays: Rare,
     garbage: Rare,
     unsent: Rare,
@@ -67,6 +72,7 @@ impl Peer {
             out,
             state: Mutex::default(),
             news: News::new(),
+            asks: AtomicBool::new(false),
             strays: Rare::default(),
             garbage: Rare::default(),
             unsent: Rare::default(),
@@ -118,6 +124,11 @@ impl Peer {
     /// Whether nothing can be asked any more.
     pub(super) fn is_closed(&self) -> bool {
         self.state().closed.is_some()
+    }
+
+    /// Whether the server was seen to ask.
+    pub(super) fn asks(&self) -> bool {
+        self.asks.load(Ordering::Relaxed)
     }
 
     /// Takes no further request; those that wait go on waiting.
@@ -190,6 +201,7 @@ impl Peer {
         if method == "ping" {
             return self.send_now(frame::answer(id, method));
         }
+        self.asks.store(true, Ordering::Relaxed);
         let refusal = {
             let mut state = self.state();
             match state.under_way.only() {

@@ -30,7 +30,7 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let way = Arc::new(Duplex::new(server.clone(), KIND, reader, writer, None));
-    match Session::open(way, server, None, None).await {
+    match Session::open(way, server, None, None, None).await {
         Ok(session) => Ok(session),
         Err(Refusal::Died(error) | Refusal::Final(error)) => Err(error),
     }
@@ -76,7 +76,7 @@ where
     async fn attempt(&self, era: Option<Era>) -> Result<Arc<Session>, Refusal> {
         let (reader, writer) = tokio::io::split((self.open)());
         let way = Duplex::new(self.server.clone(), KIND, reader, writer, None);
-        Session::open(Arc::new(way), self.server.clone(), era, None).await
+        Session::open(Arc::new(way), self.server.clone(), era, None, None).await
     }
 }
 

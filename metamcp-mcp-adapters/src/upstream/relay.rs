@@ -75,6 +75,12 @@ impl Relay for Session {
         answered.map_err(|failure| self.relayed(failure))
     }
 
+    async fn give_up(&self, state: &RawJson) {
+        if let Some(state) = parked::named(state.raw()) {
+            self.end_parked(&state).await;
+        }
+    }
+
     fn news(&self) -> broadcast::Receiver<RelayNews> {
         self.way.news().receiver()
     }

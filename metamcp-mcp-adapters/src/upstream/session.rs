@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     abilities,
+    aside::{Another, Aside, Own},
     handover::Handover,
     handshake::{self, Agreed, Refusal},
     level::SessionLevel,
@@ -48,6 +49,8 @@ pub(super) struct Session {
     pub(super) headers: Mutex<HashMap<String, Vec<ParamHeader>>>,
     pub(super) parked: Arc<Parked>,
     handover: Option<Arc<Handover>>,
+    /// Connections of calls that may be asked, where there can be such.
+    aside: Option<Arc<Aside>>,
     this: Weak<Self>,
     pub(super) level: SessionLevel,
     pub(super) watched: Watched,
@@ -73,6 +76,7 @@ impl Session {
         server: ServerName,
         only: Option<Era>,
         handover: Option<Arc<Handover>>,
+        another: Option<Box<dyn Another>>,
     ) -> Result<Arc<Self>, Refusal> {
         let ids = Arc::new(AtomicU64::new(1));
         let agreed = match handshake::agree(&*way, &server, &ids, only).await {
@@ -94,6 +98,7 @@ impl Session {
             headers: Mutex::default(),
             parked: Arc::default(),
             handover,
+            aside: another.map(Aside::new),
             this: Weak::clone(this),
             level: SessionLevel::default(),
             watched: Watched::default(),
@@ -112,8 +117,30 @@ impl Session {
 
     /// Makes a request, and parks it when the server asks something first.
     pub(super) async fn make(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<Reached, Failure> {
-        let step = self.way.ask(self.ask(&request), side).await?;
+        let step = match self.own(&request).await {
+            Some(own) => Box::pin(own.ask(&request, side)).await?,
+            None => self.way.ask(self.ask(&request), side).await?,
+        };
         self.settle(step, &request, 0, side).await
+    }
+
+    /// A connection of its own for a request whose client may be asked by a server that does not say for which request it asks.
+    async fn own(&self, request: &RelayRequest<'_>) -> Option<Own> {
+        let aside = self.aside.as_ref().filter(|_| self.agreed.era == Era::Legacy && self.way.asks())?;
+        let may_be_asked = matches!(request.method, "tools/call" | "prompts/get" | "resources/read")
+            && abilities::Relayable::of(request.meta.capabilities).any();
+        if !may_be_asked {
+            return None;
+        }
+        Box::pin(aside.take(&self.way)).await
+    }
+
+    /// Ends the connection, and those beside it.
+    pub(super) async fn end(&self) {
+        if let Some(aside) = &self.aside {
+            aside.close().await;
+        }
+        self.way.close().await;
     }
 
     /// Goes on with a parked request. With some of the answers that it waits for it
@@ -163,6 +190,17 @@ impl Session {
         Err(error(server, TransportErrorKind::Closed, Delivered::Maybe, what).into())
     }
 
+    /// Ends a parked request that nobody goes on with, here or in the process that has it.
+    pub(super) async fn end_parked(&self, state: &str) {
+        let is_here = self.parked.give_up(state);
+        let Some(handover) = &self.handover else { return };
+        if is_here {
+            handover.let_go(state);
+        } else if parked::home(state).is_some_and(|home| home != handover.home()) {
+            handover.give_up(&self.info.server, state).await;
+        }
+    }
+
     /// Keeps a request until its answers come, from wherever.
     fn park(&self, waiting: Waiting, request: &RelayRequest<'_>) -> Result<String, Box<Waiting>> {
         let home = self.handover.as_ref().map(|handover| handover.home());
@@ -209,7 +247,7 @@ impl Session {
         plain(&*self.way, self.ask(&RelayRequest { method, name, params, meta })).await
     }
 
-    fn ask<'a>(&self, request: &RelayRequest<'a>) -> Ask<'a> {
+    pub(super) fn ask<'a>(&self, request: &RelayRequest<'a>) -> Ask<'a> {
         let RelayRequest { method, name, params, meta } = *request;
         let (id, era) = (self.ids.fetch_add(1, Ordering::Relaxed), self.agreed.era);
         let frame = meta::request(era, id, method, params, &meta);

@@ -17,6 +17,7 @@ use metamcp_core::{
 use tokio::sync::Mutex;
 
 use super::{
+    aside::Another,
     backoff::Backoff,
     child::{self, Ended, EndedWatch, Program},
     duplex::Duplex,
@@ -129,7 +130,9 @@ impl StdioConnector {
         let (process, stdin, stdout) = child::spawn(&self.server, &self.program).map_err(Refusal::Final)?;
         let ended = process.ended();
         let way = Duplex::new(self.server.clone(), "stdio", stdout, stdin, Some(process));
-        Ok((Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone()).await?, ended))
+        let another = Box::new(AnotherChild { server: self.server.clone(), program: self.program.clone() });
+        let handover = self.handover.clone();
+        Ok((Session::open(Arc::new(way), self.server.clone(), era, handover, Some(another)).await?, ended))
     }
 
     async fn start(&self, life: &mut Life) -> Result<(Arc<Session>, EndedWatch), TransportError> {
@@ -151,6 +154,28 @@ impl StdioConnector {
             Ok(started) => Ok(started),
             Err(Refusal::Died(error) | Refusal::Final(error)) => Err(error),
         }
+    }
+}
+
+/// Starts the same program once more.
+struct AnotherChild {
+    server: ServerName,
+    program: Program,
+}
+
+#[async_trait]
+impl Another for AnotherChild {
+    async fn open(&self) -> Result<Arc<Session>, TransportError> {
+        let (process, stdin, stdout) = child::spawn(&self.server, &self.program)?;
+        let way = Duplex::new(self.server.clone(), "stdio", stdout, stdin, Some(process));
+        let opened = Session::open(Arc::new(way), self.server.clone(), Some(Era::Legacy), None, None).await;
+        opened.map_err(|(Refusal::Died(error) | Refusal::Final(error))| error)
+    }
+}
+
+impl fmt::Debug for AnotherChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnotherChild").field("server", &self.server).finish_non_exhaustive()
     }
 }
 

@@ -175,6 +175,11 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
     /// What the server tells without being asked.
     fn news(&self) -> &News;
 
+    /// Whether the server was seen to ask without saying for which request.
+    fn asks(&self) -> bool {
+        false
+    }
+
     /// Whether nothing can be asked any more.
     fn is_closed(&self) -> bool;
 

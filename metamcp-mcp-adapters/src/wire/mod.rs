@@ -4,6 +4,7 @@
 
 pub(crate) mod era;
 pub(crate) mod frame;
+pub(crate) mod freshness;
 pub(crate) mod header;
 pub(crate) mod line;
 pub(crate) mod object;

@@ -131,6 +131,51 @@ async fn what_is_not_known_yet_is_waited_for_as_a_list_would_be() {
     }
 }
 
+/// How many tools called `t` are listed.
+async fn theirs(service: &GatewayService) -> usize {
+    all(service, "/mcp", "tools/list", "tools", "name").await.iter().filter(|name| name.ends_with("__t")).count()
+}
+
+#[tokio::test]
+async fn lists_may_be_kept_as_long_and_for_whom_all_their_servers_say() {
+    let shelf = |name, ttl_ms, scope| Shelf::new(name, ["t".to_owned()]).kept(ttl_ms, scope);
+    let (long, short) = (shelf("long", 20_000, "public"), shelf("short", 7_000, "public"));
+    let (own, old) = (shelf("own", 90_000, "private"), Shelf::new("old", ["t".to_owned()]));
+    let servers = [&long, &short, &own, &old].map(|shelf| (shelf.name(), shelf.connector()));
+    let service = gateway(servers.to_vec(), &records(), |options| {
+        let endpoint = |servers: &[&str]| {
+            let mut view = EndpointView::default();
+            view.servers = servers.iter().map(|server| name(server)).collect();
+            view
+        };
+        let sets: [(&str, &[&str]); 4] =
+            [("public", &["long", "short"]), ("own", &["long", "own"]), ("old", &["old", "short"]), ("far", &["own"])];
+        options.endpoints.extend(sets.map(|(path, servers)| (path.to_owned(), endpoint(servers))));
+    })
+    .await;
+    let kept = async |path: &str, method: &str| {
+        let page = result(&service, path, method, json!({})).await;
+        (page["ttlMs"].as_u64().unwrap(), page["cacheScope"].as_str().unwrap().to_owned())
+    };
+    until(async || theirs(&service).await == 4).await;
+    for method in ["tools/list", "prompts/list", "resources/list", "resources/templates/list"] {
+        assert_eq!(kept("/mcp/public", method).await, (7_000, "public".to_owned()), "{method}");
+        assert_eq!(kept("/mcp/own", method).await, (20_000, "private".to_owned()), "{method}");
+        assert_eq!(kept("/mcp/old", method).await, (7_000, "private".to_owned()), "{method}");
+        assert_eq!(kept("/mcp/far", method).await, (60_000, "private".to_owned()), "no longer than is set, {method}");
+        assert_eq!(kept("/mcp", method).await, (7_000, "private".to_owned()), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn lists_past_their_time_are_read_again_behind_who_asks() {
+    let shelf = Shelf::new("git", ["t".to_owned()]).kept(0, "public");
+    let service = gateway(vec![("git", shelf.connector())], &records(), |_| ()).await;
+    until(async || theirs(&service).await == 1).await;
+    let read = shelf.lists();
+    until(async || theirs(&service).await == 1 && shelf.lists() > read).await;
+}
+
 #[tokio::test]
 async fn pages_have_cursors_of_our_own() {
     let shelf = Shelf::new("git", (0..25).map(|n| format!("t{n}")));

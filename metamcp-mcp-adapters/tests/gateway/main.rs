@@ -8,6 +8,7 @@ mod client;
 mod clients;
 #[path = "../conformance/fixture/mod.rs"]
 mod conformance_fixture;
+mod elicitations;
 mod eras;
 #[path = "../fixture/mod.rs"]
 mod fixture;
@@ -21,3 +22,4 @@ mod served;
 mod sessions;
 mod shelf;
 mod stdio;
+mod taken_back;

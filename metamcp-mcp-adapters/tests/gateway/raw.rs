@@ -52,7 +52,7 @@ pub(crate) async fn gateway_to(records: &Arc<dyn RecordStore>, eras: &[Era]) -> 
     let gateway = Gateway::builder(engine.build(), Arc::clone(records)).build().await.unwrap();
     let service = GatewayService::new(gateway.clone(), HttpOptions::default());
     let listed = async {
-        while Modern::new("tools/list").result(&service).await["tools"].as_array().unwrap().len() < 10 * eras.len() {
+        while Modern::new("tools/list").result(&service).await["tools"].as_array().unwrap().len() < 11 * eras.len() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -180,9 +180,14 @@ pub(crate) struct Legacy {
 
 impl Legacy {
     pub(crate) async fn begin(service: &GatewayService, revision: &'static str) -> Self {
+        Self::able(service, revision, json!({ "roots": {}, "elicitation": {} })).await
+    }
+
+    /// A client that can do this.
+    pub(crate) async fn able(service: &GatewayService, revision: &'static str, capabilities: Value) -> Self {
         let params = json!({
             "protocolVersion": revision,
-            "capabilities": { "roots": {}, "elicitation": {} },
+            "capabilities": capabilities,
             "clientInfo": { "name": "old", "version": "1" },
         });
         let body = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params });

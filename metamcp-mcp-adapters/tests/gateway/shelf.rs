@@ -33,6 +33,8 @@ pub(crate) struct Shelf {
     lists: Arc<AtomicUsize>,
     watched: Arc<Mutex<Vec<String>>>,
     peers: Arc<Mutex<Vec<Peer<RoleServer>>>>,
+    /// `ttlMs` and `cacheScope` of its lists.
+    fresh: Option<(u64, &'static str)>,
 }
 
 impl Shelf {
@@ -44,7 +46,18 @@ impl Shelf {
             lists: Arc::default(),
             watched: Arc::default(),
             peers: Arc::default(),
+            fresh: None,
         }
+    }
+
+    /// In the modern era, with lists that may be kept so.
+    pub(crate) fn kept(mut self, ttl_ms: u64, scope: &'static str) -> Self {
+        self.fresh = Some((ttl_ms, scope));
+        self
+    }
+
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// How often any of its lists was asked for.
@@ -94,8 +107,11 @@ impl Shelf {
         self.peers.lock().unwrap().clone()
     }
 
-    fn listed<T: serde::de::DeserializeOwned>(&self, list: Value) -> Result<T, ErrorData> {
+    fn listed<T: serde::de::DeserializeOwned>(&self, mut list: Value) -> Result<T, ErrorData> {
         self.lists.fetch_add(1, Ordering::SeqCst);
+        if let Some((ttl_ms, scope)) = self.fresh {
+            (list["ttlMs"], list["cacheScope"]) = (ttl_ms.into(), scope.into());
+        }
         Ok(made(list))
     }
 }
@@ -118,7 +134,8 @@ impl ServerHandler for Shelf {
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        Cow::Borrowed(ProtocolVersion::known_up_to(&ProtocolVersion::V_2025_11_25))
+        let latest = if self.fresh.is_some() { ProtocolVersion::LATEST } else { ProtocolVersion::V_2025_11_25 };
+        Cow::Borrowed(ProtocolVersion::known_up_to(&latest))
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {

@@ -7,6 +7,7 @@ use metamcp_core::{
     event::{EventBus, EventKind, NewEvent},
     id::{JobId, Lane, TenantId},
     queue::{ConcurrencyKey, Enqueued, Fenced, JobState, JobStore, NewJob},
+    record::RecordStore,
     testing::job_store::new_job,
 };
 use metamcp_mcp_adapters::store::postgres::{PostgresStore, PostgresTerms};
@@ -195,4 +196,15 @@ async fn what_many_enqueue_at_once_stays_near_the_bound_of_a_lane() {
     assert!((50..50 + PROCESSES as u64).contains(&ready), "{ready}");
     assert_eq!(jobs.lease(&want("w", 100)).await.unwrap().jobs.len() as u64, ready);
     check(&server, &schema).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_databases_clock_is_told() {
+    let (server, schema) = (shared_server().await, fresh_schema());
+    let store = open(&at(&server.url(), &schema)).await;
+    let job = new_job();
+    store.jobs().enqueue(std::slice::from_ref(&job)).await.unwrap();
+    let created = store.jobs().get(job.id).await.unwrap().unwrap().head.created_at;
+    let told = store.records().now().await.unwrap();
+    assert!(created <= told && told.since(created) < Duration::from_secs(60), "{created:?}, {told:?}");
 }

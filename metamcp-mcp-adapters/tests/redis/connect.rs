@@ -3,10 +3,10 @@
 use std::{fs, path::Path};
 
 use metamcp_core::error::StoreErrorKind;
-use metamcp_mcp_adapters::testing::{RedisAccount, RedisSetup, TlsFiles, free_port};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use metamcp_mcp_adapters::testing::{RedisAccount, RedisCluster, RedisSetup, Sentinels, TlsFiles, free_port};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-use crate::fixture::{add, count, open, ping, refused, server, with};
+use crate::fixture::{add, count, healed, open, ping, refused, server, with};
 
 #[tokio::test]
 async fn nobody_there_is_told_at_once() {
@@ -65,6 +65,8 @@ async fn databases_are_apart() {
 fn certificates(dir: &Path) -> TlsFiles {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Another name than that of what it signs: OpenSSL takes a certificate that names itself as its issuer for self-signed.
+    params.distinguished_name.push(DnType::CommonName, "the authority of a test");
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
     let cert = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
@@ -99,4 +101,35 @@ async fn tls_is_spoken_and_a_certificate_of_an_unknown_authority_is_refused() {
     let none =
         refused(&with(&format!("rediss://127.0.0.1:{}", server.port()), &format!("ca={}", empty.display()))).await;
     assert!(none.to_string().contains("certificate"), "{none}");
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_sentinels_and_with_each_master_they_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = RedisSetup { tls: Some(certificates(dir.path())), ..RedisSetup::default() };
+    let mut sentinels = Sentinels::start(setup).await.unwrap();
+    let pool = open(&sentinels.url()).await;
+    assert_eq!(add(&pool, &count(), 1).await.unwrap(), 1);
+    let dead = sentinels.kill_master().await.unwrap();
+    sentinels.successor(dead).await.unwrap();
+    // What was counted may be lost with the master: that it counts at all is what is asked.
+    assert!(healed("a count after the change", async || add(&pool, &count(), 1).await).await >= 1);
+    let url = sentinels.url();
+    let unknown = refused(url.split("&ca=").next().unwrap()).await;
+    assert!(unknown.to_string().contains("certificate") || unknown.is_retryable(), "{unknown}");
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_the_nodes_of_a_cluster_and_those_that_take_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = RedisSetup { tls: Some(certificates(dir.path())), ..RedisSetup::default() };
+    let mut cluster = RedisCluster::start(setup).await.unwrap();
+    let pool = open(&cluster.url()).await;
+    assert_eq!(add(&pool, &count(), 1).await.unwrap(), 1);
+    // One of the addresses that the pool was given stays.
+    for master in 0..2 {
+        cluster.kill_node(master).await.unwrap();
+        cluster.promoted(master + 3).await.unwrap();
+    }
+    assert!(healed("a count after the change", async || add(&pool, &count(), 1).await).await >= 1);
 }

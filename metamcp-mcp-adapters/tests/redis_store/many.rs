@@ -9,6 +9,7 @@ use metamcp_core::{
     event::{EventBus, EventKind, NewEvent},
     id::{JobId, Lane},
     queue::{Enqueued, Fenced, Job, JobErrorCode, JobQuery, JobState, JobStore, LeaseKey, NewJob, Restored},
+    record::RecordStore,
     result::{ResultMeta, ResultStore},
     testing::job_store::new_job,
 };
@@ -186,6 +187,7 @@ async fn the_servers_clock_decides() {
         RedisStore::connect(RedisStoreOptions::from(RedisOptions::parse(&server.url()).unwrap())).await.unwrap();
     let job = new_job();
     store.jobs().enqueue(std::slice::from_ref(&job)).await.unwrap();
+    let told = store.records().now().await.unwrap().as_millis();
     let before: Vec<u64> = server.cli(&["TIME"]).await.unwrap().lines().map(|line| line.parse().unwrap()).collect();
     let created = store.jobs().get(job.id).await.unwrap().unwrap().head.created_at.as_millis();
     let server_ms = before[0] * 1_000 + before[1] / 1_000;
@@ -193,6 +195,7 @@ async fn the_servers_clock_decides() {
         created <= server_ms && server_ms - created < 60_000,
         "{created} is not of the server, which has {server_ms}"
     );
+    assert!(created <= told && told <= server_ms, "{created}, {told}, {server_ms}");
 }
 
 #[tokio::test]

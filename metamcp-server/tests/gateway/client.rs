@@ -78,6 +78,11 @@ impl Client {
     }
 
     async fn post(&self, body: &Value) -> Response {
+        let sent = tokio::time::timeout(PATIENCE, self.request(body).send()).await;
+        sent.expect("a head in time").expect("a gateway is there")
+    }
+
+    fn request(&self, body: &Value) -> RequestBuilder {
         let mut request = self.with_session(self.http.post(format!("{}/mcp", self.url)));
         request = request.header("accept", "application/json, text/event-stream");
         if !self.is_legacy() {
@@ -86,16 +91,30 @@ impl Client {
                 request = request.header("mcp-name", name);
             }
         }
-        let sent = tokio::time::timeout(PATIENCE, request.json(body).send()).await;
-        sent.expect("a head in time").expect("a gateway is there")
+        request.json(body)
+    }
+
+    /// The result of a call of a modern client; `None` when the gateway is gone before it answers.
+    pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> Option<Value> {
+        let params = self.modern_params(json!({ "name": tool, "arguments": arguments }));
+        let body = json!({ "jsonrpc": "2.0", "id": self.next_id(), "method": "tools/call", "params": params });
+        let answered = async { self.request(&body).send().await?.text().await };
+        let text = tokio::time::timeout(PATIENCE, answered).await.expect("an answer, or the end").ok()?;
+        let last = text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap_or(&text);
+        serde_json::from_str::<Value>(last).ok().map(|told| told["result"].clone())
+    }
+
+    fn modern_params(&self, mut params: Value) -> Value {
+        let meta = params.as_object_mut().expect("an object").entry("_meta").or_insert_with(|| json!({}));
+        meta["io.modelcontextprotocol/protocolVersion"] = MODERN.into();
+        meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities.clone();
+        params
     }
 
     /// Sends a request; what comes back is read message by message. Its id is `id`.
     pub(crate) async fn begin_as(&self, id: u64, method: &str, mut params: Value) -> Messages {
         if !self.is_legacy() {
-            let meta = params.as_object_mut().expect("an object").entry("_meta").or_insert_with(|| json!({}));
-            meta["io.modelcontextprotocol/protocolVersion"] = MODERN.into();
-            meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities.clone();
+            params = self.modern_params(params);
         }
         Messages::of(self.post(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await)
     }

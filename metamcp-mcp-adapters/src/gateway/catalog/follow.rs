@@ -19,12 +19,14 @@ use super::{
     offer::{Lists, Offer},
     read,
 };
-use crate::gateway::{members::Members, subscribe::Hub};
+use crate::gateway::{elicitations, members::Members, subscribe::Hub};
 
 /// How often is looked whether the connection is still the living one, in milliseconds.
 const LOOK_MS: u64 = 1_000;
 /// Least time between two readings of a server's lists, in milliseconds: some tell of each of many changes.
 const READ_MS_MIN: u64 = 500;
+/// Least age at which lists are read again because somebody wants them, in seconds, however short their time is.
+const STALE_S_MIN: u64 = 5;
 /// Pause after lists could not be read, in seconds.
 const REREAD_S: u64 = 10;
 /// Shortest and longest pause between two attempts to connect, in seconds; in between the engine says how long.
@@ -95,7 +97,7 @@ impl Follower {
         let mut watched = self.hub.watched(&self.server);
         watched.mark_changed();
         let refresh = self.catalog.options.refresh;
-        let mut read_at = Instant::now();
+        let (mut read_at, mut stale_at) = (Instant::now(), None::<Instant>);
         let mut tools_known = self.engine.catalog().revision();
         loop {
             tokio::select! {
@@ -103,6 +105,12 @@ impl Follower {
                     tools_known = self.engine.catalog().revision();
                     let pause = if self.read(&**transport, kept).await { refresh } else { Duration::from_secs(REREAD_S) };
                     read_at = Instant::now() + pause;
+                    stale_at = self.stale_at(kept);
+                }
+                () = self.catalog.asked.notified() => {
+                    if stale_at.is_some_and(|stale| stale <= Instant::now()) {
+                        (read_at, stale_at) = (Instant::now(), None);
+                    }
                 }
                 told = next(&mut news) => {
                     if self.take(told) {
@@ -130,6 +138,12 @@ impl Follower {
         }
     }
 
+    /// From when on the lists that were just read are to be read again once somebody wants them, if their server says so.
+    fn stale_at(&self, kept: &Option<(Lists, Instant)>) -> Option<Instant> {
+        let ttl = Duration::from_millis(kept.as_ref()?.0.fresh.ttl_ms()?);
+        Some(Instant::now() + ttl.max(Duration::from_secs(STALE_S_MIN)))
+    }
+
     /// Whether the lists have to be read again.
     fn take(&self, told: Option<RelayNews>) -> bool {
         // Some news were lost: what they told of is looked at again.
@@ -142,6 +156,12 @@ impl Follower {
                 let uri = params.as_ref().and_then(|params| Members::of(params.get()).ok()?.text("uri"));
                 if let Some(uri) = uri.map(String::from) {
                     self.hub.updated(&self.server, &uri);
+                }
+                false
+            }
+            elicitations::COMPLETE => {
+                if let Some(params) = &params {
+                    self.hub.elicitations.completed(&self.server, params);
                 }
                 false
             }

@@ -27,7 +27,10 @@ use metamcp_core::{
     id::{ServerName, TenantId},
     matching::ServerTerms,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 pub(crate) use self::{
     discover::Discover,
@@ -61,6 +64,8 @@ pub(crate) struct Catalog {
     /// How many servers were neither reached nor found unreachable, nor known from before.
     unsettled: watch::Sender<usize>,
     started: Instant,
+    /// Somebody reads lists: those that are past their time are read again.
+    asked: Notify,
 }
 
 /// What one endpoint shows: to each tenant that the terms of some server name, and to all others.
@@ -105,7 +110,8 @@ impl Catalog {
         let named = options.endpoints.keys().map(|name| (name.as_str().into(), Place::new(tenants()))).collect();
         let unsettled = watch::Sender::new(known.len());
         let (main, known) = (Place::new(tenants()), Mutex::new(known));
-        let catalog = Self { options, own, hub, main, named, known, unsettled, started: Instant::now() };
+        let catalog =
+            Self { options, own, hub, main, named, known, unsettled, started: Instant::now(), asked: Notify::new() };
         catalog.show(&catalog.known());
         catalog
     }
@@ -113,6 +119,11 @@ impl Catalog {
     /// What an endpoint shows to somebody now; `None` when there is no such endpoint.
     pub(crate) fn snapshot(&self, endpoint: Option<&str>, who: &Principal) -> Option<arc_swap::Guard<Arc<Snapshot>>> {
         Some(self.place(endpoint)?.shown_to(&who.tenant).load())
+    }
+
+    /// Somebody reads lists. They are answered as they stand, and read again behind that where their servers say that they are past their time.
+    pub(crate) fn asked(&self) {
+        self.asked.notify_waiters();
     }
 
     /// Waits until every server was reached or found unreachable once, or is known from before; not past the first wait after the start.

@@ -7,6 +7,7 @@ use metamcp_core::{
     json::RawJson,
     matching::{Capability, ServerTerms},
     pointer::Digest,
+    transport::Freshness,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,25 @@ pub(crate) struct Lists {
     pub(crate) prompts: Vec<RawJson>,
     pub(crate) resources: Vec<RawJson>,
     pub(crate) templates: Vec<RawJson>,
+    pub(crate) fresh: Fresh,
+}
+
+/// How long each list of a server may be taken for current, where it says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fresh {
+    pub(crate) tools: Option<Freshness>,
+    pub(crate) prompts: Option<Freshness>,
+    pub(crate) resources: Option<Freshness>,
+    pub(crate) templates: Option<Freshness>,
+}
+
+impl Fresh {
+    /// The shortest of them, in milliseconds.
+    pub(super) fn ttl_ms(&self) -> Option<u64> {
+        let all = [self.tools, self.prompts, self.resources, self.templates];
+        all.into_iter().flatten().map(|fresh| fresh.ttl_ms).min()
+    }
 }
 
 /// A tool of a server.
@@ -47,6 +67,9 @@ pub(crate) struct Offer {
     pub(crate) templates: Vec<Definition>,
     pub(crate) instructions: Option<Arc<str>>,
     pub(crate) can: Abilities,
+    pub(crate) fresh: Fresh,
+    /// Only some tenants may use it.
+    pub(crate) for_some: bool,
     /// Digest of the lists: two offers with the same one are the same.
     pub(crate) digest: Digest,
 }
@@ -109,6 +132,8 @@ impl Offer {
             instructions: lists.instructions.as_deref().map(Arc::from),
             digest: lists.digest(),
             can,
+            fresh: lists.fresh,
+            for_some: terms.tenants.is_some(),
             tools,
         }
     }

@@ -3,10 +3,10 @@
 //! A cursor names the content of the list, not a moment or a process: it stays good while the list stays the same, on every replica and after
 //! a restart; when the list has changed it is refused, and the client begins anew.
 
-use std::{sync::OnceLock, time::Duration};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use metamcp_core::pointer::Digest;
+use metamcp_core::{pointer::Digest, transport::Freshness};
 
 use crate::wire::era::{CLIENT_INFO, Era, META_SERVER_INFO};
 
@@ -51,7 +51,7 @@ impl Entries {
     }
 
     /// Pages of the list that results call `key`.
-    pub(crate) fn pages(&self, key: &str, items_max: usize, ttl: Duration) -> Pages {
+    pub(crate) fn pages(&self, key: &str, items_max: usize, fresh: Freshness) -> Pages {
         let mut content = Vec::with_capacity(self.text.len() + self.ends.len());
         let mut start = 0;
         for end in &self.ends {
@@ -60,10 +60,10 @@ impl Entries {
             start = *end;
         }
         let digest = Digest::of(&content);
-        // Private: what a server offers may depend on the rights by which it was asked.
         let tail = format!(
-            r#","resultType":"complete","ttlMs":{},"cacheScope":"private","_meta":{{"{META_SERVER_INFO}":{CLIENT_INFO}}}}}"#,
-            ttl.as_millis()
+            r#","resultType":"complete","ttlMs":{},"cacheScope":"{}","_meta":{{"{META_SERVER_INFO}":{CLIENT_INFO}}}}}"#,
+            fresh.ttl_ms,
+            if fresh.public { "public" } else { "private" },
         );
         let starts = self.page_starts(items_max.max(1));
         let pages = starts.iter().enumerate().map(|(number, first)| {
@@ -133,7 +133,7 @@ impl Pages {
 
 impl Default for Pages {
     fn default() -> Self {
-        Entries::default().pages("", 1, Duration::ZERO)
+        Entries::default().pages("", 1, Freshness { ttl_ms: 0, public: false })
     }
 }
 
@@ -150,6 +150,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    const STALE: Freshness = Freshness { ttl_ms: 0, public: true };
 
     fn entries(names: &[&str]) -> Entries {
         let mut entries = Entries::default();
@@ -174,11 +176,11 @@ mod tests {
     #[test]
     fn every_entry_is_on_one_page_in_order() {
         let names = ["a", "b", "c", "d", "e"];
-        let pages = entries(&names).pages("tools", 2, Duration::from_secs(60));
+        let pages = entries(&names).pages("tools", 2, Freshness { ttl_ms: 60_000, public: false });
         for era in [Era::Modern, Era::Legacy] {
             assert_eq!(walk(&pages, era), (names.map(str::to_owned).to_vec(), 3));
         }
-        assert_eq!(walk(&entries(&[]).pages("tools", 2, Duration::ZERO), Era::Modern), (Vec::new(), 1));
+        assert_eq!(walk(&entries(&[]).pages("tools", 2, STALE), Era::Modern), (Vec::new(), 1));
         let page: Value = serde_json::from_slice(&pages.page(Era::Modern, None).unwrap()).unwrap();
         assert_eq!((page["ttlMs"].as_u64(), page["cacheScope"].as_str()), (Some(60_000), Some("private")));
         assert_eq!(page["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "metamcp");
@@ -186,12 +188,12 @@ mod tests {
 
     #[test]
     fn a_cursor_holds_for_the_same_list_only() {
-        let before = entries(&["a", "b", "c"]).pages("tools", 2, Duration::ZERO);
+        let before = entries(&["a", "b", "c"]).pages("tools", 2, STALE);
         let (same, other) = (entries(&["a", "b", "c"]), entries(&["a", "b", "d"]));
         let first: Value = serde_json::from_slice(&before.page(Era::Modern, None).unwrap()).unwrap();
         let cursor = first["nextCursor"].as_str();
-        assert!(same.pages("tools", 2, Duration::ZERO).page(Era::Legacy, cursor).is_some());
-        let other = other.pages("tools", 2, Duration::ZERO);
+        assert!(same.pages("tools", 2, STALE).page(Era::Legacy, cursor).is_some());
+        let other = other.pages("tools", 2, STALE);
         assert!(other.page(Era::Modern, cursor).is_none() && !other.same_as(&before));
         for wrong in ["", "x", ".", "0.0", "\u{e9}.1"] {
             assert!(before.page(Era::Modern, Some(wrong)).is_none(), "{wrong}");

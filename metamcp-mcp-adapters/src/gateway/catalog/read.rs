@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use metamcp_core::{
     json::RawJson,
-    transport::{McpTransport, Relay, RelayError, RelayMeta, RelayRequest, RelaySide, TransportError},
+    transport::{Freshness, McpTransport, Relay, RelayError, RelayMeta, RelayRequest, RelaySide, TransportError},
 };
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::offer::Lists;
 use crate::{
     gateway::members::{Members, quoted},
-    wire::era::METHOD_NOT_FOUND,
+    wire::{era::METHOD_NOT_FOUND, freshness},
 };
 
 /// Pages of one list.
@@ -44,6 +44,7 @@ pub(super) enum ReadError {
 pub(super) async fn read(transport: &dyn McpTransport) -> Result<Lists, ReadError> {
     let found = transport.discover().await?;
     let mut lists = Lists { tools: found.tools, instructions: found.instructions, ..Lists::default() };
+    lists.fresh.tools = found.freshness;
     let Some(relay) = transport.relay() else { return Ok(lists) };
     let introduction = relay.introduction();
     lists.modern = introduction.modern;
@@ -54,26 +55,30 @@ pub(super) async fn read(transport: &dyn McpTransport) -> Result<Lists, ReadErro
     let offered = Members::of(introduction.capabilities.get()).ok();
     let has = |capability: &str| offered.as_ref().is_some_and(|offered| offered.get(capability).is_some());
     if has("prompts") {
-        lists.prompts = list(relay, "prompts/list", "prompts").await?;
+        (lists.prompts, lists.fresh.prompts) = list(relay, "prompts/list", "prompts").await?;
     }
     if has("resources") {
-        lists.resources = list(relay, "resources/list", "resources").await?;
-        lists.templates = list(relay, "resources/templates/list", "resourceTemplates").await?;
+        (lists.resources, lists.fresh.resources) = list(relay, "resources/list", "resources").await?;
+        (lists.templates, lists.fresh.templates) = list(relay, "resources/templates/list", "resourceTemplates").await?;
     }
     Ok(lists)
 }
 
-/// All pages of a list; empty when the server does not know the method.
-async fn list(relay: &dyn Relay, method: &'static str, key: &str) -> Result<Vec<RawJson>, ReadError> {
+/// All pages of a list, and how long they may be taken for current; empty when the server does not know the method.
+async fn list(
+    relay: &dyn Relay,
+    method: &'static str,
+    key: &str,
+) -> Result<(Vec<RawJson>, Option<Freshness>), ReadError> {
     let wrong = |what: String| ReadError::List { method, what };
-    let (mut entries, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
+    let (mut entries, mut bytes, mut seen, mut fresh) = (Vec::new(), 0, HashSet::new(), None);
     let mut cursor: Option<Box<RawValue>> = None;
     for _ in 0..PAGES_MAX {
         let page = page(relay, method, cursor.as_deref());
         let page = match timeout(Duration::from_secs(PAGE_S_MAX), page).await {
             Ok(Ok(page)) => page,
             Ok(Err(RelayError::Rpc(error))) if error.code == METHOD_NOT_FOUND && cursor.is_none() => {
-                return Ok(entries);
+                return Ok((entries, None));
             }
             Ok(Err(RelayError::Rpc(error))) => {
                 return Err(wrong(format!("was refused with {}: {}", error.code, error.message)));
@@ -81,6 +86,7 @@ async fn list(relay: &dyn Relay, method: &'static str, key: &str) -> Result<Vec<
             Ok(Err(RelayError::Transport(error))) => return Err(error.into()),
             Err(_) => return Err(wrong(format!("was not answered within {PAGE_S_MAX} s"))),
         };
+        fresh = freshness::with_page(fresh, freshness::of(&page));
         let members = Members::of(page.get()).map_err(|error| wrong(format!("is no result: {error}")))?;
         let found = members.get(key).ok_or_else(|| wrong(format!("has no `{key}`")))?;
         let found: Vec<RawJson> =
@@ -90,7 +96,7 @@ async fn list(relay: &dyn Relay, method: &'static str, key: &str) -> Result<Vec<
         if entries.len() > ENTRIES_MAX || bytes > LIST_BYTES_MAX {
             return Err(wrong(format!("is over the bounds of {ENTRIES_MAX} entries and {LIST_BYTES_MAX} bytes")));
         }
-        let Some(next) = members.text("nextCursor") else { return Ok(entries) };
+        let Some(next) = members.text("nextCursor") else { return Ok((entries, fresh)) };
         cursor = Some(RawValue::from_string(quoted(&next)).expect("a string is JSON"));
         if !seen.insert(next.into_owned()) {
             return Err(wrong("goes in a circle: a cursor came twice".to_owned()));

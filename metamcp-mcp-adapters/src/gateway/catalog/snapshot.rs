@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use metamcp_core::{id::ServerName, json::RawJson, matching::Capability};
+use metamcp_core::{id::ServerName, json::RawJson, matching::Capability, transport::Freshness};
 use serde::Serialize;
 
 use super::{
@@ -187,7 +187,11 @@ impl Snapshot {
             let found = ToolRef { name: name.clone(), capability: Arc::clone(&tool.capability), heavy };
             self.tool_refs.insert(name, Arc::new(found));
         }
-        self.tools = list.pages("tools", options.page_items, options.list_ttl);
+        self.tools = list.pages(
+            "tools",
+            options.page_items,
+            freshness(options, offers, |offer| (offer.fresh.tools, offer.tools.len())),
+        );
     }
 
     fn take_prompts(&mut self, options: &GatewayOptions, view: &EndpointView, offers: &[Offered<'_>]) {
@@ -206,7 +210,11 @@ impl Snapshot {
             let found = PromptRef { server: server.clone(), own_name: prompt.name.clone() };
             self.prompt_refs.insert(name.into(), found);
         }
-        self.prompts = list.pages("prompts", options.page_items, options.list_ttl);
+        self.prompts = list.pages(
+            "prompts",
+            options.page_items,
+            freshness(options, offers, |offer| (offer.fresh.prompts, offer.prompts.len())),
+        );
     }
 
     fn take_resources(&mut self, options: &GatewayOptions, view: &EndpointView, offers: &[Offered<'_>]) {
@@ -228,7 +236,11 @@ impl Snapshot {
                 self.owners.entry(page.clone()).or_insert_with(|| (*server).clone());
             }
         }
-        self.resources = list.pages("resources", options.page_items, options.list_ttl);
+        self.resources = list.pages(
+            "resources",
+            options.page_items,
+            freshness(options, offers, |offer| (offer.fresh.resources, offer.resources.len())),
+        );
     }
 
     fn take_templates(
@@ -251,8 +263,30 @@ impl Snapshot {
             self.template_owners.push((template.name.clone(), UriTemplate::new(&template.name), server.clone()));
             list.add(|out| template.write(out, &template.name));
         }
-        self.templates = list.pages("resourceTemplates", options.page_items, options.list_ttl);
+        self.templates = list.pages(
+            "resourceTemplates",
+            options.page_items,
+            freshness(options, offers, |offer| (offer.fresh.templates, offer.templates.len())),
+        );
     }
+}
+
+/// How long a list of these may be taken for current: as long as all its parts say, and no longer than is set. A part that says nothing may
+/// depend on the rights by which its server was asked.
+fn freshness(
+    options: &GatewayOptions,
+    offers: &[Offered<'_>],
+    part: impl Fn(&Offer) -> (Option<Freshness>, usize),
+) -> Freshness {
+    let ttl_ms = u64::try_from(options.list_ttl.as_millis()).unwrap_or(u64::MAX);
+    let said = offers.iter().filter_map(|(_, offer)| match part(offer) {
+        (None, 0) => None,
+        (said, _) => Some(said.unwrap_or(Freshness { ttl_ms, public: false })),
+    });
+    // What servers offer to some tenants only is nobody else's.
+    let for_all = offers.iter().all(|(_, offer)| !offer.for_some);
+    let whole = said.reduce(Freshness::and).unwrap_or(Freshness { ttl_ms, public: false });
+    whole.and(Freshness { ttl_ms, public: for_all })
 }
 
 /// The entries of a list that are shown, but for those that are reserved.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     gateway::{
+        elicitations::COMPLETE,
         front,
         session::{EventId, Following, GET_STREAM, Session},
         subscribe::{Filter, News, Subscription},
@@ -128,6 +129,9 @@ impl NewsStream {
             let changed = session.changed.notified();
             if !session.has_get(self.number) {
                 return None;
+            }
+            if let Some(params) = session.take_completed() {
+                return Some((self.told(&News { method: COMPLETE, params: Some(params) }), self));
             }
             if self.subscription.is_none() {
                 self.subscription = Some(self.subscribe());

@@ -1,6 +1,12 @@
 //! Messages of the legacy eras: a handshake that begins a session, and everything that belongs to one.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Weak},
+    task::Poll,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -19,10 +25,11 @@ use super::{
 use crate::{
     gateway::{
         ClientSide, Reply, Request, RpcFault,
+        elicitations::{Address, COMPLETE},
         front::{self, Frame},
         incoming::{self, Message, Notification},
         lifecycle::{self, Hello, text},
-        session::{Session, Shared, Stop},
+        session::{Session, Sessions, Shared, Stop},
         subscribe::WATCHED_URIS_MAX,
     },
     wire::{
@@ -240,6 +247,14 @@ impl ClientSide for LegacySide<'_> {
         }
     }
 
+    fn address(&self) -> Option<Arc<dyn Address>> {
+        Some(Arc::new(SessionAddress {
+            sessions: Arc::downgrade(&self.front.sessions),
+            session: Arc::downgrade(self.session),
+            outbox: Arc::downgrade(self.outbox),
+        }))
+    }
+
     async fn ask(&self, method: &str, params: &RawJson) -> Result<RawJson, RpcFault> {
         let mut question = self.session.questions.open()?;
         let id = question.id.clone();
@@ -269,5 +284,28 @@ impl ClientSide for LegacySide<'_> {
             let seconds = self.front.options.question_wait.as_secs();
             Err(RpcFault::new(INTERNAL_ERROR, format!("the client has not answered `{method}` within {seconds} s")))
         })
+    }
+}
+
+/// A session that was asked something in a request: told on that request's stream while it lasts, then on the session's own.
+struct SessionAddress {
+    sessions: Weak<Sessions>,
+    session: Weak<Session>,
+    outbox: Weak<Outbox>,
+}
+
+impl Address for SessionAddress {
+    fn completed(&self, params: &RawJson) {
+        let message = || front::message(None, COMPLETE, Some(params.raw()));
+        if self.outbox.upgrade().is_some_and(|outbox| outbox.send_beside(message()).is_ok()) {
+            return;
+        }
+        let (Some(sessions), Some(session)) = (self.sessions.upgrade(), self.session.upgrade()) else { return };
+        let params = params.clone();
+        tokio::spawn(async move {
+            if let Err(fault) = sessions.complete(&session, &params).await {
+                tracing::warn!(why = fault.message, "a client is not told that an elicitation is complete");
+            }
+        });
     }
 }

@@ -35,6 +35,8 @@ struct State {
     dropped: u64,
     waker: Option<Waker>,
     stopped: bool,
+    /// The answer is made: nothing goes before it any more.
+    answered: bool,
     /// The client is gone: events are only kept in the session.
     detached: bool,
     /// The stream and the number of its last event, once there is one.
@@ -85,9 +87,19 @@ impl Outbox {
         Ok(())
     }
 
+    /// Sends a message, if the stream has begun and its client reads on until the answer.
+    pub(super) fn send_beside(&self, message: String) -> Result<(), NotTaken> {
+        let is_open = {
+            let state = self.lock();
+            state.stream.is_some() && !state.answered && !state.detached && !state.stopped
+        };
+        if is_open { self.send(message) } else { Err(NotTaken) }
+    }
+
     /// The answer as the last event of the stream.
     pub(super) fn last(&self, answer: Option<Frame>) -> Option<Bytes> {
         let mut state = self.lock();
+        state.answered = true;
         let event = answer.map(|answer| self.event(&mut state, &answer.into_pieces()));
         if let (Some(session), Some((stream, _))) = (self.session.get(), state.stream) {
             session.end_stream(stream);

@@ -19,6 +19,7 @@ pub(super) async fn list(
         Some(text) => Some(serde_json::from_str::<String>(text).map_err(|_| unknown())?),
     };
     gateway.settled().await;
+    gateway.asked_for_lists();
     let snapshot = gateway.snapshot(caller).ok_or_else(|| no_endpoint(caller))?;
     of(&snapshot).page(caller.era, cursor.as_deref()).map(Reply::Kept).ok_or_else(unknown)
 }

@@ -3,14 +3,16 @@
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    transport::{Delivered, RelayError, RelayMeta, RelayRequest, RelaySide},
+    transport::{Delivered, RelayError, RelayMeta, RelayRequest, RelaySide, RelayedError},
 };
 use serde_json::value::RawValue;
 
 use super::{
     super::{
         bridge::{Bridge, Origin},
+        elicitations::REQUIRED,
         members::with_json,
+        unanswered::Unanswered,
     },
     Caller, ClientSide, Gateway, Reply, Request, RpcFault,
 };
@@ -75,17 +77,32 @@ pub(crate) async fn relay(
 ) -> Result<Reply, RpcFault> {
     let (server, method) = (forward.server, &*request.method);
     let origin = Origin { who: &caller.principal, server, method, name: forward.name.unwrap_or_default() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     // Ends: the bridge bounds how often a client is asked.
     loop {
         let mut params = forward.params.to_vec();
         params.extend(bridge.answers().map(|answers| ("inputResponses", answers.raw())));
         params.extend(bridge.state().map(|state| ("requestState", state.raw())));
         let result = ask(gateway, caller, request, Forward { params: &params, ..forward }, side).await;
-        let result = result.map_err(|error| fault(server, error))?;
-        if let Some(result) = bridge.take(result).await? {
+        let result = result.map_err(|error| {
+            if let RelayError::Rpc(error) = &error {
+                note_required(gateway, server, error, side);
+            }
+            fault(server, error)
+        })?;
+        let unanswered = Unanswered::of(gateway, server, &result);
+        let told = bridge.take(result).await?;
+        unanswered.taken();
+        if let Some(result) = told {
             return Ok(Reply::Result(result));
         }
+    }
+}
+
+/// A server's error may send the client to URLs: it is to hear when it is done there.
+pub(crate) fn note_required(gateway: &Gateway, server: &ServerName, error: &RelayedError, side: &dyn ClientSide) {
+    if error.code == REQUIRED {
+        gateway.elicitations().required(server, error.data.as_ref(), side.address());
     }
 }
 

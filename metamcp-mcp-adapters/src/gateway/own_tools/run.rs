@@ -73,7 +73,7 @@ pub(super) async fn run_task(
     };
     let ours = ours();
     let origin = Origin { who: &caller.principal, server: &ours, method: call::METHOD, name: OwnTool::RunTask.name() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     let wait = wait_of(gateway, caller, wait_s);
     if let Goes::Job(job) = *bridge.goes() {
         return tasks::go_on(gateway, caller, &mut bridge, job, None).await;

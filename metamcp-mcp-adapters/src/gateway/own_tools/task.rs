@@ -136,7 +136,7 @@ pub(super) async fn result(
     let ours = run::ours();
     let name = OwnTool::TaskResult.name();
     let origin = Origin { who: &caller.principal, server: &ours, method: call::METHOD, name };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if *bridge.goes() == Goes::Job(job) {
         return tasks::go_on(gateway, caller, &mut bridge, job, None).await;
     }

@@ -1,21 +1,21 @@
 //! What this process holds of a legacy session while its client comes by: small, and nothing that runs.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 use bytes::Bytes;
-use metamcp_core::{auth::Principal, time::Timestamp};
+use metamcp_core::{auth::Principal, json::RawJson, time::Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     log::{EventId, EventLog, Following},
     questions::Questions,
     running::Running,
-    shared::Shared,
+    shared::{COMPLETED_MAX, Completed, Shared},
     ticket::Opened,
 };
 use crate::gateway::{Caller, subscribe::Subscription};
@@ -65,6 +65,10 @@ struct State {
     gets: u32,
     /// What was subscribed for a GET that was cut: it goes on with the next.
     parked: Option<Subscription>,
+    /// Elicitations that are complete, as they are known to all replicas.
+    completed: Vec<Completed>,
+    /// Those that no stream has told yet.
+    untold: VecDeque<RawJson>,
 }
 
 impl Session {
@@ -83,6 +87,8 @@ impl Session {
             open_streams: Vec::new(),
             gets: 0,
             parked: None,
+            untold: shared.completed.iter().map(|one| one.params.clone()).collect(),
+            completed: shared.completed,
         };
         Self {
             id,
@@ -210,6 +216,11 @@ impl Session {
         }
     }
 
+    /// An elicitation that is complete, to be told on the stream of the GET.
+    pub(crate) fn take_completed(&self) -> Option<RawJson> {
+        self.lock().untold.pop_front()
+    }
+
     /// Its client was heard of.
     pub(crate) fn touch(&self, now: Instant) {
         self.lock().used = now;
@@ -243,7 +254,17 @@ impl Session {
             let caller = Caller { log_level: shared.log_level, ..Caller::clone(&state.caller) };
             state.caller = Arc::new(caller);
         }
-        let changed = state.uris != shared.uris || state.ended != shared.ended;
+        let changed = state.uris != shared.uris || state.ended != shared.ended || state.completed != shared.completed;
+        let new: Vec<RawJson> = shared
+            .completed
+            .iter()
+            .filter(|one| !state.completed.contains(one))
+            .map(|one| one.params.clone())
+            .collect();
+        state.untold.extend(new);
+        let over = state.untold.len().saturating_sub(COMPLETED_MAX);
+        state.untold.drain(..over);
+        state.completed = shared.completed;
         state.uris = shared.uris;
         state.ended |= shared.ended;
         let has_ended = state.ended;

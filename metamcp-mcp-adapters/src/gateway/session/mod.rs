@@ -18,6 +18,7 @@ use std::{
 
 use metamcp_core::{
     auth::Principal,
+    json::RawJson,
     record::RecordStore,
     time::{Clock, SystemClock},
 };
@@ -133,6 +134,15 @@ impl Sessions {
         }
     }
 
+    /// Has the client of a session told that an elicitation is complete, by whichever replica has its stream.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(crate) async fn complete(&self, session: &Session, params: &RawJson) -> Result<(), RpcFault> {
+        let now = self.clock.now();
+        self.change(session, |shared| shared.complete(params, now)).await
+    }
+
     /// Ends a session, for all replicas.
     ///
     /// # Errors
@@ -244,7 +254,7 @@ impl fmt::Debug for Sessions {
 
 #[cfg(test)]
 mod tests {
-    use metamcp_core::{json::RawJson, record::MemoryRecordStore};
+    use metamcp_core::record::MemoryRecordStore;
 
     use super::*;
     use crate::{gateway::seal::SEAL_KEY_BYTES, wire::era::LEGACY_LATEST};

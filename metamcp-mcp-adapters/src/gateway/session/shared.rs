@@ -11,6 +11,7 @@ use metamcp_core::{
     json::RawJson,
     pointer::Digest,
     record::{Expect, RECORD_BYTES_MAX, RecordKind, RecordStore, Written},
+    time::{Clock as _, SystemClock, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ use crate::{gateway::RpcFault, wire::era::INTERNAL_ERROR};
 
 /// How long an answer, or that a request was taken back, waits for the replica that it is for, in seconds.
 const ANSWER_KEPT_S: u64 = 60;
+/// Elicitations that are complete and kept for a client's own stream; above it the first is forgotten.
+pub(super) const COMPLETED_MAX: usize = 16;
+/// How long each is kept, in seconds.
+const COMPLETED_S_MAX: u64 = 600;
 /// Tries to change a record that others change too.
 const CHANGES_MAX: usize = 8;
 
@@ -33,12 +38,39 @@ pub(crate) struct Shared {
     /// The resources it is told of.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) uris: BTreeSet<String>,
+    /// Elicitations that are complete, of which its client may not have been told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) completed: Vec<Completed>,
+}
+
+/// That an elicitation is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Completed {
+    /// As its server told it.
+    pub(crate) params: RawJson,
+    /// Until when the client may still be told.
+    until: Timestamp,
+}
+
+impl Shared {
+    /// An elicitation is complete; with too many of them, the first is forgotten.
+    pub(super) fn complete(&mut self, params: &RawJson, now: Timestamp) {
+        self.completed.retain(|one| one.until > now);
+        if self.completed.len() >= COMPLETED_MAX {
+            self.completed.remove(0);
+        }
+        let until = now + Duration::from_secs(COMPLETED_S_MAX);
+        self.completed.push(Completed { params: params.clone(), until });
+    }
 }
 
 /// What is set in a session now.
 pub(super) async fn read(records: &dyn RecordStore, nonce: u128) -> StoreResult<Shared> {
     let record = records.get(RecordKind::Gateway, &name(nonce)).await?;
-    Ok(record.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default())
+    let mut shared: Shared = record.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
+    let now = SystemClock::default().now();
+    shared.completed.retain(|one| one.until > now);
+    Ok(shared)
 }
 
 /// Changes what is set in a session, and gives back what is set then.

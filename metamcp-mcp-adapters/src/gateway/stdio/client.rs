@@ -12,6 +12,7 @@ use super::{StdioOptions, listen};
 use crate::{
     gateway::{
         Caller, ClientSide, Gateway, Reply, Request, RpcFault,
+        elicitations::{Address, COMPLETE},
         front::{self, Frame},
         incoming::Notification,
         lifecycle::{self, Hello, text},
@@ -200,12 +201,28 @@ impl Client {
     }
 }
 
+/// The line to a client, not kept open.
+struct Line(mpsc::WeakSender<Frame>);
+
+impl Address for Line {
+    fn completed(&self, params: &RawJson) {
+        let message = Frame::of(front::message(None, COMPLETE, Some(params.raw())));
+        if self.0.upgrade().is_none_or(|out| out.try_send(message).is_err()) {
+            tracing::debug!("dropped a notification: the client is gone, or does not read");
+        }
+    }
+}
+
 #[async_trait]
 impl ClientSide for Client {
     fn notify(&self, method: &str, params: Option<&RawValue>) {
         if self.out.try_send(Frame::of(front::message(None, method, params))).is_err() {
             tracing::debug!(method, "dropped a notification: the client does not read");
         }
+    }
+
+    fn address(&self) -> Option<Arc<dyn Address>> {
+        Some(Arc::new(Line(self.out.downgrade())))
     }
 
     async fn ask(&self, method: &str, params: &RawJson) -> Result<RawJson, RpcFault> {

@@ -42,7 +42,7 @@ pub(crate) async fn submit_call(
 ) -> Result<RawJson, RpcFault> {
     let id = &tool.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
-    let mut bridge = Bridge::new(gateway.seal(), caller, side, origin, request)?;
+    let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
         return go_on(gateway, caller, &mut bridge, job, Some(tool)).await;
     }

@@ -62,6 +62,10 @@ impl RecordStore for EmbeddedRecordStore {
         self.engine.writer.call(move |state| write(state, key, &value, expect, ttl)).await
     }
 
+    async fn now(&self) -> StoreResult<Timestamp> {
+        Ok(self.engine.clock.now())
+    }
+
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {
         let key = keys::record_key(kind, name);
         let work = move |state: &mut State| {

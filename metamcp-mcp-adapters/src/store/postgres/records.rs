@@ -7,10 +7,11 @@ use bytes::Bytes;
 use metamcp_core::{
     error::{StoreError, StoreErrorKind, StoreResult},
     record::{Expect, RECORD_PAGE_MAX, Record, RecordKind, RecordStore, Written, check_put},
+    time::Timestamp,
 };
 use tokio_postgres::{Error, Row};
 
-use super::{Engine, Parameters, STORE};
+use super::{Engine, Parameters, STORE, time::to_instant};
 
 /// How often a write is tried again because another one came in between.
 const RACES_MAX: usize = 8;
@@ -24,6 +25,7 @@ macro_rules! now {
     };
 }
 
+const NOW: &str = concat!("select ", now!("$1"));
 const GET: &str = concat!(
     "select version, value from record where kind = $1 and name = $2 and (until is null or until > ",
     now!("$3"),
@@ -128,6 +130,12 @@ impl RecordStore for PostgresRecordStore {
         }
         let message = format!("others wrote record {name} {RACES_MAX} times meanwhile; repeat the call");
         Err(StoreError::new(StoreErrorKind::Unavailable, STORE, message))
+    }
+
+    async fn now(&self) -> StoreResult<Timestamp> {
+        let rows = self.engine.pools.write().query(NOW, &[&self.engine.time.now()]).await?;
+        let now = rows.first().map(|row| row.try_get(0)).transpose().map_err(|e| self.engine.failed(e))?;
+        now.map(to_instant).ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt, STORE, "the time has no row"))
     }
 
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use metamcp_core::{
     error::StoreResult,
     record::{Expect, RECORD_PAGE_MAX, Record, RecordKind, RecordStore, Written, check_put},
+    time::Timestamp,
 };
 
 use super::{
@@ -62,6 +63,10 @@ impl RecordStore for RedisRecordStore {
             (_, 0) => Written::Conflict { version: None },
             (_, version) => Written::Conflict { version: Some(version) },
         })
+    }
+
+    async fn now(&self) -> StoreResult<Timestamp> {
+        self.namespace.now().await
     }
 
     async fn delete(&self, kind: RecordKind, name: &str) -> StoreResult<bool> {

@@ -14,7 +14,7 @@ use redis::FromRedisValue;
 
 use super::{
     check::ServerReport,
-    error::STORE,
+    error::{STORE, script_error},
     events::RedisEventBus,
     jobs::RedisJobStore,
     options::RedisOptions,
@@ -25,6 +25,8 @@ use super::{
     scripts,
 };
 
+/// Answers the server's time in milliseconds. It names a key, so that it runs where those of its namespace are.
+const NOW: &str = "local now = redis.call('TIME') return now[1] * 1000 + math.floor(now[2] / 1000)";
 /// Events that are kept unless the options say otherwise.
 pub const EVENTS_KEPT_MAX: u64 = 100_000;
 /// Largest result body unless the options say otherwise, in bytes. Redis keeps all of them in memory.
@@ -78,6 +80,17 @@ impl Namespace {
     pub(super) fn call(&self, script: &'static Script) -> ScriptCall<'static> {
         let now = self.clock.as_ref().map(|clock| clock.now().as_millis().to_string());
         script.call(&[&self.tag]).arg(now.unwrap_or_default())
+    }
+
+    /// The time of the server that has this namespace.
+    pub(super) async fn now(&self) -> StoreResult<Timestamp> {
+        if let Some(clock) = &self.clock {
+            return Ok(clock.now());
+        }
+        let mut ask = redis::cmd("EVAL");
+        ask.arg(NOW).arg(1).arg(self.key("now"));
+        let millis: u64 = self.pool.share().await?.query(&ask).await.map_err(|error| script_error("now", error))?;
+        Ok(Timestamp::from_millis(millis))
     }
 
     /// Runs what nobody would miss after a failover, or what can be found out again.
