@@ -14,9 +14,9 @@ use crate::{
 const WORDS: f32 = 4.0;
 /// As much less likely than the likeliest is a capability taken to be that was never called, when it is the best match by words: without it
 /// whatever served first would keep others out.
-const NEWCOMER: f32 = 2.0;
+const NEWCOMER: f32 = 2.5;
 /// As much less it is when nothing of it matches.
-const NEWCOMER_UNMATCHED: f32 = 8.0;
+const NEWCOMER_UNMATCHED: f32 = 16.0;
 /// What is left of a score at least, as a share of it, when the past speaks against a capability.
 const LEFT_MIN: f32 = 0.01;
 /// A candidate that the past brings in has at least this share of the best score.

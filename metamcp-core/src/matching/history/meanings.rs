@@ -5,6 +5,8 @@
 
 use crate::matching::dense::Vector;
 
+/// Axes that are summed up side by side.
+const LANES: usize = 8;
 /// Largest number of a stored vector.
 const STEPS: f32 = 127.0;
 /// Needs near the middle of all that a capability is taken to have served: few needs do not tell what it is asked for.
@@ -31,8 +33,12 @@ pub(super) struct Meanings {
 pub(super) struct Asked {
     numbers: Vec<i8>,
     step: f32,
-    /// By axis: the mean of all needs, one by the variance, and how far the need is from the mean in variances.
-    axes: Vec<(f32, f32, f32)>,
+    /// By axis: the mean of all needs.
+    means: Vec<f32>,
+    /// By axis: one by the variance.
+    sharpness: Vec<f32>,
+    /// By axis: how far the need is from the mean, in variances.
+    far: Vec<f32>,
 }
 
 impl Meanings {
@@ -94,13 +100,12 @@ impl Meanings {
         let moments: Vec<(f64, f64)> = moments.collect();
         let average = moments.iter().map(|(_, variance)| variance).sum::<f64>() / moments.len() as f64;
         let least = f64::from(VARIANCE_SHARE) * average + f64::from(f32::EPSILON);
-        let axes = moments.into_iter().zip(meaning.numbers()).map(|((mean, variance), x)| {
-            let (mean, sharpness) = (mean as f32, (variance + least).recip() as f32);
-            (mean, sharpness, (x - mean) * sharpness)
-        });
-        let axes = axes.collect();
+        let means: Vec<f32> = moments.iter().map(|(mean, _)| *mean as f32).collect();
+        let sharpness: Vec<f32> = moments.iter().map(|(_, variance)| (variance + least).recip() as f32).collect();
+        let away = meaning.numbers().iter().zip(&means).map(|(x, mean)| x - mean);
+        let far = away.zip(&sharpness).map(|(away, sharpness)| away * sharpness).collect();
         let (numbers, step) = quantized(meaning);
-        Some(Asked { numbers: numbers.collect(), step, axes })
+        Some(Asked { numbers: numbers.collect(), step, means, sharpness, far })
     }
 
     /// The cosine of a past need with a need.
@@ -117,11 +122,18 @@ impl Meanings {
         let sums = self.sums.get(capability as usize * self.dimensions..).and_then(|rest| rest.get(..self.dimensions));
         let Some(sums) = sums else { return 0.0 };
         let share = scale / (served * scale + NEEDS_PRIOR);
-        let one = |sum: &f32, (mean, sharpness, far): &(f32, f32, f32)| {
-            let away = (sum - served * mean) * share;
-            away * (far - 0.5 * away * sharpness)
-        };
-        sums.iter().zip(&asked.axes).map(|(sum, axis)| one(sum, axis)).sum()
+        let mut lanes = [0.0; LANES];
+        let axes = sums.chunks(LANES).zip(asked.means.chunks(LANES));
+        let axes = axes.zip(asked.sharpness.chunks(LANES).zip(asked.far.chunks(LANES)));
+        for ((sums, means), (sharpness, far)) in axes {
+            for (lane, ((sum, mean), (sharpness, far))) in
+                lanes.iter_mut().zip(sums.iter().zip(means).zip(sharpness.iter().zip(far)))
+            {
+                let away = (sum - served * mean) * share;
+                *lane += away * (far - 0.5 * away * sharpness);
+            }
+        }
+        lanes.iter().sum()
     }
 
     fn of(&self, past: usize) -> Option<&[i8]> {

@@ -15,7 +15,7 @@ use crate::{
 /// Most capabilities that the past brings in for one need.
 const RECALLED_MAX: usize = 32;
 /// As many are looked into for that, those first of which words and votes say most.
-const LOOKED_UP_MAX: usize = 128;
+const LOOKED_UP_MAX: usize = 64;
 /// Most entries of word lists that are read for one need, the rarest words first: a word that most needs have says nothing and costs most.
 const POSTINGS_MAX: usize = 4_096;
 /// As many past needs are held against the need by what they are about: those that are the most similar by words.
@@ -28,11 +28,9 @@ const WORD_PRIOR: f32 = 0.05;
 const WORDS_PRIOR: f32 = 300.0;
 /// What a need is about against its words, of which several say the same: evidence that is counted twice is overrated.
 const MEANING: f32 = 0.4;
-/// A vote against a word.
-const VOTE: f32 = 1.5;
 /// How votes are cast: by words alone, or by words and what the needs are about.
-const BY_WORDS: Ballot = Ballot { meaning: 0.0, power: 3, little: 0.02 };
-const BY_BOTH: Ballot = Ballot { meaning: 0.4, power: 6, little: 0.005 };
+const BY_WORDS: Ballot = Ballot { meaning: 0.0, power: 3, little: 0.02, weight: 4.0 };
+const BY_BOTH: Ballot = Ballot { meaning: 0.4, power: 6, little: 0.005, weight: 1.5 };
 /// Past needs from which on words and meaning are believed half: what so few say is much by chance.
 const NEEDS_HALF: f32 = 50.0;
 /// Calls of a capability from which on it is half known.
@@ -50,6 +48,8 @@ struct Ballot {
     power: i32,
     /// Votes so few say nothing yet.
     little: f32,
+    /// The log of the votes against a word.
+    weight: f32,
 }
 
 /// A capability with what the past says of it.
@@ -123,12 +123,16 @@ impl Scratch {
             },
             of_meaning.is_some(),
         );
-        let served = weight(memory.known_of_all().served, memory.scale());
-        let confidence = served / (served + NEEDS_HALF);
+        let (all, scale) = (memory.known_of_all(), memory.scale());
+        let confidence = weight(all.served, scale) / (weight(all.served, scale) + NEEDS_HALF);
+        let of_all = weight(all.mass, scale);
         let by_words = |c: u32| {
             let said = &self.said[c as usize];
-            let vote = VOTE * said.vote.signum() * (said.vote.abs() / ballot.little).ln_1p();
-            confidence * (said.words - heard * rest(memory, c)) + vote
+            let vote = ballot.weight * said.vote.signum() * (said.vote.abs() / ballot.little).ln_1p();
+            // What the words speak against it, the more the more was said to it that was none of them.
+            let own = weight(memory.known(c).mass, scale);
+            let rest = ((own + WORDS_PRIOR) / ((of_all - own).max(0.0) + WORDS_PRIOR)).ln();
+            confidence * (said.words - heard * rest) + vote
         };
         let asked: Vec<u32> = asked.iter().filter_map(|id| memory.number_of_capability(id)).collect();
         let mut found = self.most_telling(memory, by_words);
@@ -137,7 +141,7 @@ impl Scratch {
             let known = memory.known(c);
             let leaning = of_meaning
                 .as_ref()
-                .map_or(0.0, |asked| memory.meanings().leaning(c, asked, weight(known.served, 1.0), memory.scale()));
+                .map_or(0.0, |asked| memory.meanings().leaning(c, asked, weight(known.served, 1.0), scale));
             by_words(c) + confidence * MEANING * leaning
         };
         let mut found: Vec<(f32, u32)> = found.into_iter().map(|c| (evidence(c), c)).collect();
@@ -236,7 +240,8 @@ impl Scratch {
         for c in of_term.drain(..) {
             let said = &mut said[c as usize];
             let count = std::mem::take(&mut said.count);
-            said.words += weight * ((count / WORD_PRIOR).ln_1p() - (-count / (of_all + WORD_PRIOR)).ln_1p());
+            let likelier = (1.0 + count / WORD_PRIOR) / (1.0 - count / (of_all + WORD_PRIOR));
+            said.words += weight * likelier.ln();
         }
     }
 
@@ -283,13 +288,6 @@ impl Scratch {
         self.met.drain(..).for_each(|c| self.said[c as usize] = Said::default());
         self.of_term.clear();
     }
-}
-
-/// What each word speaks against a capability, the more the more was said to it that was not this word.
-fn rest(memory: &Memory, capability: u32) -> f32 {
-    let (of_all, scale) = (weight(memory.known_of_all().mass, memory.scale()), memory.scale());
-    let own = weight(memory.known(capability).mass, scale);
-    ((own + WORDS_PRIOR) / ((of_all - own).max(0.0) + WORDS_PRIOR)).ln()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more")]
