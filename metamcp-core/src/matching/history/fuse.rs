@@ -28,7 +28,8 @@ const SCORE_SHARE_MIN: f32 = 0.1;
 /// known itself.
 pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
     let Recall { confidence, recalled } = recall;
-    let Some(likeliest) = recalled.first().map(|first| first.evidence) else { return found };
+    // Where the past speaks against all that it knows, what was never called is likelier than any of it.
+    let Some(likeliest) = recalled.first().map(|first| first.evidence.max(0.0)) else { return found };
     let best = found.candidates.iter().map(|c| c.score).fold(0.0, f32::max);
     let unit = if best > 0.0 { best / WORDS } else { 1.0 };
     let adds = |one: &Recalled, words: f32| {

@@ -133,6 +133,18 @@ fn what_answered_with_an_error_falls_behind_but_stays_as_the_next_best() {
 }
 
 #[test]
+fn what_only_ever_failed_is_not_raised() {
+    let f = Fixture::new();
+    let need = "books the weather of a city";
+    let before = f.score(need, "forecast");
+    for n in 0..4 {
+        f.learn(lesson(need, "forecast", Verdict::Refused, START + Duration::from_secs(n), &format!("s{n}")));
+    }
+    assert!(f.score(need, "forecast") < before / 2.0);
+    assert_eq!(f.ranked(need)[0], "ledger");
+}
+
+#[test]
 fn an_unreached_server_and_a_need_without_words_teach_nothing() {
     let f = Fixture::new();
     let outcome = |text: &str, verdict: Verdict| Outcome {
