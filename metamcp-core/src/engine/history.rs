@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{StoreError, StoreErrorKind, StoreResult},
     id::TenantId,
-    matching::{History, Lesson, LessonFilter, history::UNWRITTEN_MAX},
+    matching::{DenseTable, History, Lesson, LessonFilter, history::UNWRITTEN_MAX},
     record::{Expect, Record, RecordKind, RecordStore, Written},
 };
 
@@ -71,6 +71,13 @@ impl HistoryKeeper {
     #[must_use]
     pub fn new(records: Arc<dyn RecordStore>) -> Self {
         Self { history: Arc::new(History::noting()), records, seen: tokio::sync::Mutex::default() }
+    }
+
+    /// The same keeper of an empty history that also remembers what needs were about, by the vectors of this table.
+    #[must_use]
+    pub fn with_table(self, table: DenseTable) -> Self {
+        let history = Arc::new(History::noting().with_table(table));
+        Self { history, records: self.records, seen: tokio::sync::Mutex::default() }
     }
 
     /// What is kept: what it learns is written by the next [`Self::flush`].

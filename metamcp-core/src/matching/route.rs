@@ -49,7 +49,7 @@ pub enum Reason {
         failed: u32,
         /// The most similar of them, cut short.
         similar: String,
-        /// What it adds to the score; negative when it mostly failed.
+        /// What it adds to the score; negative when the past speaks against it.
         score: f32,
     },
     /// How its server stood among those that can do the same: the one that costs least of two drawn ones is called first.

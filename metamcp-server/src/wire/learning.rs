@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use metamcp_core::{
     engine::HistoryKeeper,
-    matching::{CapabilityMatcher, LearningMatcher},
+    matching::{CapabilityMatcher, DenseTable, LearningMatcher},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,8 +22,11 @@ pub(super) struct Learning {
 
 impl Learning {
     /// Reads what is known, then goes on to read and write if learning is on. A store that cannot be read now is read later.
-    pub(super) async fn start(section: &MatcherSection, stores: &Stores) -> Self {
-        let keeper = Arc::new(HistoryKeeper::new(Arc::clone(&stores.records)));
+    ///
+    /// With a table of word vectors it also knows what past needs were about.
+    pub(super) async fn start(section: &MatcherSection, stores: &Stores, table: Option<DenseTable>) -> Self {
+        let keeper = HistoryKeeper::new(Arc::clone(&stores.records));
+        let keeper = Arc::new(table.into_iter().fold(keeper, HistoryKeeper::with_table));
         if !section.learn {
             return Self { keeper, task: None };
         }

@@ -12,23 +12,31 @@ use crate::config::MatcherSection;
 /// # Errors
 /// When the table of word vectors that they name cannot be read.
 pub fn matcher(settings: &MatcherSection) -> Result<Arc<dyn CapabilityMatcher>> {
-    let words = words(settings)?;
-    Ok(if settings.learn { Arc::new(LearningMatcher::new(words, Arc::new(History::new()))) } else { words })
+    let table = table(settings)?;
+    let words = words(settings, table.clone());
+    if !settings.learn {
+        return Ok(words);
+    }
+    let history = table.into_iter().fold(History::new(), History::with_table);
+    Ok(Arc::new(LearningMatcher::new(words, Arc::new(history))))
 }
 
 /// The part of it that learns nothing.
-pub(super) fn words(settings: &MatcherSection) -> Result<Arc<dyn CapabilityMatcher>> {
+pub(super) fn words(settings: &MatcherSection, table: Option<DenseTable>) -> Arc<dyn CapabilityMatcher> {
     let matcher = LexicalMatcher::with_synonyms(settings.synonyms.iter().map(String::as_str));
+    Arc::new(table.into_iter().fold(matcher, LexicalMatcher::with_table))
+}
+
+/// The table of word vectors, unless meaning is left out.
+///
+/// # Errors
+/// When the file that the settings name cannot be read.
+pub(super) fn table(settings: &MatcherSection) -> Result<Option<DenseTable>> {
     if !settings.dense {
-        return Ok(Arc::new(matcher));
+        return Ok(None);
     }
-    let table = match &settings.dense_table {
-        Some(path) => {
-            let bytes =
-                std::fs::read(path).with_context(|| format!("matcher.dense_table: cannot read {}", path.display()))?;
-            DenseTable::from_bytes(&bytes).with_context(|| format!("matcher.dense_table: {}", path.display()))?
-        }
-        None => DenseTable::built_in(),
-    };
-    Ok(Arc::new(matcher.with_table(table)))
+    let Some(path) = &settings.dense_table else { return Ok(Some(DenseTable::built_in())) };
+    let bytes = std::fs::read(path).with_context(|| format!("matcher.dense_table: cannot read {}", path.display()))?;
+    let table = DenseTable::from_bytes(&bytes).with_context(|| format!("matcher.dense_table: {}", path.display()))?;
+    Ok(Some(table))
 }

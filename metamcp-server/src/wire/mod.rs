@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::learning::Learning;
 pub use self::matcher::matcher;
-use self::matcher::words;
+use self::matcher::{table, words};
 pub use self::stores::{Stores, is_down, open as open_stores};
 
 use crate::{
@@ -74,8 +74,9 @@ pub async fn build(config: &Config) -> Result<App> {
         .results(Arc::clone(&stores.results))
         .events(Arc::clone(&stores.events))
         .records(Arc::clone(&stores.records));
-    let learning = Learning::start(&config.matcher, &stores).await;
-    builder = builder.matcher(learning.matcher(words(&config.matcher)?));
+    let table = table(&config.matcher)?;
+    let learning = Learning::start(&config.matcher, &stores, table.clone()).await;
+    builder = builder.matcher(learning.matcher(words(&config.matcher, table)));
     if let Some(roots) = &config.code_roots {
         builder = builder.servers([code(roots)?]);
     }

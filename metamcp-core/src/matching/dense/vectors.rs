@@ -26,6 +26,11 @@ impl Vector {
         self.0.iter().all(|x| *x == 0.0)
     }
 
+    /// By axis.
+    pub(in crate::matching) fn numbers(&self) -> &[f32] {
+        &self.0
+    }
+
     pub(super) fn add_scaled(&mut self, vector: &[i8], scale: f32) {
         self.0.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f32::from(*x) * scale);
     }

@@ -1,5 +1,7 @@
 //! Puts what the past says of a need together with what the words of the tools say: the one place where the two are weighed.
 
+use std::sync::Arc;
+
 use super::recall::{Recall, Recalled};
 use crate::{
     matching::{
@@ -8,48 +10,62 @@ use crate::{
     task::Need,
 };
 
-/// The best match by words against the whole of the votes of the past.
-const WORDS: f32 = 0.1;
-/// What is added to that as long as little was learned and nothing of it is like the need.
-const WORDS_YOUNG: f32 = 0.6;
-/// What a good match by words adds to a capability that was never tried: without it whatever served first would keep others out.
-const NEWCOMER: f32 = 0.35;
-/// Served needs at which a capability is half known.
-const KNOWN_HALF: f32 = 3.0;
+/// Evidence that the best match by words is worth.
+const WORDS: f32 = 4.0;
+/// As much less likely than the likeliest is a capability taken to be that was never called, when it is the best match by words: without it
+/// whatever served first would keep others out.
+const NEWCOMER: f32 = 2.5;
+/// As much less it is when nothing of it matches.
+const NEWCOMER_UNMATCHED: f32 = 16.0;
+/// What is left of a score at least, as a share of it, when the past speaks against a capability.
+const LEFT_MIN: f32 = 0.01;
 /// A candidate that the past brings in has at least this share of the best score.
 const SCORE_SHARE_MIN: f32 = 0.1;
 
 /// The route of `found`, moved by the past. Where the past knows nothing like the need, the order stays as it was.
+///
+/// All is held against a capability that was never called. What the past adds to one is how much likelier it is than that, as far as it is
+/// known itself.
 pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
-    let Recall { confidence, young, recalled, evidence } = recall;
-    if recalled.is_empty() {
-        return found;
-    }
-    let top = found.candidates.iter().map(|c| c.score).fold(f32::MIN_POSITIVE, f32::max);
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(found.candidates.len() + recalled.len());
-    for (mut candidate, evidence) in found.candidates.into_iter().zip(evidence) {
-        let words = candidate.score / top;
-        let unknown = KNOWN_HALF / (KNOWN_HALF + evidence);
-        let trust = WORDS + WORDS_YOUNG * young * (1.0 - confidence);
-        let by_words = trust * words + confidence * NEWCOMER * unknown * words * words;
-        rescale(&mut candidate.reasons, by_words / candidate.score.max(f32::MIN_POSITIVE));
-        candidate.score = by_words;
-        candidates.push(candidate);
-    }
+    let Recall { confidence, recalled } = recall;
+    // Where the past speaks against all that it knows, what was never called is likelier than any of it.
+    let Some(likeliest) = recalled.first().map(|first| first.evidence.max(0.0)) else { return found };
+    let best = found.candidates.iter().map(|c| c.score).fold(0.0, f32::max);
+    let unit = if best > 0.0 { best / WORDS } else { 1.0 };
+    let adds = |one: &Recalled, words: f32| {
+        let newcomer = likeliest - confidence * (NEWCOMER + NEWCOMER_UNMATCHED * (1.0 - words));
+        unit * one.known * (one.evidence - newcomer)
+    };
+    let mut candidates = found.candidates;
     let mut rejected = found.rejected;
-    for one in recalled {
-        if let Some(known) = candidates.iter_mut().find(|c| c.capability == one.capability.id) {
-            known.score = (known.score + one.score).max(0.0);
-            known.reasons.push(reason(one));
-            known.reasons.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
-            known.reasons.truncate(REASONS_MAX);
-        } else if one.score > 0.0 && rejected.iter().all(|r| r.capability != one.capability.id) {
-            match refusal(&one.capability, &need.input) {
-                Some(reason) => rejected.push(Rejection { capability: one.capability.id.clone(), reason }),
-                None => {
-                    let capability = one.capability.clone();
-                    candidates.push(Candidate::new(&capability, one.score, vec![reason(one)]));
-                }
+    let mut past: Vec<Option<Recalled>> = recalled.into_iter().map(Some).collect();
+    for candidate in &mut candidates {
+        let words = candidate.score / (unit * WORDS);
+        let grown = 1.0 + confidence * NEWCOMER_UNMATCHED / WORDS;
+        let known = |one: &&mut Option<Recalled>| one.as_ref().is_some_and(|r| r.capability.id == candidate.capability);
+        let one = past.iter_mut().find(known).and_then(Option::take);
+        let before = candidate.score * grown;
+        let score = one.as_ref().map_or(before, |one| (before + adds(one, words)).max(LEFT_MIN * candidate.score));
+        let told = one.and_then(|one| reason(one, score - before));
+        rescale(
+            &mut candidate.reasons,
+            if told.is_some() { grown } else { score / candidate.score.max(f32::MIN_POSITIVE) },
+        );
+        candidate.score = score;
+        candidate.reasons.extend(told);
+        candidate.reasons.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        candidate.reasons.truncate(REASONS_MAX);
+    }
+    for one in past.into_iter().flatten() {
+        let score = adds(&one, 0.0);
+        if score <= 0.0 || rejected.iter().any(|r| r.capability == one.capability.id) {
+            continue;
+        }
+        match refusal(&one.capability, &need.input) {
+            Some(reason) => rejected.push(Rejection { capability: one.capability.id.clone(), reason }),
+            None => {
+                let capability = Arc::clone(&one.capability);
+                candidates.extend(reason(one, score).map(|told| Candidate::new(&capability, score, vec![told])));
             }
         }
     }
@@ -63,9 +79,9 @@ pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
     Route { candidates, rejected }
 }
 
-fn reason(recalled: Recalled) -> Reason {
-    let Recalled { score, served, refused, similar, .. } = recalled;
-    Reason::History { served, failed: refused, similar, score }
+fn reason(recalled: Recalled, score: f32) -> Option<Reason> {
+    let Recalled { served, refused, similar, .. } = recalled;
+    Some(Reason::History { served, failed: refused, similar: similar?, score })
 }
 
 /// How much a reason moves the score, either way.

@@ -5,10 +5,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::lesson::Lesson;
+use super::{
+    lesson::Lesson,
+    meanings::Meanings,
+    reader::{Heard, Reader},
+};
 use crate::{
     id::{CapabilityId, JobId},
-    matching::{Verdict, lexical::Terms},
+    matching::Verdict,
     time::Timestamp,
 };
 
@@ -34,10 +38,33 @@ pub(super) struct Weighed {
     pub capability: u32,
     /// Forward weight: what served less what was refused.
     pub net: f32,
+    /// Forward weight: what served and what was refused.
+    pub tried: f32,
     /// One by the root of its squared term weights.
     pub norm: f32,
+    /// Its term weights together, each by that root.
+    pub mass: f32,
     pub served: u8,
     pub refused: u8,
+}
+
+/// What is known of a capability, or of all, in forward weights.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// Of what it served.
+    pub served: f64,
+    /// Of the words that were said when it served.
+    pub mass: f64,
+    /// Of what it served or answered with an error.
+    pub tried: f64,
+}
+
+impl Known {
+    fn add(&mut self, change: &Self) {
+        self.served += change.served;
+        self.mass += change.mass;
+        self.tried += change.tried;
+    }
 }
 
 /// A past need with the lessons it stands for.
@@ -63,12 +90,14 @@ pub(crate) struct Memory {
     postings: Vec<Vec<u32>>,
     numbers: HashMap<CapabilityId, u32>,
     capabilities: Vec<CapabilityId>,
-    /// By capability: forward weight of all it served.
-    evidence: Vec<f32>,
-    evidence_of_all: f64,
+    /// Beside `capabilities`.
+    known: Vec<Known>,
+    known_of_all: Known,
     pasts: Vec<Past>,
     /// Beside `pasts`.
     weighed: Vec<Weighed>,
+    /// Beside `pasts`, when there is a table; otherwise empty.
+    meanings: Meanings,
     by_terms: HashMap<(Arc<[u32]>, u32), u32>,
     /// What forward weights count from.
     landmark: Timestamp,
@@ -77,11 +106,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// Takes in a lesson; answers whether anything changed. One that is known already changes nothing.
-    pub(super) fn learn(&mut self, lesson: Lesson, terms: &Terms) -> bool {
+    pub(super) fn learn(&mut self, lesson: Lesson, reader: &Reader) -> bool {
         if lesson.verdict == Verdict::Unreached {
             return false;
         }
-        let found = terms.of(&lesson.need);
+        let Heard { terms: found, meaning } = reader.read(&lesson.need);
         if found.is_empty() {
             return false;
         }
@@ -90,20 +119,24 @@ impl Memory {
         }
         self.newest = self.newest.max(lesson.at);
         let norm = found.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt().recip();
+        let mass = norm * found.iter().map(|(_, weight)| weight).sum::<f32>();
         let mut numbers: Vec<u32> = found.into_iter().map(|(term, _)| self.term(term)).collect();
         numbers.sort_unstable();
         let capability = self.capability(&lesson.capability);
         let key = (Arc::<[u32]>::from(numbers), capability);
         let past = match self.by_terms.get(&key) {
             Some(past) => *past as usize,
-            None => self.add_past(key, norm),
+            None => {
+                meaning.iter().for_each(|meaning| self.meanings.push(meaning));
+                self.add_past(key, norm, mass)
+            }
         };
         if !remember(&mut self.pasts[past].lessons, lesson) {
             return false;
         }
         if self.half_lives(self.newest).abs() > HALF_LIVES_MAX {
             self.landmark = self.newest;
-            (0..self.pasts.len()).for_each(|past| self.weigh(past));
+            self.weigh_anew();
         } else {
             self.weigh(past);
         }
@@ -114,19 +147,19 @@ impl Memory {
     }
 
     /// Removes lessons and answers which; what is left is as if they had never been learned.
-    pub(super) fn remove(&mut self, meant: impl Fn(&Lesson) -> bool, terms: &Terms) -> usize {
+    pub(super) fn remove(&mut self, meant: impl Fn(&Lesson) -> bool, reader: &Reader) -> usize {
         let before = self.lessons().count();
         let kept: Vec<Lesson> = self.lessons().filter(|lesson| !meant(lesson)).cloned().collect();
         let removed = before - kept.len();
         if removed > 0 {
-            *self = Self::of(kept, terms);
+            *self = Self::of(kept, reader);
         }
         removed
     }
 
-    pub(super) fn of(lessons: impl IntoIterator<Item = Lesson>, terms: &Terms) -> Self {
+    pub(super) fn of(lessons: impl IntoIterator<Item = Lesson>, reader: &Reader) -> Self {
         let mut memory = Self::default();
-        lessons.into_iter().for_each(|lesson| _ = memory.learn(lesson, terms));
+        lessons.into_iter().for_each(|lesson| _ = memory.learn(lesson, reader));
         memory
     }
 
@@ -166,20 +199,23 @@ impl Memory {
         &self.capabilities
     }
 
-    /// Forward weight of what a capability served.
-    pub(super) fn evidence(&self, capability: u32) -> f32 {
-        self.evidence[capability as usize].max(0.0)
+    /// The number of the capability of this id.
+    pub(super) fn number_of_capability(&self, id: &CapabilityId) -> Option<u32> {
+        self.numbers.get(id).copied()
     }
 
-    /// Forward weight of what all capabilities served.
-    #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more")]
-    pub(super) fn evidence_of_all(&self) -> f32 {
-        self.evidence_of_all.max(0.0) as f32
+    /// What is known of a capability.
+    pub(super) fn known(&self, capability: u32) -> Known {
+        self.known[capability as usize]
     }
 
-    /// What the capability of this id served, in lessons as new as the newest.
-    pub(super) fn evidence_of(&self, id: &CapabilityId) -> f32 {
-        self.numbers.get(id).map_or(0.0, |number| self.evidence(*number) * self.scale())
+    /// What is known of all capabilities together.
+    pub(super) const fn known_of_all(&self) -> Known {
+        self.known_of_all
+    }
+
+    pub(super) const fn meanings(&self) -> &Meanings {
+        &self.meanings
     }
 
     /// Turns forward weights into lessons as new as the newest.
@@ -203,15 +239,15 @@ impl Memory {
         let next = number(self.capabilities.len());
         self.numbers.insert(id.clone(), next);
         self.capabilities.push(id.clone());
-        self.evidence.push(0.0);
+        self.known.push(Known::default());
         next
     }
 
-    fn add_past(&mut self, key: (Arc<[u32]>, u32), norm: f32) -> usize {
+    fn add_past(&mut self, key: (Arc<[u32]>, u32), norm: f32, mass: f32) -> usize {
         let past = self.pasts.len();
         key.0.iter().for_each(|term| self.postings[*term as usize].push(number(past)));
         self.pasts.push(Past { terms: Arc::clone(&key.0), lessons: Vec::new() });
-        self.weighed.push(Weighed { capability: key.1, net: 0.0, norm, served: 0, refused: 0 });
+        self.weighed.push(Weighed { capability: key.1, net: 0.0, tried: 0.0, norm, mass, served: 0, refused: 0 });
         self.by_terms.insert(key, number(past));
         past
     }
@@ -222,9 +258,10 @@ impl Memory {
 
     #[expect(clippy::cast_possible_truncation, reason = "a weight needs no more; at most a handful of lessons")]
     fn weigh(&mut self, past: usize) {
-        let (mut net, mut served, mut refused) = (0.0, 0, 0);
+        let (mut net, mut tried, mut served, mut refused) = (0.0, 0.0, 0, 0);
         for lesson in &self.pasts[past].lessons {
             let weight = self.half_lives(lesson.at).exp2() as f32;
+            tried += weight;
             if lesson.verdict == Verdict::Served {
                 (net, served) = (net + weight, served + 1);
             } else {
@@ -232,11 +269,27 @@ impl Memory {
             }
         }
         let weighed = &mut self.weighed[past];
-        let evidence = &mut self.evidence[weighed.capability as usize];
-        let change = net.max(0.0) - weighed.net.max(0.0);
-        *evidence += change;
-        self.evidence_of_all += f64::from(change);
-        (weighed.net, weighed.served, weighed.refused) = (net, served, refused);
+        let change = f64::from(net.max(0.0)) - f64::from(weighed.net.max(0.0));
+        let change = Known {
+            served: change,
+            mass: change * f64::from(weighed.mass),
+            tried: f64::from(tried) - f64::from(weighed.tried),
+        };
+        self.known[weighed.capability as usize].add(&change);
+        self.known_of_all.add(&change);
+        self.meanings.weigh(past, weighed.capability as usize, change.served as f32);
+        (weighed.net, weighed.tried, weighed.served, weighed.refused) = (net, tried, served, refused);
+    }
+
+    /// From nothing, so that sums do not keep what is left over of weights that were far larger.
+    fn weigh_anew(&mut self) {
+        self.known.fill(Known::default());
+        self.known_of_all = Known::default();
+        self.meanings.unweigh();
+        for past in 0..self.pasts.len() {
+            (self.weighed[past].net, self.weighed[past].tried) = (0.0, 0.0);
+            self.weigh(past);
+        }
     }
 
     /// Forgets the past needs whose lessons are the oldest and the fewest.
@@ -256,8 +309,8 @@ impl Memory {
         let mut names = vec![Box::<str>::default(); old.postings.len()];
         old.terms.into_iter().for_each(|(name, number)| names[number as usize] = name);
         let mut numbers = vec![None; names.len()];
-        let pasts = old.pasts.into_iter().zip(old.weighed).zip(kept);
-        for ((past, weighed), _) in pasts.filter(|(_, kept)| **kept) {
+        let pasts = old.pasts.into_iter().zip(old.weighed).enumerate().zip(kept);
+        for ((number, (past, weighed)), _) in pasts.filter(|(_, kept)| **kept) {
             let renumbered = past.terms.iter().map(|term| {
                 let (number, name) = (&mut numbers[*term as usize], &mut names[*term as usize]);
                 *number.get_or_insert_with(|| self.term(std::mem::take(name).into_string()))
@@ -265,7 +318,8 @@ impl Memory {
             let mut terms: Vec<u32> = renumbered.collect();
             terms.sort_unstable();
             let capability = self.capability(&old.capabilities[weighed.capability as usize]);
-            let at = self.add_past((terms.into(), capability), weighed.norm);
+            self.meanings.push_from(&old.meanings, number);
+            let at = self.add_past((terms.into(), capability), weighed.norm, weighed.mass);
             self.pasts[at].lessons = past.lessons;
             self.weigh(at);
         }

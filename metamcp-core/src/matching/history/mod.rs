@@ -6,7 +6,9 @@
 mod fuse;
 mod lesson;
 mod matcher;
+mod meanings;
 mod memory;
+mod reader;
 mod recall;
 #[cfg(test)]
 mod tests;
@@ -20,15 +22,15 @@ use std::{
 };
 
 pub(crate) use self::memory::Memory;
-use self::recall::{Recall, Scratch};
 pub use self::{
     lesson::{Lesson, LessonFilter},
     matcher::LearningMatcher,
 };
-use super::{
-    Catalog,
-    lexical::{Terms, misfit},
+use self::{
+    reader::Reader,
+    recall::{Recall, Scratch},
 };
+use super::{Catalog, DenseTable, lexical::misfit};
 use crate::{
     id::{CapabilityId, TenantId},
     task::Need,
@@ -45,7 +47,7 @@ const POOL_MAX: usize = 64;
 /// milliseconds when a full memory forgets a part.
 #[derive(Debug)]
 pub struct History {
-    terms: Terms,
+    reader: Reader,
     tenants: RwLock<HashMap<TenantId, Arc<RwLock<Memory>>>>,
     /// Past needs over all tenants.
     needs: AtomicUsize,
@@ -60,8 +62,15 @@ impl History {
     /// An empty history that ends with the process.
     #[must_use]
     pub fn new() -> Self {
-        let (terms, tenants, needs) = (Terms::new(), RwLock::default(), AtomicUsize::new(0));
-        Self { terms, tenants, needs, pool: Mutex::default(), unwritten: None }
+        let (reader, tenants, needs) = (Reader::new(), RwLock::default(), AtomicUsize::new(0));
+        Self { reader, tenants, needs, pool: Mutex::default(), unwritten: None }
+    }
+
+    /// An empty history that also remembers what needs were about, by the vectors of this table: near needs are found that share few words.
+    #[must_use]
+    pub fn with_table(self, table: DenseTable) -> Self {
+        let Self { reader, unwritten, .. } = self;
+        Self { reader: reader.with_table(table), unwritten: unwritten.map(|_| Mutex::default()), ..Self::new() }
     }
 
     /// An empty history that notes down what it learns, for somebody who writes it.
@@ -83,7 +92,7 @@ impl History {
             Some(memory) => memory,
             None => Arc::clone(write(&self.tenants).entry(tenant.clone()).or_default()),
         };
-        if !self.change(&memory, |memory| memory.learn(lesson.clone(), &self.terms)) {
+        if !self.change(&memory, |memory| memory.learn(lesson.clone(), &self.reader)) {
             return false;
         }
         if let Some(mut unwritten) = unwritten {
@@ -98,14 +107,14 @@ impl History {
 
     /// What these lessons come to, to be put in a tenant's place.
     pub(crate) fn prepare(&self, lessons: impl IntoIterator<Item = Lesson>) -> Memory {
-        Memory::of(lessons.into_iter().map(Lesson::bounded), &self.terms)
+        Memory::of(lessons.into_iter().map(Lesson::bounded), &self.reader)
     }
 
     /// Puts `fresh` with the lessons that wait to be written in the place of all that is known of a tenant.
     pub(crate) fn replace(&self, tenant: &TenantId, mut fresh: Memory) {
         let unwritten = self.unwritten();
         let waiting = unwritten.iter().flat_map(|unwritten| unwritten.iter()).filter(|(of, _)| of == tenant);
-        waiting.for_each(|(_, lesson)| _ = fresh.learn(lesson.clone(), &self.terms));
+        waiting.for_each(|(_, lesson)| _ = fresh.learn(lesson.clone(), &self.reader));
         let memory = Arc::clone(write(&self.tenants).entry(tenant.clone()).or_default());
         self.change(&memory, |memory| *memory = fresh);
         self.bound(tenant);
@@ -114,7 +123,7 @@ impl History {
     /// Removes lessons of a tenant and answers how many: needs are routed as if they had never been learned.
     pub fn remove(&self, tenant: &TenantId, filter: &LessonFilter) -> usize {
         let Some(memory) = self.memory(tenant) else { return 0 };
-        self.change(&memory, |memory| memory.remove(|lesson| filter.admits(lesson), &self.terms))
+        self.change(&memory, |memory| memory.remove(|lesson| filter.admits(lesson), &self.reader))
     }
 
     /// The lessons of a tenant that count, the newest first.
@@ -134,12 +143,13 @@ impl History {
         tenants
     }
 
-    /// What a tenant's past says of a need, about capabilities of the catalogue that fit it, and how much is known of those `asked` about.
+    /// What a tenant's past says of a need, about capabilities of the catalogue that fit it: those it remembers and those `asked` about.
     fn recall(&self, tenant: &TenantId, need: &Need, catalog: &Catalog, asked: &[&CapabilityId]) -> Recall {
         let Some(memory) = self.memory(tenant) else { return Recall::default() };
         let mut scratch = self.pool().pop().unwrap_or_default();
         let fits = |capability: &super::Capability| misfit(need, capability).is_none();
-        let recall = scratch.recall(&read(&memory), (&need.text, &self.terms), (catalog, &fits), asked);
+        let heard = self.reader.read(&need.text);
+        let recall = scratch.recall(&read(&memory), &heard, (catalog, &fits), asked);
         let mut pool = self.pool();
         if pool.len() < POOL_MAX {
             pool.push(scratch);

@@ -13,7 +13,8 @@ use crate::{
     auth::Principal,
     id::{CapabilityId, JobId, Lane, ServerName, TenantId},
     matching::{
-        Candidate, Capability, CapabilityMatcher, Catalog, LexicalMatcher, Outcome, Reason, Route, ServerTerms, Verdict,
+        Candidate, Capability, CapabilityMatcher, Catalog, DenseTable, LexicalMatcher, Outcome, Reason, Route,
+        ServerTerms, Verdict,
     },
     task::Need,
     time::Timestamp,
@@ -61,6 +62,17 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let history = Arc::new(History::new());
+        let matcher = LearningMatcher::new(Arc::new(LexicalMatcher::new()), Arc::clone(&history));
+        Self { who: tenant("acme"), catalog: catalog(), history, matcher }
+    }
+
+    /// With a table that knows some words of rain and some of money.
+    fn with_table() -> Self {
+        let rain = ["rain", "umbrella", "storm", "wet"].map(|word| (word, 1));
+        let money = ["money", "invoice", "salary", "tax"].map(|word| (word, 2));
+        let rest = ["will", "need", "today", "for", "the"].into_iter().zip(3..);
+        let pieces: Vec<(&str, usize)> = rain.into_iter().chain(money).chain(rest).collect();
+        let history = Arc::new(History::new().with_table(DenseTable::for_tests(&pieces)));
         let matcher = LearningMatcher::new(Arc::new(LexicalMatcher::new()), Arc::clone(&history));
         Self { who: tenant("acme"), catalog: catalog(), history, matcher }
     }
@@ -118,6 +130,18 @@ fn what_answered_with_an_error_falls_behind_but_stays_as_the_next_best() {
     let after = f.ranked(need);
     assert_eq!(after[0], "ledger");
     assert!(after.contains(&"forecast".to_owned()), "{after:?}");
+}
+
+#[test]
+fn what_only_ever_failed_is_not_raised() {
+    let f = Fixture::new();
+    let need = "books the weather of a city";
+    let before = f.score(need, "forecast");
+    for n in 0..4 {
+        f.learn(lesson(need, "forecast", Verdict::Refused, START + Duration::from_secs(n), &format!("s{n}")));
+    }
+    assert!(f.score(need, "forecast") < before / 2.0);
+    assert_eq!(f.ranked(need)[0], "ledger");
 }
 
 #[test]
@@ -233,9 +257,47 @@ fn what_is_old_counts_less_than_what_is_new() {
     );
 }
 
+/// Needs about rain that the forecast served and needs about money that the ledger served; all of them say `today`.
+fn of_rain_and_money() -> Vec<Lesson> {
+    let needs =
+        [("storm today", "forecast"), ("wet today", "forecast"), ("invoice today", "ledger"), ("tax today", "ledger")];
+    let at = |n: u64| START + Duration::from_secs(n);
+    let one = |(n, (need, tool)): (u64, &(&str, &str))| lesson(need, tool, Verdict::Served, at(n), "a");
+    (0..).zip(&needs).map(one).collect()
+}
+
+#[test]
+fn what_a_need_is_about_counts_where_its_words_do_not_tell() {
+    let (f, words) = (Fixture::with_table(), Fixture::new());
+    for lesson in of_rain_and_money() {
+        f.learn(lesson.clone());
+        words.learn(lesson);
+    }
+    for (need, tool) in [("umbrella today", "forecast"), ("salary today", "ledger")] {
+        assert_eq!(f.ranked(need)[0], tool, "{need}");
+    }
+    assert_eq!(words.ranked("umbrella today")[0], words.ranked("salary today")[0], "by words they are one need");
+}
+
+#[test]
+fn what_needs_were_about_is_removed_with_them() {
+    let f = Fixture::with_table();
+    of_rain_and_money().into_iter().for_each(|lesson| _ = f.learn(lesson));
+    let before = f.route(&f.who, &Need::new("umbrella today"));
+    f.learn(lesson("rain today", "mail", Verdict::Served, START, "bad"));
+    assert_ne!(f.route(&f.who, &Need::new("umbrella today")), before);
+    let filter = LessonFilter { subject: Some("bad".to_owned()), ..LessonFilter::default() };
+    assert_eq!(f.history.remove(&f.who.tenant, &filter), 1);
+    assert_eq!(f.ranked("umbrella today")[0], "forecast");
+    let after = f.route(&f.who, &Need::new("umbrella today"));
+    for (a, b) in before.candidates.iter().zip(&after.candidates) {
+        assert!(a.capability == b.capability && (a.score - b.score).abs() < 1e-4, "{a:?} {b:?}");
+    }
+}
+
 #[test]
 fn the_memory_of_a_tenant_is_bounded_and_forgets_the_oldest() {
-    let f = Fixture::new();
+    let f = Fixture::with_table();
     let words = |n: usize| format!("alpha{} beta{} gamma{}", n % 97, n % 89, n);
     let count = NEEDS_MAX + NEEDS_MAX / 4;
     for n in 0..count {
@@ -246,6 +308,9 @@ fn the_memory_of_a_tenant_is_bounded_and_forgets_the_oldest() {
     assert!(lessons.len() <= NEEDS_MAX);
     let kept: HashSet<&str> = lessons.iter().map(|l| l.need.as_str()).collect();
     assert!(kept.contains(words(count - 1).as_str()) && !kept.contains(words(0).as_str()));
+    // What is left is still held against the right vectors.
+    of_rain_and_money().into_iter().for_each(|lesson| _ = f.learn(Lesson { at: lessons[0].at, ..lesson }));
+    assert_eq!(f.ranked("umbrella today")[0], "forecast");
 }
 
 #[test]
@@ -278,7 +343,7 @@ fn any_lessons() -> impl Strategy<Value = Vec<Lesson>> {
 proptest! {
     #[test]
     fn order_and_repetition_of_lessons_do_not_matter(lessons in any_lessons(), seed in any::<u64>()) {
-        let (one, other) = (Fixture::new(), Fixture::new());
+        let (one, other) = (Fixture::with_table(), Fixture::with_table());
         lessons.iter().for_each(|l| _ = one.learn(l.clone()));
         let mut shuffled = lessons.clone();
         shuffled.sort_by_key(|l| {
