@@ -73,10 +73,13 @@ impl Put {
             Body::Uploaded(name) => ("uploaded", name.as_bytes()),
             Body::There => ("there", &[]),
         };
-        let ResultPointer { tenant, job, digest } = &self.pointer;
+        let ResultPointer { tenant, digest, .. } = &self.pointer;
         let expires = or_none(self.meta.expires_at.map(instant_ms));
-        let words = format!("{tenant} {job} {digest} {expires} {place}");
-        call.arg(words).arg(&self.meta.media_type).arg(bytes)
+        call.arg(format!("{tenant}:{digest}"))
+            .arg(name(&self.pointer))
+            .arg(format!("{expires} {}", self.meta.media_type))
+            .arg(place)
+            .arg(bytes)
     }
 }
 
@@ -141,10 +144,14 @@ impl RedisResultStore {
     /// The media type and the length of a body.
     async fn facts(&self, pointer: &ResultPointer) -> StoreResult<(String, usize)> {
         let mut commands = redis::pipe();
-        commands.cmd("HGET").arg(self.namespace.key(&format!("ptr:{}", name(pointer)))).arg("media");
+        commands.cmd("GET").arg(self.namespace.key(&format!("ptr:{}", name(pointer))));
         commands.cmd("STRLEN").arg(self.body_key(pointer));
-        let (media_type, total): (Option<String>, usize) = self.namespace.pool.pipeline(&commands).await?;
-        Ok((media_type.ok_or_else(|| not_found(pointer))?, total))
+        let (kept, total): (Option<String>, usize) = self.namespace.pool.pipeline(&commands).await?;
+        let kept = kept.ok_or_else(|| not_found(pointer))?;
+        let (_expires, media_type) = kept
+            .split_once(' ')
+            .ok_or_else(|| corrupt(format!("{pointer} is stored without a media type; restore it from a copy")))?;
+        Ok((media_type.to_owned(), total))
     }
 
     fn body_key(&self, pointer: &ResultPointer) -> String {
