@@ -36,7 +36,7 @@ end
 -- Remembers what was granted, for the case that the reply is lost.
 function W.remember()
   local keys = {}
-  for n, id in ipairs(W.ids) do keys[n] = id .. ' ' .. W.epochs[n] end
+  for n = 1, W.n do keys[2 * n - 1], keys[2 * n] = W.ids[n], W.epochs[n] end
   R('SET', W.grants, W.request .. ' ' .. W.nonce .. ' ' .. table.concat(keys, ' '), 'PX', W.kept_ms)
 end
 

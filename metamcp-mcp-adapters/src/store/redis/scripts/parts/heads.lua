@@ -18,7 +18,7 @@
 --   ow owner's subject        dl deadline as a span    ca candidate           dg digest of the request
 --   at, am attempts and their bound                    lo, lm lost leases and theirs
 --   cc concurrency `max:key`  rk rate `every:burst:key`                       ik idempotency key
-Q.HOT = '^' .. ('(%S+) '):rep(20) .. '()'
+Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
 Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
 Q.heads = {} -- by id: as text until somebody asks for its fields; false: there is none
