@@ -75,13 +75,14 @@ pub(super) fn lease_words(key: LeaseKey) -> String {
 }
 
 pub(super) fn finish_args<'s>(call: ScriptCall<'s>, done: &Finish) -> StoreResult<ScriptCall<'s>> {
-    let end = match &done.end {
-        Final::Done(result) => format!("D {NONE} {result}"),
-        Final::Cached { result, from } => format!("D {from} {result}"),
-        Final::Dead(error) => format!("X {NONE} {}", error_part(error)?),
-        Final::Cancelled { reason } => format!("C {NONE} {reason}"),
+    let LeaseKey { job, epoch, nonce } = done.lease;
+    let (how, what) = match &done.end {
+        Final::Done(result) => ("D", format!("{result} {NONE}")),
+        Final::Cached { result, from } => ("D", format!("{result} {from}")),
+        Final::Dead(error) => ("X", error_part(error)?),
+        Final::Cancelled { reason } => ("C", reason.clone()),
     };
-    Ok(call.arg(format!("{} {end}", lease_words(done.lease))))
+    Ok(call.arg(job.to_string()).arg(format!("{epoch} {nonce}")).arg(how).arg(what))
 }
 
 pub(super) fn nack_args<'s>(call: ScriptCall<'s>, back: &Nack) -> StoreResult<ScriptCall<'s>> {

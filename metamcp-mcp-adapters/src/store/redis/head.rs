@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Which of the words is the epoch; the nonce is the next.
-const EPOCH_AT: usize = 5;
+const EPOCH_AT: usize = 3;
 
 /// The cold words of a new job, which stand behind the others.
 fn cold_words(job: &NewJob) -> String {
@@ -48,8 +48,7 @@ fn cold_words(job: &NewJob) -> String {
 pub(super) fn enqueue_args<'s>(call: ScriptCall<'s>, job: &NewJob, body: Option<&str>) -> ScriptCall<'s> {
     let flags = flags([(LIMITED, job.concurrency.is_some()), (RATED, job.rate.is_some()), (LARGE, body.is_none())]);
     let held = job.held.as_ref();
-    let words = [
-        job.id.to_string(),
+    let terms = [
         job.lane.to_string(),
         job.owner.tenant.to_string(),
         job.priority.to_string(),
@@ -57,14 +56,17 @@ pub(super) fn enqueue_args<'s>(call: ScriptCall<'s>, job: &NewJob, body: Option<
         or_none(job.deadline.map(span_ms)),
         span_ms(job.retain).to_string(),
         word(&job.owner.subject),
-        key_word(job.idempotency_key.as_deref()),
         flags,
         or_none(held.map(|held| held.nonce)),
         or_none(held.map(|held| &held.worker)),
         or_none(held.map(|held| span_ms(held.visibility))),
-        ids_part(&job.after),
     ];
-    call.arg(words.join(" ")).arg(cold_words(job)).arg(body.unwrap_or_default())
+    call.arg(job.id.to_string())
+        .arg(terms.join(" "))
+        .arg(key_word(job.idempotency_key.as_deref()))
+        .arg(ids_part(&job.after))
+        .arg(cold_words(job))
+        .arg(body.unwrap_or_default())
 }
 
 /// A job as `get.lua` tells it: id, head, body unless it is large, parts.
@@ -104,26 +106,26 @@ fn head(id: &str, words: &str, parts: &HashMap<String, String>) -> StoreResult<J
 fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobHead> {
     let words: Vec<&str> = words.split(' ').collect();
     let &[
+        fl,
+        us,
         st,
-        ln,
-        tn,
-        pr,
-        du,
         ep,
         no,
         wk,
         un,
         le,
-        fl,
-        us,
         sa,
         up,
         fi,
+        rs,
+        cf,
+        du,
+        ln,
+        tn,
+        pr,
         da,
         rt,
-        cr,
-        rs,
-        cf, // hot
+        cr, // hot
         ow,
         dl,
         at,
@@ -214,26 +216,26 @@ pub(super) fn encode(head: &JobHead, large: bool) -> StoreResult<(String, Vec<(&
     ]);
     let instant = |at: Option<Timestamp>| or_none(at.map(instant_ms));
     let words = [
+        flags,
+        head.users.to_string(),
         if head.blocked { BLOCKED } else { state }.to_owned(),
-        head.lane.to_string(),
-        head.owner.tenant.to_string(),
-        head.priority.to_string(),
-        instant_ms(head.due_at).to_string(),
         head.epoch.to_string(),
         head.nonce.to_string(),
         or_none(head.worker.as_ref()),
         instant(head.lease_until.or(head.input_until)),
         head.lease_end.map_or(NONE, lease_end).to_owned(),
-        flags,
-        head.users.to_string(),
         instant(head.started_at),
         instant_ms(head.updated_at).to_string(),
         instant(head.finished_at),
+        or_none(head.result.as_ref()),
+        or_none(head.cached_from),
+        instant_ms(head.due_at).to_string(),
+        head.lane.to_string(),
+        head.owner.tenant.to_string(),
+        head.priority.to_string(),
         instant(head.deadline_at),
         span_ms(head.retain).to_string(),
         instant_ms(head.created_at).to_string(),
-        or_none(head.result.as_ref()),
-        or_none(head.cached_from),
         word(&head.owner.subject),
         or_none(head.deadline.map(span_ms)),
         head.attempts.to_string(),
@@ -329,8 +331,8 @@ mod tests {
         assert_eq!(
             words,
             format!(
-                "l light acme 3 1767225600000 5 18446744073709551615 - 1767225600003 p mdLRB 9 1767225600001 1767225600009 \
-                 1767225600002 1767225660000 3600000 1767225600000 res://acme/{}/{digest} {} Zo%C3%AB%20100%25%20{{x}} 60000 1 3 2 3 7 \
+                "mdLRB 9 l 5 18446744073709551615 - 1767225600003 p 1767225600001 1767225600009 1767225600002 res://acme/{}/{digest} {} \
+                 1767225600000 light acme 3 1767225660000 3600000 1767225600000 Zo%C3%AB%20100%25%20{{x}} 60000 1 3 2 3 7 \
                  2:a%20b 1500:4:per:minute %2D {digest}",
                 ids[0], ids[3]
             )

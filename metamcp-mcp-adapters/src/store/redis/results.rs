@@ -19,7 +19,7 @@ use super::{
     script::ScriptCall,
     scripts,
     store::{Namespace, corrupt, instant_ms},
-    words::or_none,
+    words::{unword, word},
 };
 
 /// Bytes that one command writes or reads: a larger one would hold up everybody else.
@@ -32,6 +32,11 @@ const PUT_MAX: usize = 100;
 const POINTER_BYTES: usize = 512;
 /// Most bodies that one script removes.
 const REMOVE_MAX: u16 = 100;
+
+/// The media type that is not kept, as most results have it.
+const JSON: &str = "application/json";
+/// The score of a pointer that is never removed by itself.
+const NEVER: &str = "inf";
 
 /// A [`ResultStore`] on Redis.
 #[derive(Debug)]
@@ -73,10 +78,15 @@ impl Put {
             Body::Uploaded(name) => ("uploaded", name.as_bytes()),
             Body::There => ("there", &[]),
         };
-        let ResultPointer { tenant, job, digest } = &self.pointer;
-        let expires = or_none(self.meta.expires_at.map(instant_ms));
-        let words = format!("{tenant} {job} {digest} {expires} {place}");
-        call.arg(words).arg(&self.meta.media_type).arg(bytes)
+        let ResultPointer { tenant, digest, .. } = &self.pointer;
+        let expires = self.meta.expires_at.map_or_else(|| NEVER.to_owned(), |at| instant_ms(at).to_string());
+        let media_type = if self.meta.media_type == JSON { String::new() } else { word(&self.meta.media_type) };
+        call.arg(format!("{tenant}:{digest}"))
+            .arg(name(&self.pointer))
+            .arg(expires)
+            .arg(media_type)
+            .arg(place)
+            .arg(bytes)
     }
 }
 
@@ -141,10 +151,17 @@ impl RedisResultStore {
     /// The media type and the length of a body.
     async fn facts(&self, pointer: &ResultPointer) -> StoreResult<(String, usize)> {
         let mut commands = redis::pipe();
-        commands.cmd("HGET").arg(self.namespace.key(&format!("ptr:{}", name(pointer)))).arg("media");
+        let name = name(pointer);
+        commands.cmd("ZSCORE").arg(self.namespace.key("ptrs")).arg(&name);
+        commands.cmd("HGET").arg(self.namespace.key("media")).arg(&name);
         commands.cmd("STRLEN").arg(self.body_key(pointer));
-        let (media_type, total): (Option<String>, usize) = self.namespace.pool.pipeline(&commands).await?;
-        Ok((media_type.ok_or_else(|| not_found(pointer))?, total))
+        let (expires, media_type, total): (Option<String>, Option<String>, usize) =
+            self.namespace.pool.pipeline(&commands).await?;
+        expires.ok_or_else(|| not_found(pointer))?;
+        let Some(told) = media_type else { return Ok((JSON.to_owned(), total)) };
+        let media_type = unword(&told)
+            .ok_or_else(|| corrupt(format!("{pointer} has an unreadable media type; restore it from a copy")))?;
+        Ok((media_type, total))
     }
 
     fn body_key(&self, pointer: &ResultPointer) -> String {

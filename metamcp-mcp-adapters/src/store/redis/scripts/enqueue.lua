@@ -1,74 +1,102 @@
--- Accepts jobs. ARGV: now, most jobs of a lane's backlog, then for each job three: the words of WORDS, the cold part of
--- its head, and its body, empty when it is large and was set before. Answers for each `ok <now>`, `duplicate <id>
--- <state>`, `conflict <id>`, `full`, `missing <id>`, or `resend` when the large body is not there.
+-- Accepts jobs. ARGV: now, most jobs of a lane's backlog, then for each job six: id, terms, idempotency key or `-`, the
+-- jobs it names as parents, the cold part of its head, and its body, empty when it is large and was set before. Answers
+-- for each `ok <now>`, `duplicate <id> <state>`, `conflict <id>`, `full`, `missing <id>`, or `resend` when the large
+-- body is not there.
 
--- id, lane, tenant, priority, delay, deadline, retention, owner, idempotency key, flags, then nonce, worker and
--- visibility of the lease that it comes with, and then the jobs it names as parents.
-local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$'
-local TENANT, KEY = 3, 9 -- which of the words tell the tenant and the idempotency key
+-- What many jobs of a call have in common, and is read once: lane, tenant, priority, delay, deadline, retention, owner,
+-- flags, then nonce, worker and visibility of the lease that they come with.
+local TERMS = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local ARGS = 6 -- arguments of a job
 local backlog_max = tonumber(ARGV[2])
-local answers = {}
-local texts = {} -- bodies and idempotency keys, which are written at the end
+local all_terms = {} -- by their words
 local takers = {} -- the jobs that idempotency keys stand for, by where the keys are kept
 
-local function accept(words, key_at, cold, body)
-  local id, lane, tenant, priority, delay, deadline, retain, owner, _, flags, nonce, worker, visibility, after =
-    unpack(words)
-  if Q.head(id) then return 'duplicate ' .. id .. ' ' .. Q.head(id).st end
-  local other = takers[key_at] and Q.head(takers[key_at])
-  if other then
-    if Q.warm(other).dg ~= cold:match('%S+$') then return 'conflict ' .. other.id end
-    return 'duplicate ' .. other.id .. ' ' .. other.st
+-- The terms as a head that lacks the id, and the hot part of its text: where nothing else is to be done for a job, its
+-- head is put together as text, and the indexes take what they need from here.
+local function read_terms(words)
+  local lane, tenant, priority, delay, deadline, retain, owner, flags, nonce, worker, visibility = words:match(TERMS)
+  deadline = deadline == '-' and '-' or Q.print(now + deadline)
+  local hot = table.concat({
+    flags, '0', delay == '0' and 'r' or 'd', '0', '0', '-', '-', '-', '-', NOW,
+    '-', '-', '-', Q.print(now + delay), lane, tenant, priority, deadline, retain, NOW, '',
+  }, ' ')
+  local terms = Q.parse('', hot)
+  terms.hot, terms.ow, terms.lane = hot, owner, Q.lane(lane)
+  terms.keys, terms.is_large = T .. ':i:' .. tenant .. ':', Q.has(terms, 'B')
+  if nonce ~= '-' then
+    terms.lease = { nonce = nonce, worker = worker, lease_until = Q.print(now + visibility) }
   end
-  local L = Q.lane(lane)
-  if L.r + L.d + L.b + L.w >= backlog_max then return 'full' end
-  if after ~= '' then Q.fetch_all(after) end
-  for parent in after:gmatch('%S+') do
-    if not Q.head(parent) or Q.head(parent).tn ~= tenant then return 'missing ' .. parent end
-  end
+  all_terms[words] = terms
+  return terms
+end
 
-  local h = {
-    id = id, st = delay == '0' and 'r' or 'd', ln = lane, tn = tenant, pr = priority, du = Q.print(now + delay),
-    ep = '0', no = '0', wk = '-', un = '-', le = '-', fl = flags, us = '0', sa = '-', up = NOW, fi = '-',
-    da = deadline == '-' and '-' or Q.print(now + deadline), rt = retain, cr = NOW, rs = '-', cf = '-',
-    cold = cold, ow = owner,
-  }
-  -- It was set with a time to live, for the case that the job is never accepted.
-  if Q.has(h, 'B') then
-    if R('PERSIST', T .. ':b:' .. id) == 0 then return 'resend' end
-  else
-    texts[#texts + 1], texts[#texts + 2] = T .. ':b:' .. id, body
+local function is_full(L) return L.r + L.d + L.b + L.w >= backlog_max end
+
+local function insert(id, terms, after, cold)
+  if not terms.lease and after == '' then
+    Q.rewrite(id, terms.hot .. cold)
+    terms.id = id
+    return Q.index_new(terms)
   end
+  local h = Q.parse(id, terms.hot .. cold)
   if after ~= '' then
     Q.put_part(h, 'a', after)
     Q.wait_on(h, Q.undone(after))
   end
-  if nonce ~= '-' then
-    Q.hold(h, { nonce = nonce, worker = worker, lease_until = Q.print(now + visibility) })
-  end
+  if terms.lease then Q.hold(h, terms.lease) end
   Q.insert(h)
   if after ~= '' then Q.keep_parents(after) end
+end
+
+local function accept(id, terms, key_at, after, cold, body)
+  local known = Q.heads[id] and Q.head(id)
+  if known then return 'duplicate ' .. id .. ' ' .. known.st end
+  local other = key_at and takers[key_at] and Q.head(takers[key_at])
+  if other then
+    if Q.warm(other).dg ~= cold:match('%S+$') then return 'conflict ' .. other.id end
+    return 'duplicate ' .. other.id .. ' ' .. other.st
+  end
+  if is_full(terms.lane) then return 'full' end
+  if after ~= '' then Q.fetch_all(after) end
+  for parent in after:gmatch('%S+') do
+    if not Q.head(parent) or Q.head(parent).tn ~= terms.tn then return 'missing ' .. parent end
+  end
+  -- It was set with a time to live, for the case that the job is never accepted.
+  if terms.is_large then
+    if R('PERSIST', T .. ':b:' .. id) == 0 then return 'resend' end
+  else
+    Q.write(T .. ':b:' .. id, body)
+  end
+  insert(id, terms, after, cold)
   if key_at then
     takers[key_at] = id
-    texts[#texts + 1], texts[#texts + 2] = key_at, id
+    Q.write(key_at, id)
   end
   return 'ok ' .. NOW
 end
 
-local words, ids, keys, key_at = {}, {}, {}, {}
-for n = 1, (#ARGV - 2) / 3 do
-  words[n] = { ARGV[3 * n]:match(WORDS) }
-  ids[n] = words[n][1]
-  if words[n][KEY] ~= '-' then
-    key_at[n] = T .. ':i:' .. words[n][TENANT] .. ':' .. words[n][KEY]
-    keys[#keys + 1] = key_at[n]
+local ids, keys, terms_of, keys_at, n = {}, {}, {}, {}, 0
+for i = 3, #ARGV, ARGS do
+  local id, words, key = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  n = n + 1
+  ids[n], terms_of[n] = id, all_terms[words] or read_terms(words)
+  if key ~= '-' then
+    keys_at[n] = terms_of[n].keys .. key
+    keys[#keys + 1] = keys_at[n]
   end
 end
-for n, id in ipairs(Q.in_chunks('MGET', keys)) do
-  if id then takers[keys[n]], ids[#ids + 1] = id, id end
+local jobs = n
+for m, id in ipairs(Q.in_chunks('MGET', keys)) do
+  if id then
+    n = n + 1
+    takers[keys[m]], ids[n] = id, id
+  end
 end
 Q.fetch(ids)
-for n = 1, #words do answers[n] = accept(words[n], key_at[n], ARGV[3 * n + 1], ARGV[3 * n + 2]) end
-Q.in_chunks('MSET', texts)
+local answers = {}
+for m = 1, jobs do
+  local i = 3 + (m - 1) * ARGS
+  answers[m] = accept(ids[m], terms_of[m], keys_at[m], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+end
 Q.flush()
 return answers

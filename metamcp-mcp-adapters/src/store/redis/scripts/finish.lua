@@ -1,15 +1,18 @@
--- Ends leased jobs. ARGV: now, then for each job these words: job, epoch, nonce, how it ends (D done, X dead, C
--- cancelled), `-` or the job whose result it is, and with what it ends (the result's pointer, the error, the reason).
--- Answers for each `ok <state>`, `again <state>`, `stale` or `gone`.
-local WORDS = '^(%S+) (%S+) (%S+) (%S) (%S+) ()'
+-- Ends leased jobs. ARGV: now, then for each job four: its id, epoch and nonce of its lease, how it ends (D done, X dead,
+-- C cancelled), and with what: result and `-` or the job whose result it is, the error, or the reason. Answers for each
+-- `ok <state>`, `again <state>`, `stale` or `gone`.
 
-local function ended_so(h, how, from, what)
+-- A leased head without flags and users: lease, when it started, from where on the rest stays, lane, retention.
+local PLAIN = '^%- 0 l (%S+ %S+) %S+ %S+ %S+ (%S+) %S+ %S+ %S+ %S+ ()%S+ (%S+) %S+ %S+ %S+ (%S+)'
+local ENDED_NOW = ' ' .. NOW .. ' ' .. NOW .. ' '
+
+local function ended_so(h, how, what)
   if h.le ~= 'F' or h.st ~= how then return false end
-  if how == 'D' then return h.rs == what and h.cf == from end
+  if how == 'D' then return h.rs .. ' ' .. h.cf == what end
   return Q.part(h, how == 'X' and 'e' or 'k') == what
 end
 
-local function finish(h, how, from, what)
+local function finish(h, how, what)
   h.le = 'F'
   if h.fl ~= '-' then
     Q.clear_flag(h, 'm')
@@ -18,26 +21,43 @@ local function finish(h, how, from, what)
     if how == 'D' then Q.drop_part(h, 'e') end
   end
   if how == 'D' then
-    h.rs, h.cf = what, from
+    h.rs, h.cf = what:match('^(%S+) (%S+)$')
   else
     Q.put_part(h, how == 'X' and 'e' or 'k', what)
   end
   Q.finale(h, how)
 end
 
-local answers, ids = {}, {}
-for i = 2, #ARGV do ids[i - 1] = ARGV[i]:sub(1, Q.ID) end
-Q.fetch(ids)
-for i = 2, #ARGV do
-  local id, epoch, nonce, how, from, what = ARGV[i]:match(WORDS)
-  what = ARGV[i]:sub(what)
+-- Ends a plain job well, as `finish` would: most end so, and only what changes is touched. Answers whether it did.
+local function finish_plain(id, lease, result)
+  local text = Q.heads[id]
+  if type(text) ~= 'string' then return false end
+  local held_by, started, rest, lane, retain = text:match(PLAIN)
+  if held_by ~= lease then return false end
+  Q.rewrite(id, '- 0 D ' .. lease .. ' - - F ' .. started .. ENDED_NOW .. result .. ' ' .. text:sub(rest))
+  Q.index_plain_end(id, lane, retain)
+  return true
+end
+
+local function answer(id, lease, how, what)
+  if how == 'D' and finish_plain(id, lease, what) then return 'ok D' end
   local h = Q.head(id)
-  local answer = Q.fence(h, epoch, nonce, ended_so, how, from, what)
-  if not answer then
-    Q.change(h, finish, how, from, what)
-    answer = 'ok ' .. h.st
-  end
-  answers[i - 1] = answer
+  local epoch, nonce = lease:match('^(%S+) (%S+)$')
+  local refused = Q.fence(h, epoch, nonce, ended_so, how, what)
+  if refused then return refused end
+  Q.change(h, finish, how, what)
+  return 'ok ' .. h.st
+end
+
+local answers, ids, n = {}, {}, 0
+for i = 2, #ARGV, 4 do
+  n = n + 1
+  ids[n] = ARGV[i]
+end
+Q.fetch(ids)
+for m = 1, n do
+  local i = 4 * m - 2
+  answers[m] = answer(ids[m], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
 Q.flush()
 return answers

@@ -4,12 +4,20 @@
 -- then the jobs.
 local W = {
   worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]),
-  lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2], ids = {}, n = 0,
+  lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2],
+  ids = {}, epochs = {}, n = 0,
+  -- A ready head without flags and users: epoch, when it started, from where on the rest stays, when due.
+  PLAIN = '^%- 0 r (%d+) %S+ %S+ %S+ %S+ (%S+) %S+ %- %- %- ()(%S+)',
   to_promote = 512, -- most due jobs promoted
   to_set_aside = 512, -- most jobs passed over or delayed on the way
   turns_read = 16, -- tenants read at a time
   due_read = 100, -- delayed jobs read at a time
 }
+
+-- What a plain head says of its lease, and the timer of that.
+W.held = ' ' .. W.nonce .. ' ' .. W.worker .. ' ' .. W.lease_until .. ' - '
+W.held_now = ' ' .. NOW .. ' - - - '
+W.timer = Q.print(W.lease_until * 8 + Q.LEASE)
 
 -- The jobs of the same request made before, as far as they are still held; `false`: it was not made. One reply may be
 -- lost, and the grants must not be lost with it.
@@ -28,7 +36,7 @@ end
 -- Remembers what was granted, for the case that the reply is lost.
 function W.remember()
   local keys = {}
-  for n, id in ipairs(W.ids) do keys[n] = id .. ' ' .. Q.head(id).ep end
+  for n = 1, W.n do keys[2 * n - 1], keys[2 * n] = W.ids[n], W.epochs[n] end
   R('SET', W.grants, W.request .. ' ' .. W.nonce .. ' ' .. table.concat(keys, ' '), 'PX', W.kept_ms)
 end
 
@@ -123,21 +131,42 @@ function W.serve(L, t, h)
     Q.change(h, W.admit_later, slot)
   else
     Q.change(h, Q.hold, W)
-    W.n = W.n + 1
-    W.ids[W.n] = h.id
+    W.granted(h.id, h.ep)
     return true
   end
   W.to_set_aside = W.to_set_aside - 1
   return true
 end
 
+function W.granted(id, epoch)
+  local n = W.n + 1
+  W.ids[n], W.epochs[n], W.n = id, epoch, n
+end
+
+-- Gives a plain job its lease, as `Q.hold` would: most are, and only what changes is touched. Answers whether it did.
+function W.serve_plain(L, t, id)
+  local text = id and Q.heads[id]
+  if type(text) ~= 'string' then return false end
+  local epoch, started, rest, due = text:match(W.PLAIN)
+  if not epoch then return false end
+  epoch = Q.print(epoch + 1)
+  if started == '-' then started = NOW end
+  W.pay_turn(L, t)
+  Q.rewrite(id, '- 0 l ' .. epoch .. W.held .. started .. W.held_now .. text:sub(rest))
+  Q.index_plain_lease(L, id, t.name, due, W.timer)
+  W.granted(id, epoch)
+  return true
+end
+
 -- Looks at the first job of the tenant at turn. Answers whether to go on.
 function W.look(L, t)
   local id = W.first_ready(L, t)
+  if W.serve_plain(L, t, id) then return true end
   local h = id and Q.head(id)
   if h then return W.serve(L, t, h) end
-  -- Its head was removed by other hands: it must not hold up the lane.
-  Q.remove_ready(L, { id = id or '', tn = t.name })
+  -- Its head was removed by other hands: it must not hold up the lane. When it became due nobody knows: that is put
+  -- right when the lane runs empty.
+  Q.remove_ready(L, id or '', t.name, '-')
   W.to_set_aside = W.to_set_aside - 1
   return W.to_set_aside > 0
 end

@@ -62,7 +62,8 @@ end
 
 local function remove(id)
   local h = Q.head(id)
-  if not h then return Q.zset(Q.REMOVALS, id, false) end
+  Q.zset(Q.TIMERS, id, false)
+  if not h then return end
   Q.take_out(h)
   Q.zset(Q.ALL, id, false)
   Q.zset(Q.owned(h), id, false)
@@ -85,7 +86,7 @@ for _ = 1, moves_max do
     Q.zflush(Q.TIMERS)
     local id, at = unpack(R('ZRANGE', Q.TIMERS, '0', '0', 'WITHSCORES'))
     local is_due = id and tonumber(at) < (now + 1) * 8
-    local ended_id = not is_due and Q.zdue(Q.REMOVALS, now, 1)[1]
+    local ended_id = not is_due and Q.zdue(Q.TIMERS, Q.ENDED + now, 1, Q.ENDED)[1]
     if is_due then
       run_timer(id, at)
     elseif ended_id then

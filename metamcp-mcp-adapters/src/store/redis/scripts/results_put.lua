@@ -1,13 +1,12 @@
--- Keeps bodies and pointers to them. ARGV: now, then for each pointer three: the words of WORDS, its media type, and of its
--- body, as the last word tells: `whole` the bytes, `uploaded` the end of their key, `there` nothing. Answers for each 1,
--- or 0 when the body must be sent first.
+-- Keeps bodies and pointers to them. ARGV: now, then for each pointer six: `tenant:digest`, `tenant/job/digest`, when it
+-- may be removed or `inf`, its media type as one word, or nothing for JSON, where its body is, and as that tells: `whole` the bytes,
+-- `uploaded` the end of their key, `there` nothing. Answers for each 1, or 0 when the body must be sent first.
 --
 --   body:<tenant>:<digest>  the bytes · refs  how many pointers each body has
---   ptr:<tenant>/<job>/<digest>  media type and end of a pointer · expiring  pointers by their end
-
--- tenant, job, digest, when the pointer may be removed or `-`, where the body is.
-local WORDS = '^(%S+) (%S+) (%S+) (%S+) (%S+)$'
-local stands, refs, answers = {}, {}, {}
+--   ptrs  pointers, each `<tenant>/<job>/<digest>`, by when they may be removed · media  those that are not JSON
+local ARGS = 6 -- arguments of a pointer
+local PTRS, MEDIA = T .. ':ptrs', T .. ':media'
+local stands, refs, answers, names = {}, {}, {}, {}
 
 -- Whether a body is in its place, or can be put there.
 local function placed(body, where, bytes)
@@ -29,19 +28,23 @@ local function placed(body, where, bytes)
   return true
 end
 
-for i = 2, #ARGV, 3 do
-  local tenant, job, digest, expires, where = ARGV[i]:match(WORDS)
-  local body, name = tenant .. ':' .. digest, tenant .. '/' .. job .. '/' .. digest
-  local kept = placed(body, where, ARGV[i + 2])
-  if kept then
-    -- Both fields are new: so is the pointer.
-    if R('HSET', T .. ':ptr:' .. name, 'media', ARGV[i + 1], 'expires', expires) == 2 then
-      refs[body] = (refs[body] or 0) + 1
-    end
-    Q.zset(T .. ':expiring', name, expires ~= '-' and expires)
+for i = 3, #ARGV, ARGS do names[#names + 1] = ARGV[i] end
+local known = R('ZMSCORE', PTRS, unpack(names))
+local seen = {} -- pointers that are there, or come with this call
+
+for m, name in ipairs(names) do
+  local i = 2 + (m - 1) * ARGS
+  local body, expires, media = ARGV[i], ARGV[i + 2], ARGV[i + 3]
+  local is_placed = placed(body, ARGV[i + 4], ARGV[i + 5])
+  if is_placed then
+    local stood = known[m] or seen[name]
+    if not stood then refs[body] = (refs[body] or 0) + 1 end
+    if media ~= '' then R('HSET', MEDIA, name, media) elseif stood then R('HDEL', MEDIA, name) end
+    Q.zset(PTRS, name, expires)
+    seen[name] = true
   end
-  answers[#answers + 1] = kept and 1 or 0
+  answers[m] = is_placed and 1 or 0
 end
 for body, count in pairs(refs) do R('HINCRBY', T .. ':refs', body, Q.print(count)) end
-Q.zflush(T .. ':expiring')
+Q.zflush(PTRS)
 return answers

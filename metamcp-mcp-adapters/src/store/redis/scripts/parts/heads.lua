@@ -21,18 +21,20 @@
 Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
 Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
-Q.heads = {} -- by id; false: there is none
-Q.touched, Q.touched_n = {}, 0 -- those that are to be written
+Q.heads = {} -- by id: as text until somebody asks for its fields; false: there is none
+Q.touched, Q.touched_n = {}, 0 -- those with fields that are to be written
+Q.written, Q.written_n = {}, 0 -- keys and texts that are to be written
 Q.NO_PARTS = {}
+Q.JOB = T .. ':j:'
 Q.ID = 36 -- characters of an id
 
 function Q.parse(id, text)
-  local st, ln, tn, pr, du, ep, no, wk, un, le, fl, us, sa, up, fi, da, rt, cr, rs, cf, cold = text:match(Q.HOT)
+  local fl, us, st, ep, no, wk, un, le, sa, up, fi, rs, cf, du, ln, tn, pr, da, rt, cr, cold = text:match(Q.HOT)
   -- One that cannot be read is as good as none: it must not hold up the others.
-  if not st then return false end
+  if not fl then return false end
   return {
-    id = id, st = st, ln = ln, tn = tn, pr = pr, du = du, ep = ep, no = no, wk = wk, un = un, le = le, fl = fl,
-    us = us, sa = sa, up = up, fi = fi, da = da, rt = rt, cr = cr, rs = rs, cf = cf, cold = text:sub(cold), text = text,
+    id = id, fl = fl, us = us, st = st, ep = ep, no = no, wk = wk, un = un, le = le, sa = sa, up = up, fi = fi,
+    rs = rs, cf = cf, du = du, ln = ln, tn = tn, pr = pr, da = da, rt = rt, cr = cr, cold = text:sub(cold), text = text,
   }
 end
 
@@ -50,8 +52,8 @@ function Q.compose(h)
   local concat = table.concat
   local cold = h.cold or concat({ h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg }, ' ')
   h.text = concat({
-    h.st, h.ln, h.tn, h.pr, h.du, h.ep, h.no, h.wk, h.un, h.le,
-    h.fl, h.us, h.sa, h.up, h.fi, h.da, h.rt, h.cr, h.rs, h.cf, cold,
+    h.fl, h.us, h.st, h.ep, h.no, h.wk, h.un, h.le, h.sa, h.up,
+    h.fi, h.rs, h.cf, h.du, h.ln, h.tn, h.pr, h.da, h.rt, h.cr, cold,
   }, ' ')
   return h.text
 end
@@ -62,18 +64,35 @@ function Q.fetch(ids)
   for _, id in ipairs(ids) do
     if heads[id] == nil then
       n = n + 1
-      keys[n], wanted[n] = T .. ':j:' .. id, id
+      keys[n], wanted[n] = Q.JOB .. id, id
       heads[id] = false
     end
   end
   for m, told in ipairs(Q.in_chunks('MGET', keys)) do
-    heads[wanted[m]] = told and Q.parse(wanted[m], told)
+    heads[wanted[m]] = told
   end
 end
 
 function Q.head(id)
   if Q.heads[id] == nil then Q.fetch({ id }) end
-  return Q.heads[id]
+  local h = Q.heads[id]
+  if type(h) == 'string' then
+    h = Q.parse(id, h)
+    Q.heads[id] = h
+  end
+  return h
+end
+
+-- What is to be written with everything else.
+function Q.write(key, text)
+  local n = Q.written_n + 2
+  Q.written[n - 1], Q.written[n], Q.written_n = key, text, n
+end
+
+-- Takes the next form of a head from who made it out of the text, not out of the fields.
+function Q.rewrite(id, text)
+  Q.heads[id] = text
+  Q.write(Q.JOB .. id, text)
 end
 
 -- Reads the heads of the ids in a text.

@@ -2,14 +2,15 @@
 --
 --   timers     live jobs by when time moves them next: the instant times 8, plus what then happens, so that within
 --              an instant those of one kind come before those of the next, and then in order of id
---   removals   ended jobs that nobody uses, by when they are removed
+--              behind those all the ended jobs that nobody uses: the instant when they are removed, plus ENDED
 --   c:<id>     the jobs that wait for this one · unsettled  ended jobs that others may still wait for
 --   held       how many leases hold each concurrency key
 --   kb:<group>:<key>  jobs that are passed over for it, by place; those of one lane and bound are a group, `<lane>:<max>`
 --   k:<key>    the groups of a key by the place of their first job
 --   all, live, dead, o:<tenant>:<subject>   ids for lists, in order of the ids
 Q.DEADLINE, Q.INPUT, Q.LEASE, Q.DUE = 0, 1, 2, 3
-Q.TIMERS, Q.REMOVALS, Q.UNSETTLED = T .. ':timers', T .. ':removals', T .. ':unsettled'
+Q.ENDED = 2 ^ 52 -- above every timer of a live job; with an instant on top it is still exact
+Q.TIMERS, Q.UNSETTLED = T .. ':timers', T .. ':unsettled'
 Q.ALL, Q.LIVE, Q.DEAD = T .. ':all', T .. ':live', T .. ':dead'
 Q.held, Q.held_before = {}, {}
 Q.regrouped = {} -- by key: groups whose first job may be another one now
@@ -49,9 +50,13 @@ end
 
 function Q.owned(h) return T .. ':o:' .. h.tn .. ':' .. (h.ow or Q.warm(h).ow) end
 
--- When time moves a live job next, and how, as one number; nil: never by itself.
+-- When time moves a job next, and how, as one number; nil: never by itself.
 function Q.timer(h)
   local st = h.st
+  if Q.FINAL[st] then
+    -- What others still use is kept.
+    return h.us == '0' and Q.ENDED + h.fi + h.rt
+  end
   if st == 'l' then return h.un * 8 + Q.LEASE end
   local deadline = h.da ~= '-' and h.da * 8 + Q.DEADLINE
   local other = st == 'd' and h.du * 8 + Q.DUE or st == 'i' and h.un * 8 + Q.INPUT
@@ -62,13 +67,6 @@ end
 function Q.index(h, on)
   local st, id, L, zset = h.st, h.id, Q.lane(h.ln), Q.zset
   local one = on and 1 or -1
-  if Q.FINAL[st] then
-    if st == 'X' then L.X = L.X + one end
-    -- What others still use is kept.
-    if h.us == '0' then zset(Q.REMOVALS, id, on and Q.print(h.fi + h.rt)) end
-    if on and h.timed then zset(Q.TIMERS, id, false) end
-    return
-  end
   if on then
     -- Its timer takes the place of the one before.
     local at = Q.timer(h)
@@ -77,7 +75,9 @@ function Q.index(h, on)
     h.timed = true
   end
   if st == 'r' then
-    if on then Q.add_ready(L, h) else Q.remove_ready(L, h) end
+    if on then Q.add_ready(L, h) else Q.remove_ready(L, id, h.tn, h.du) end
+    return
+  elseif st == 'D' or st == 'C' then
     return
   end
   L[st] = L[st] + one
@@ -98,14 +98,33 @@ end
 
 -- Puts a head in that was not there before.
 function Q.insert(h)
-  local zset = Q.zset
   Q.heads[h.id] = h
   Q.touch(h)
+  Q.index_new(h)
+end
+
+function Q.index_new(h)
+  local zset = Q.zset
   Q.index(h, true)
   zset(Q.ALL, h.id, '0')
   zset(Q.owned(h), h.id, '0')
   if not Q.FINAL[h.st] then zset(Q.LIVE, h.id, '0') end
   if h.st == 'X' then zset(Q.DEAD, h.id, '0') end
+end
+
+-- Moves a ready job without flags and users to those that are leased; `timer` is that of its lease.
+function Q.index_plain_lease(L, id, tenant, due, timer)
+  Q.remove_ready(L, id, tenant, due)
+  L.l = L.l + 1
+  Q.zset(Q.TIMERS, id, timer)
+end
+
+-- Moves a leased job without flags and users to those that have ended.
+function Q.index_plain_end(id, lane, retain)
+  local L, zset = Q.lane(lane), Q.zset
+  L.l = L.l - 1
+  zset(Q.TIMERS, id, Q.print(Q.ENDED + now + retain))
+  zset(Q.LIVE, id, false)
 end
 
 -- Takes a head out that is to be changed.
@@ -117,15 +136,11 @@ end
 
 -- Writes everything that was gathered.
 function Q.flush()
-  local written, n = {}, 0
   for m = 1, Q.touched_n do
     local h = Q.touched[m]
-    if Q.heads[h.id] == h then
-      written[n + 1], written[n + 2] = T .. ':j:' .. h.id, Q.compose(h)
-      n = n + 2
-    end
+    if Q.heads[h.id] == h then Q.write(Q.JOB .. h.id, Q.compose(h)) end
   end
-  Q.in_chunks('MSET', written)
+  Q.in_chunks('MSET', Q.written)
   for key in pairs(Q.regrouped) do Q.write_groups(key) end
   for name, L in pairs(Q.lanes) do Q.write_lane(name, L) end
   for key in pairs(Q.sets) do Q.zflush(key) end
@@ -144,10 +159,12 @@ function Q.jobs_of(ids)
   for _, id in ipairs(ids) do
     local h = Q.heads[id]
     if h then
-      local parts = h.fl ~= '-' and h.fl:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or Q.NO_PARTS
+      local text = type(h) == 'string' and h or h.text
+      local flags = text:match('^%S+') or '-'
+      local parts = flags:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or Q.NO_PARTS
       n = n + 1
-      told[n] = { id, h.text, false, parts }
-      if not Q.has(h, 'B') then
+      told[n] = { id, text, false, parts }
+      if not flags:find('B', 1, true) then
         m = m + 1
         keys[m], small[m] = T .. ':b:' .. id, told[n]
       end

@@ -3,7 +3,8 @@
 -- all are level again.
 --
 --   n:<lane>           counts by state, then v the lane's virtual time and p whether it is paused; see COUNTS
---   r:<lane>:<tenant>  ready jobs by place · q:<lane> ready jobs by due time · d:<lane> delayed jobs by due time
+--   r:<lane>:<tenant>  ready jobs by place · d:<lane> delayed jobs by due time
+--   q:<lane>           instants at which ready jobs became due, in order · qn:<lane> how many of them at each
 --   turns:<lane>       tenants with ready jobs by pass
 --   idle:<lane>        tenants without, by pass, as long as they are ahead of the lane
 --   w:<lane>           wake tokens: hints, one for each job that became ready, or is delayed and due before all others
@@ -24,7 +25,7 @@ function Q.lane(name)
   L = {
     r = r + 0, b = b + 0, w = w + 0, d = d + 0, l = l + 0, i = i + 0, X = X + 0, v = v + 0, p = p + 0, before = before,
     name = name, tenants = {}, made = 0, turns = T .. ':turns:' .. name, idle = T .. ':idle:' .. name,
-    ready = T .. ':q:' .. name, delayed = T .. ':d:' .. name,
+    dues = {}, due_at = T .. ':q:' .. name, due_counts = T .. ':qn:' .. name, delayed = T .. ':d:' .. name,
   }
   L.was_blank = Q.is_blank(L)
   Q.lanes[name] = L
@@ -63,7 +64,7 @@ function Q.add_ready(L, h)
     L.order = nil
   end
   Q.zset(t.key, h.id, Q.place(h))
-  Q.zset(L.ready, h.id, h.du)
+  L.dues[h.du] = (L.dues[h.du] or 0) + 1
   t.n, L.r, L.made, t.queue = t.n + 1, L.r + 1, L.made + 1, nil
 end
 
@@ -75,12 +76,12 @@ function Q.level(L)
   L.v = 0
 end
 
-function Q.remove_ready(L, h)
-  local t = Q.tenant(L, h.tn)
-  Q.zset(t.key, h.id, false)
-  Q.zset(L.ready, h.id, false)
+function Q.remove_ready(L, id, tenant, due)
+  local t = Q.tenant(L, tenant)
+  Q.zset(t.key, id, false)
+  L.dues[due] = (L.dues[due] or 0) - 1
   t.n, L.r = t.n - 1, L.r - 1
-  if t.queue and t.queue[t.at] == h.id then t.at = t.at + 1 else t.queue = nil end
+  if t.queue and t.queue[t.at] == id then t.at = t.at + 1 else t.queue = nil end
   if t.n > 0 then return end
   Q.zset(L.turns, t.name, false)
   if t.pass > L.v then
@@ -114,6 +115,23 @@ function Q.wake(L)
   end
 end
 
+-- Writes when ready jobs became due. Those of one call often share one instant.
+function Q.write_dues(L)
+  if L.r == 0 then
+    if next(L.dues) then R('UNLINK', L.due_at, L.due_counts) end
+    return
+  end
+  for due, by in pairs(L.dues) do
+    local count = by ~= 0 and R('HINCRBY', L.due_counts, due, Q.print(by))
+    if count and count <= 0 then
+      R('HDEL', L.due_counts, due)
+      Q.zset(L.due_at, due, false)
+    elseif count == by then
+      Q.zset(L.due_at, due, due)
+    end
+  end
+end
+
 -- Writes how far ahead those are who were looked at; once, however many turns they had.
 function Q.write_passes(L)
   for name, t in pairs(L.tenants) do
@@ -123,6 +141,7 @@ function Q.write_passes(L)
 end
 
 function Q.write_lane(name, L)
+  Q.write_dues(L)
   if Q.is_blank(L) then
     if not L.was_blank then
       R('DEL', T .. ':n:' .. name, T .. ':w:' .. name)

@@ -60,10 +60,10 @@ function Q.zfirst_score(key)
   return R('ZRANGE', key, '0', '0', 'WITHSCORES')[2]
 end
 
--- The first `count` members with a score up to `max`.
-function Q.zdue(key, max, count)
+-- The first `count` members with a score up to `max`, and not below `min` if that is given.
+function Q.zdue(key, max, count, min)
   Q.zflush(key)
-  return R('ZRANGE', key, '-inf', Q.print(max), 'BYSCORE', 'LIMIT', '0', Q.print(count))
+  return R('ZRANGE', key, min and Q.print(min) or '-inf', Q.print(max), 'BYSCORE', 'LIMIT', '0', Q.print(count))
 end
 
 -- Calls a command with many keys, or keys and values, chunk by chunk. CHUNK is even, so pairs stay together.
