@@ -9,7 +9,6 @@ use http::{
     HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use hyper::body::Incoming;
 use metamcp_core::{
     json::RawJson,
     transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
@@ -19,6 +18,7 @@ use serde_json::value::RawValue;
 use super::{
     http::{Guard, Link, not_taken},
     http_body::{self, Body, BodyError},
+    http_client::AnswerBody,
     http_events,
     way::{Ask, Failure, Step, error, violation},
 };
@@ -37,7 +37,7 @@ const RETRY_AFTER_S_MAX: u64 = 24 * 3_600;
 /// The result of a request, or the question on the way there.
 pub(super) async fn read(
     guard: Guard,
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
     ask: &Ask<'_>,
     side: &dyn RelaySide,
 ) -> Result<Step, Failure> {
@@ -63,7 +63,7 @@ pub(super) async fn read(
 }
 
 /// An answer that is one JSON text.
-async fn json(link: &Link, response: Response<Incoming>, id: u64) -> Result<RawJson, Failure> {
+async fn json(link: &Link, response: Response<AnswerBody>, id: u64) -> Result<RawJson, Failure> {
     let status = response.status();
     let body = match http_body::whole(response.into_body(), FRAME_BYTES_MAX, link.idle).await {
         Ok(Body::Whole(body)) => body,
@@ -105,7 +105,7 @@ pub(super) fn judge(link: &Link, outcome: Outcome, status: StatusCode) -> Result
 }
 
 /// Why the server has not taken the request, as far as its status tells.
-pub(super) async fn refused(link: &Link, response: Response<Incoming>) -> Failure {
+pub(super) async fn refused(link: &Link, response: Response<AnswerBody>) -> Failure {
     let status = response.status();
     let (head, body) = response.into_parts();
     let headers = head.headers;
