@@ -266,13 +266,14 @@ impl Link {
     }
 
     /// Sends one request and waits for the head of its answer.
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<AnswerBody>, TransportError> {
-        self.client.send(method, headers, body, self.idle).await.map_err(|error| self.unsent(error))
+    ) -> impl Future<Output = Result<Response<AnswerBody>, TransportError>> + Send + use<'_> {
+        let sent = self.client.send(method, headers, body, self.idle);
+        async move { sent.await.map_err(|error| self.unsent(error)) }
     }
 
     /// Begins a session anew that the server has forgotten, unless somebody else just did.

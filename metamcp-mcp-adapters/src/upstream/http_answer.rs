@@ -53,7 +53,7 @@ pub(super) async fn read(
     // It is no stream on which to go on with an answer.
     guard.asks_nobody();
     let read = if is_media(response.headers(), JSON) {
-        json(&guard.link, response, ask.id).await
+        json(&guard.link, status, response.into_body(), ask.id).await
     } else {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no content");
         let what = format!("HTTP {status} with {} in place of an answer", excerpt(kind));
@@ -63,9 +63,8 @@ pub(super) async fn read(
 }
 
 /// An answer that is one JSON text.
-async fn json(link: &Link, response: Response<AnswerBody>, id: u64) -> Result<RawJson, Failure> {
-    let status = response.status();
-    let body = match http_body::whole(response.into_body(), FRAME_BYTES_MAX, link.idle).await {
+async fn json(link: &Link, status: StatusCode, body: AnswerBody, id: u64) -> Result<RawJson, Failure> {
+    let body = match http_body::whole(body, FRAME_BYTES_MAX, link.idle).await {
         Ok(Body::Whole(body)) => body,
         Ok(Body::Cut(_)) => return Err(too_large(link, FRAME_BYTES_MAX).into()),
         Err(BodyError::Silent) => return Err(link.silent().into()),

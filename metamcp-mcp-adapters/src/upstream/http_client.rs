@@ -87,25 +87,28 @@ impl Client {
     }
 
     /// Sends a request and waits for the head of its answer, for as long as the server may be silent.
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
         method: Method,
         headers: HeaderMap,
         body: Bytes,
         silence: Duration,
-    ) -> Result<Response<AnswerBody>, SendError> {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + Send + use<'_> {
+        // Made here and not in the future, which would hold all parts of it beside it.
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
-        match &self.way {
-            Way::Plain(wires) => Ok(wires.send(request, silence).await?.map(AnswerBody::Plain)),
-            Way::Tls(pooled) => match timeout(silence, pooled.request(request)).await {
-                Ok(Ok(response)) => Ok(response.map(AnswerBody::Pooled)),
-                Ok(Err(error)) if error.is_connect() => Err(SendError::Connect(error.into())),
-                Ok(Err(error)) => Err(SendError::Broke(error.into())),
-                Err(_) => Err(SendError::Silent),
-            },
+        async move {
+            match &self.way {
+                Way::Plain(wires) => Ok(wires.send(request, silence).await?.map(AnswerBody::Plain)),
+                Way::Tls(pooled) => match timeout(silence, pooled.request(request)).await {
+                    Ok(Ok(response)) => Ok(response.map(AnswerBody::Pooled)),
+                    Ok(Err(error)) if error.is_connect() => Err(SendError::Connect(error.into())),
+                    Ok(Err(error)) => Err(SendError::Broke(error.into())),
+                    Err(_) => Err(SendError::Silent),
+                },
+            }
         }
     }
 }

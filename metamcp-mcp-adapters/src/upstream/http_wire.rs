@@ -94,44 +94,35 @@ impl Wires {
         silence: Duration,
     ) -> Result<Response<Driven>, SendError> {
         loop {
-            let (wire, is_new) = match self.take() {
+            let (mut wire, is_new) = match self.take() {
                 Some(wire) => (wire, false),
                 None => (Box::pin(self.connect(silence)).await?, true),
             };
-            match self.exchange(wire, request, silence).await {
-                // It was closed before the request was written.
-                Err((_, Some(unsent))) if !is_new => request = unsent,
-                answered => return answered.map_err(|(error, _)| error),
+            wire.silence.as_mut().reset(Instant::now() + silence);
+            let mut answer = pin!(unconstrained(wire.sender.try_send_request(request)));
+            let answered = poll_fn(|cx| {
+                wire.drive(cx);
+                // It comes of that drive or of a later one: to be woken for it too would be to be polled, and scheduled, once more.
+                match answer.as_mut().poll(&mut nobody()) {
+                    Poll::Ready(answered) => Poll::Ready(Some(answered)),
+                    Poll::Pending => wire.poll_silence().map(|()| None),
+                }
+            });
+            match answered.await {
+                Some(Ok(response)) => {
+                    return Ok(response.map(|body| Driven {
+                        body: Some(body),
+                        wire: Some(wire),
+                        home: Arc::clone(self),
+                    }));
+                }
+                Some(Err(mut error)) => match error.take_message() {
+                    // It was closed before the request was written.
+                    Some(unsent) if !is_new => request = unsent,
+                    _ => return Err(SendError::Broke(error.into_error().into())),
+                },
+                None => return Err(SendError::Silent),
             }
-        }
-    }
-
-    async fn exchange(
-        self: &Arc<Self>,
-        mut wire: Box<Wire>,
-        request: Request<Full<Bytes>>,
-        silence: Duration,
-    ) -> Result<Response<Driven>, (SendError, Option<Request<Full<Bytes>>>)> {
-        wire.silence.as_mut().reset(Instant::now() + silence);
-        let mut answer = pin!(unconstrained(wire.sender.try_send_request(request)));
-        let answered = poll_fn(|cx| {
-            wire.drive(cx);
-            // It comes of that drive or of a later one: to be woken for it too would be to be polled, and scheduled, once more.
-            match answer.as_mut().poll(&mut nobody()) {
-                Poll::Ready(answered) => Poll::Ready(Some(answered)),
-                Poll::Pending => wire.poll_silence().map(|()| None),
-            }
-        })
-        .await;
-        match answered {
-            Some(Ok(response)) => {
-                Ok(response.map(|body| Driven { body: Some(body), wire: Some(wire), home: Arc::clone(self) }))
-            }
-            Some(Err(mut error)) => {
-                let unsent = error.take_message();
-                Err((SendError::Broke(error.into_error().into()), unsent))
-            }
-            None => Err((SendError::Silent, None)),
         }
     }
 
