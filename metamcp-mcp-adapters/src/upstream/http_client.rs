@@ -43,7 +43,7 @@ pub(super) struct Client {
 #[derive(Debug, Clone)]
 enum Way {
     Plain(Arc<Wires>),
-    Tls(Pooled<Patient, Full<Bytes>>),
+    Tls(Box<Pooled<Patient, Full<Bytes>>>),
 }
 
 /// Why there is no answer.
@@ -83,7 +83,7 @@ impl Client {
             .pool_idle_timeout(Duration::from_secs(POOL_IDLE_S))
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new());
-        Ok(Self { target: to, way: Way::Tls(builder.build(connector)) })
+        Ok(Self { target: to, way: Way::Tls(Box::new(builder.build(connector))) })
     }
 
     /// Sends a request and waits for the head of its answer, for as long as the server may be silent.
