@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use super::{
     Caller, ClientSide, Request, RpcFault,
     elicitations::Elicitations,
+    front::holds,
     members::{Members, quoted, with_text},
     seal::Seal,
 };
@@ -329,7 +330,7 @@ pub(crate) fn kind(result: &RawJson, kind: &str) -> bool {
         #[serde(borrow, default)]
         result_type: Option<&'a RawValue>,
     }
-    if !result.get().contains(kind) {
+    if !holds(result.get(), kind) {
         return false;
     }
     let view = serde_json::from_str::<View<'_>>(result.get()).ok();

@@ -77,7 +77,7 @@ pub(crate) async fn answer(
         };
     };
     let arguments = match request.param("arguments") {
-        Some(arguments) if arguments.get().contains("\"$ref\"") => {
+        Some(arguments) if front::holds(arguments.get(), "\"$ref\"") => {
             let given: RawJson = arguments.to_owned().into();
             match gateway.engine().fill(&caller.principal, &given).await {
                 Ok(Some(filled)) => Some(filled),

@@ -180,10 +180,15 @@ struct Edit {
     text: String,
 }
 
+/// Whether a text holds another: the search of many bytes at a time, as results are long and mostly do not.
+pub(crate) fn holds(text: &str, part: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some()
+}
+
 /// What must change in a result for a client of this era, in the order of the text.
 fn edits(era: Era, text: &str) -> Vec<Edit> {
     // Most results have none of the members that change for a legacy client; a name may be spelled with escapes.
-    if era == Era::Legacy && !["resultType", "_meta", "\\u"].iter().any(|part| text.contains(part)) {
+    if era == Era::Legacy && !["resultType", "_meta", "\\u"].iter().any(|part| holds(text, part)) {
         return Vec::new();
     }
     // What is not an object is no result of MCP; there is nothing in it that could be changed.

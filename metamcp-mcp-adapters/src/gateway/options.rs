@@ -73,7 +73,7 @@ pub struct GatewayOptions {
     pub main: EndpointView,
     /// What `/mcp/{name}` shows.
     pub endpoints: BTreeMap<String, EndpointView>,
-    /// Most entries on one page of a list.
+    /// Most entries on one page of a list; each further page is one more round trip, and some clients ask for none.
     pub page_items: usize,
     /// How long clients may take a list for fresh; those that listen are told of changes at once.
     pub list_ttl: Duration,
@@ -100,7 +100,7 @@ impl Default for GatewayOptions {
             servers: BTreeMap::new(),
             main: EndpointView::default(),
             endpoints: BTreeMap::new(),
-            page_items: 1_000,
+            page_items: 10_000,
             list_ttl: 60 * second,
             grace: 60 * second,
             refresh: 300 * second,

@@ -15,9 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use metamcp_core::{
     id::ServerName,
     transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
@@ -30,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     http_answer,
-    http_client::Client,
+    http_client::{AnswerBody, Client, SendError},
     http_listen,
     news::News,
     slot::{Event, Slot},
@@ -64,7 +62,6 @@ pub(super) struct Http {
 pub(super) struct Link {
     pub(super) server: ServerName,
     client: Client,
-    uri: Uri,
     /// Longest silence of the server.
     pub(super) idle: Duration,
     /// Short sections, never held over an await.
@@ -94,12 +91,11 @@ struct State {
 }
 
 impl Http {
-    pub(super) fn new(server: ServerName, client: Client, uri: Uri, headers: HeaderMap, idle: Duration) -> Self {
+    pub(super) fn new(server: ServerName, client: Client, headers: HeaderMap, idle: Duration) -> Self {
         let closing = CancellationToken::new();
         let link = Arc::new(Link {
             server,
             client,
-            uri,
             idle,
             state: Mutex::new(State {
                 headers: Arc::new(headers),
@@ -270,21 +266,14 @@ impl Link {
     }
 
     /// Sends one request and waits for the head of its answer.
-    pub(super) async fn send(
+    pub(super) fn send(
         &self,
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Response<Incoming>, TransportError> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = headers;
-        match timeout(self.idle, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) => Err(self.unsent(source)),
-            Err(_) => Err(self.silent()),
-        }
+    ) -> impl Future<Output = Result<Response<AnswerBody>, TransportError>> + Send + use<'_> {
+        let sent = self.client.send(method, headers, body, self.idle);
+        async move { sent.await.map_err(|error| self.unsent(error)) }
     }
 
     /// Begins a session anew that the server has forgotten, unless somebody else just did.
@@ -355,13 +344,13 @@ impl Link {
         }
     }
 
-    fn unsent(&self, source: hyper_util::client::legacy::Error) -> TransportError {
-        let cause = innermost(&source);
-        let (kind, delivered, what) = if source.is_connect() {
-            (TransportErrorKind::Connect, Delivered::No, "cannot be reached")
-        } else {
-            (TransportErrorKind::Closed, Delivered::Maybe, "the connection broke")
+    fn unsent(&self, source: SendError) -> TransportError {
+        let (kind, delivered, what) = match source {
+            SendError::Connect(_) => (TransportErrorKind::Connect, Delivered::No, "cannot be reached"),
+            SendError::Broke(_) => (TransportErrorKind::Closed, Delivered::Maybe, "the connection broke"),
+            SendError::Silent => return self.silent(),
         };
+        let cause = innermost(&source);
         error(&self.server, kind, delivered, format_args!("{what}: {cause}")).with_source(source)
     }
 

@@ -9,7 +9,6 @@ use http::{
     HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use hyper::body::Incoming;
 use metamcp_core::{
     json::RawJson,
     transport::{Delivered, RelaySide, TransportError, TransportErrorKind},
@@ -19,6 +18,7 @@ use serde_json::value::RawValue;
 use super::{
     http::{Guard, Link, not_taken},
     http_body::{self, Body, BodyError},
+    http_client::AnswerBody,
     http_events,
     way::{Ask, Failure, Step, error, violation},
 };
@@ -37,7 +37,7 @@ const RETRY_AFTER_S_MAX: u64 = 24 * 3_600;
 /// The result of a request, or the question on the way there.
 pub(super) async fn read(
     guard: Guard,
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
     ask: &Ask<'_>,
     side: &dyn RelaySide,
 ) -> Result<Step, Failure> {
@@ -53,7 +53,7 @@ pub(super) async fn read(
     // It is no stream on which to go on with an answer.
     guard.asks_nobody();
     let read = if is_media(response.headers(), JSON) {
-        json(&guard.link, response, ask.id).await
+        json(&guard.link, status, response.into_body(), ask.id).await
     } else {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no content");
         let what = format!("HTTP {status} with {} in place of an answer", excerpt(kind));
@@ -63,9 +63,8 @@ pub(super) async fn read(
 }
 
 /// An answer that is one JSON text.
-async fn json(link: &Link, response: Response<Incoming>, id: u64) -> Result<RawJson, Failure> {
-    let status = response.status();
-    let body = match http_body::whole(response.into_body(), FRAME_BYTES_MAX, link.idle).await {
+async fn json(link: &Link, status: StatusCode, body: AnswerBody, id: u64) -> Result<RawJson, Failure> {
+    let body = match http_body::whole(body, FRAME_BYTES_MAX, link.idle).await {
         Ok(Body::Whole(body)) => body,
         Ok(Body::Cut(_)) => return Err(too_large(link, FRAME_BYTES_MAX).into()),
         Err(BodyError::Silent) => return Err(link.silent().into()),
@@ -105,7 +104,7 @@ pub(super) fn judge(link: &Link, outcome: Outcome, status: StatusCode) -> Result
 }
 
 /// Why the server has not taken the request, as far as its status tells.
-pub(super) async fn refused(link: &Link, response: Response<Incoming>) -> Failure {
+pub(super) async fn refused(link: &Link, response: Response<AnswerBody>) -> Failure {
     let status = response.status();
     let (head, body) = response.into_parts();
     let headers = head.headers;

@@ -9,12 +9,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{future::poll_immediate, stream};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::http::innermost;
+use super::{http::innermost, http_client::AnswerBody};
 use crate::wire::{
     FRAME_BYTES_MAX,
     sse::{Event, Events, EventsError},
@@ -39,9 +39,14 @@ pub(super) enum Body {
 }
 
 /// The next part of a body; `None` at its end.
-async fn chunk(body: &mut Incoming, idle: Duration) -> Result<Option<Bytes>, BodyError> {
+async fn chunk(body: &mut AnswerBody, idle: Duration) -> Result<Option<Bytes>, BodyError> {
     loop {
-        match timeout(idle, body.frame()).await {
+        // What is there already needs no clock.
+        let next = match poll_immediate(body.frame()).await {
+            Some(next) => Ok(next),
+            None => timeout(idle, body.frame()).await,
+        };
+        match next {
             Err(_) => return Err(BodyError::Silent),
             Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => return Err(BodyError::Broken(innermost(&error))),
@@ -56,7 +61,7 @@ async fn chunk(body: &mut Incoming, idle: Duration) -> Result<Option<Bytes>, Bod
 }
 
 /// The whole of a body, or as much of it as the bound lets in. A body that came in one part is not copied.
-pub(super) async fn whole(mut body: Incoming, bytes_max: usize, idle: Duration) -> Result<Body, BodyError> {
+pub(super) async fn whole(mut body: AnswerBody, bytes_max: usize, idle: Duration) -> Result<Body, BodyError> {
     let Some(mut first) = chunk(&mut body, idle).await? else { return Ok(Body::Whole(Bytes::new())) };
     if first.len() > bytes_max {
         return Ok(Body::Cut(first.split_to(bytes_max)));
@@ -89,7 +94,7 @@ pub(super) struct EventBody {
 }
 
 impl EventBody {
-    pub(super) fn new(body: Incoming, idle: Duration) -> Self {
+    pub(super) fn new(body: AnswerBody, idle: Duration) -> Self {
         let rested = Arc::new(AtomicBool::new(false));
         let resting = Arc::clone(&rested);
         let chunks = stream::unfold((body, resting), move |(mut body, resting)| async move {

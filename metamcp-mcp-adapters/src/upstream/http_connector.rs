@@ -25,7 +25,7 @@ use super::{
     handover::Handover,
     handshake::Refusal,
     http::{Http, innermost},
-    http_client::{self, Client},
+    http_client::Client,
     redact,
     session::Session,
     way::error,
@@ -117,17 +117,17 @@ impl HttpConnector {
     }
 
     async fn attempt(&self, era: Option<Era>) -> Result<Arc<Session>, Refusal> {
-        let client = self.client().map_err(Refusal::Final)?;
         let (uri, headers) = self.target_and_headers().map_err(Refusal::Final)?;
-        let way = Http::new(self.server.clone(), client, uri, headers, self.idle);
+        let client = self.client(uri).map_err(Refusal::Final)?;
+        let way = Http::new(self.server.clone(), client, headers, self.idle);
         Session::open(Arc::new(way), self.server.clone(), era, self.handover.clone(), None).await
     }
 
-    fn client(&self) -> Result<Client, TransportError> {
+    fn client(&self, uri: Uri) -> Result<Client, TransportError> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let client = http_client::client(self.url.scheme() == "https").map_err(|e| {
+        let client = Client::new(uri).map_err(|e| {
             let what = format!("no HTTP client can be made: {}", innermost(&e));
             error(&self.server, TransportErrorKind::Invalid, Delivered::No, what).with_source(e)
         })?;
@@ -160,7 +160,7 @@ impl HttpConnector {
         let uri: Uri = url.as_str().parse().map_err(|_| {
             error(&self.server, TransportErrorKind::Invalid, Delivered::No, "`url` is not an address that HTTP takes")
         })?;
-        // Told once here, it need not be written anew for each request. Over TLS it may be HTTP/2, which has it elsewhere.
+        // A plain connection adds none by itself. Over TLS it may be HTTP/2, which has it elsewhere.
         if let Some(host) = uri.authority().filter(|_| url.scheme() == "http")
             && let Ok(host) = HeaderValue::from_str(host.as_str())
         {

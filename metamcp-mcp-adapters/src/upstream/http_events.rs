@@ -9,7 +9,6 @@ use http::{
     Method, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
-use hyper::body::Incoming;
 use metamcp_core::transport::{Delivered, RelaySide, TransportError, TransportErrorKind};
 use serde_json::value::RawValue;
 
@@ -19,6 +18,7 @@ use super::{
     http::{Guard, Link},
     http_answer::{EVENTS, broke_off, is_answer_to, is_media, judge, refused, too_large},
     http_body::EventBody,
+    http_client::AnswerBody,
     news::News,
     slot::{self, Growing, PROGRESS, Report},
     way::{Ask, Failure, Question, Rest, Step, violation},
@@ -42,7 +42,7 @@ const RESUME_MS_MAX: u64 = 60_000;
 /// The result of a request, or the question on the way there.
 pub(super) async fn read(
     guard: Guard,
-    response: Response<Incoming>,
+    response: Response<AnswerBody>,
     ask: &Ask<'_>,
     side: &dyn RelaySide,
 ) -> Result<Step, Failure> {

@@ -25,6 +25,7 @@ mod http_client;
 mod http_connector;
 mod http_events;
 mod http_listen;
+mod http_wire;
 mod jobs;
 mod launch;
 mod level;

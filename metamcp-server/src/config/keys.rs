@@ -121,7 +121,7 @@ pub(super) const KEYS: &[Key] = &[
         Some("full"),
         "what /mcp lists: every tool, only the tools that find tools, or both",
     ),
-    key("gateway.page_items", number(1, 100_000), Some("1000"), "most entries on one page of a list"),
+    key("gateway.page_items", number(1, 100_000), Some("10000"), "most entries on one page of a list"),
     key("gateway.list_ttl_s", number(0, 86_400), Some("60"), "how long clients may take a list for fresh, in seconds"),
     key(
         "gateway.grace_s",

@@ -21,8 +21,9 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub use self::mount::Mount;
@@ -94,42 +95,37 @@ where
     tracing::info!(address = %listener.local_addr()?, "listening");
     let places = Arc::new(Semaphore::new(options.connections_max));
     let graceful = GracefulShutdown::new();
-    let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
-    let _cut_when_dropped = cut.clone().drop_guard();
+    // Cut when they are dropped. A token that says so would be a lock that every poll of every connection takes.
+    let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, place) = tokio::select! {
             biased;
             () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
             next = accept(&listener, &places) => next,
         };
         let io = TokioIo::new(PrefaceTimeout::new(stream, options.header_read));
         let service = TowerToHyperService::new(app.clone());
         let server = builder(options.header_read);
-        let mut connection =
-            Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
-        let cut = cut.clone();
+        let connection = Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
         connections.spawn(async move {
-            tokio::select! {
-                ended = &mut connection => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended with an error");
-                    }
-                }
-                () = cut.cancelled() => {}
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended with an error");
             }
             drop(place);
         });
     }
     drop(listener);
     options.drain.cancel();
-    connections.close();
     tracing::info!(connections = connections.len(), "draining");
     let calm = tokio::time::timeout(options.grace, graceful.shutdown()).await.is_ok();
+    while connections.try_join_next().is_some() {}
     let left = if calm { 0 } else { connections.len() };
-    cut.cancel();
-    connections.wait().await;
+    if !calm {
+        connections.abort_all();
+    }
+    while connections.join_next().await.is_some() {}
     if left > 0 {
         tracing::warn!(connections = left, "grace is over, connections cut");
     }

@@ -5,11 +5,13 @@ use std::{
     fmt,
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, future::poll_fn};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
 
 /// Events of a stream.
 pub(super) type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
@@ -83,6 +85,31 @@ impl fmt::Debug for GatewayBody {
 pub(super) enum Unread {
     TooLarge,
     Broken,
+    /// It did not come in time.
+    Late,
+}
+
+/// As [`read`], but not for longer than `limit`. What is there at once, or once the connection was looked at again, pays for no clock.
+pub(super) async fn read_in_time<B: Body<Data = Bytes>>(
+    body: B,
+    bytes_max: usize,
+    limit: Duration,
+) -> Result<Bytes, Unread> {
+    let mut reading = pin!(read(body, bytes_max));
+    let mut looks = 0;
+    let soon = poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if looks > 0 => Poll::Ready(None),
+        Poll::Pending => {
+            looks += 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match soon.await {
+        Some(read) => read,
+        None => timeout(limit, reading).await.unwrap_or(Err(Unread::Late)),
+    }
 }
 
 /// Reads a whole body of at most `bytes_max` bytes; one that came in one piece is not copied.
@@ -132,6 +159,19 @@ mod tests {
         assert_eq!(read(in_parts(&["ab", "cd", "e"]), 4).await, Err(Unread::TooLarge));
         assert_eq!(read(Full::new(whole), 2).await, Err(Unread::TooLarge));
         assert_eq!(read(in_parts(&[]), 0).await.unwrap(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for_any_longer() {
+        let limit = Duration::from_secs(5);
+        assert_eq!(read_in_time(in_parts(&["ab", "c"]), 3, limit).await.unwrap(), "abc");
+        let late = futures_util::stream::once(async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"late")))
+        });
+        assert_eq!(read_in_time(StreamBody::new(late), 9, limit).await.unwrap(), "late");
+        let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        assert_eq!(read_in_time(never, 9, limit).await, Err(Unread::Late));
     }
 
     #[tokio::test]

@@ -139,16 +139,18 @@ impl Front {
             return respond(post::invalid(StatusCode::NOT_ACCEPTABLE, why));
         }
         let bytes_max = self.options.body_bytes_max;
-        let body = match tokio::time::timeout(self.options.body_read, body::read(body, bytes_max)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(Unread::TooLarge)) => {
+        let body = match body::read_in_time(body, bytes_max, self.options.body_read).await {
+            Ok(body) => body,
+            Err(Unread::TooLarge) => {
                 let why = format!("a request has at most {bytes_max} bytes; send less");
                 return respond(post::invalid(StatusCode::PAYLOAD_TOO_LARGE, why));
             }
-            Ok(Err(Unread::Broken)) => {
+            Err(Unread::Broken) => {
                 return respond(post::invalid(StatusCode::BAD_REQUEST, "the body broke off; send it again"));
             }
-            Err(_) => return respond(post::invalid(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
+            Err(Unread::Late) => {
+                return respond(post::invalid(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
+            }
         };
         let events_only = !head.accepts.json;
         let outbox = Arc::new(Outbox::new(head.accepts.events));

@@ -12,6 +12,7 @@ mod ticket;
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -66,9 +67,36 @@ pub(crate) struct Sessions {
 
 #[derive(Default)]
 struct Held {
-    by_id: HashMap<Arc<str>, Arc<Session>>,
+    by_id: HashMap<Arc<str>, Arc<Session>, ByHead>,
     /// Whether somebody looks for sessions to let go.
     is_swept: bool,
+}
+
+/// Tells ids apart by how they begin: with the seal's tag over all the rest, which is long and much alike.
+#[derive(Debug, Clone, Default)]
+struct ByHead(RandomState);
+
+/// The bytes of an id that are hashed.
+const HEAD_BYTES: usize = 16;
+
+struct HeadHasher(<RandomState as BuildHasher>::Hasher);
+
+impl BuildHasher for ByHead {
+    type Hasher = HeadHasher;
+
+    fn build_hasher(&self) -> HeadHasher {
+        HeadHasher(self.0.build_hasher())
+    }
+}
+
+impl Hasher for HeadHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write(&bytes[..bytes.len().min(HEAD_BYTES)]);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
 }
 
 impl Sessions {
