@@ -30,7 +30,15 @@ pub struct InvalidTable(String);
 
 /// Word pieces with a vector each. Cheap to clone.
 #[derive(Clone)]
-pub struct DenseTable(Arc<Inner>);
+pub struct DenseTable(Source);
+
+#[derive(Clone)]
+enum Source {
+    /// Read when it is first asked for anything: a process that never routes by words does not pay for it.
+    #[cfg(feature = "dense")]
+    BuiltIn,
+    Given(Arc<Inner>),
+}
 
 struct Inner {
     dimensions: usize,
@@ -44,16 +52,24 @@ struct Inner {
 
 impl DenseTable {
     /// The table that is built in, with feature `dense`: pieces of English, distilled from all-MiniLM-L6-v2 (Apache-2.0).
-    ///
-    /// # Panics
-    /// Never: a test reads it.
+    /// It takes up about 8 MiB of memory from the first need on.
     #[cfg(feature = "dense")]
     #[must_use]
-    pub fn built_in() -> Self {
-        static BYTES: &[u8] = include_bytes!("table.bin");
-        static TABLE: std::sync::LazyLock<DenseTable> =
-            std::sync::LazyLock::new(|| DenseTable::from_bytes(BYTES).expect("the built-in table is read by a test"));
-        TABLE.clone()
+    pub const fn built_in() -> Self {
+        Self(Source::BuiltIn)
+    }
+
+    fn inner(&self) -> &Inner {
+        match &self.0 {
+            #[cfg(feature = "dense")]
+            Source::BuiltIn => {
+                static INNER: std::sync::LazyLock<Inner> = std::sync::LazyLock::new(|| {
+                    Inner::from_bytes(include_bytes!("table.bin")).expect("the built-in table is read by a test")
+                });
+                &INNER
+            }
+            Source::Given(inner) => inner,
+        }
     }
 
     /// Reads a table.
@@ -61,6 +77,34 @@ impl DenseTable {
     /// # Errors
     /// When the bytes are not of the form, or larger than 64 MiB.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidTable> {
+        Ok(Self(Source::Given(Arc::new(Inner::from_bytes(bytes)?))))
+    }
+
+    /// Numbers of a vector.
+    pub(in crate::matching) fn dimensions(&self) -> usize {
+        self.inner().dimensions
+    }
+
+    /// The number of a piece.
+    pub(super) fn piece(&self, text: &str) -> Option<u32> {
+        self.inner().numbers.get(text).copied()
+    }
+
+    /// How much a lower-case word tells in a need, from 0 to 1: little when it is common in general English.
+    pub(in crate::matching) fn telling(&self, word: &str) -> f32 {
+        self.piece(word).map_or(1.0, |at| f32::from(self.inner().telling[at as usize]) / f32::from(u8::MAX))
+    }
+
+    /// What a need is about; zero when no piece of it is known.
+    pub(in crate::matching) fn text(&self, text: &str) -> Vector {
+        let mut reading = Reading::new(self);
+        reading.add(Split::Words, text);
+        reading.finish()
+    }
+}
+
+impl Inner {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidTable> {
         let invalid = |why: &str| InvalidTable(why.to_owned());
         if bytes.len() > TABLE_BYTES_MAX {
             return Err(invalid("it is larger than 64 MiB"));
@@ -101,29 +145,7 @@ impl DenseTable {
             return Err(invalid("a scale is not between 0 and 1"));
         }
         let vectors = vectors.iter().map(|byte| byte.cast_signed()).collect();
-        Ok(Self(Arc::new(Inner { dimensions, numbers, scales, telling: telling.into(), vectors })))
-    }
-
-    /// Numbers of a vector.
-    pub(in crate::matching) fn dimensions(&self) -> usize {
-        self.0.dimensions
-    }
-
-    /// The number of a piece.
-    pub(super) fn piece(&self, text: &str) -> Option<u32> {
-        self.0.numbers.get(text).copied()
-    }
-
-    /// How much a lower-case word tells in a need, from 0 to 1: little when it is common in general English.
-    pub(in crate::matching) fn telling(&self, word: &str) -> f32 {
-        self.piece(word).map_or(1.0, |at| f32::from(self.0.telling[at as usize]) / f32::from(u8::MAX))
-    }
-
-    /// What a need is about; zero when no piece of it is known.
-    pub(in crate::matching) fn text(&self, text: &str) -> Vector {
-        let mut reading = Reading::new(self);
-        reading.add(Split::Words, text);
-        reading.finish()
+        Ok(Self { dimensions, numbers, scales, telling: telling.into(), vectors })
     }
 }
 
@@ -140,7 +162,7 @@ impl<'a> Reading<'a> {
     }
 
     pub(in crate::matching) fn add(&mut self, split: Split, text: &str) {
-        let Inner { dimensions, scales, vectors, .. } = self.table.0.as_ref();
+        let Inner { dimensions, scales, vectors, .. } = self.table.inner();
         pieces(self.table, split, text, &mut self.pieces_left, |piece| {
             let at = piece as usize;
             self.sum.add_scaled(&vectors[at * dimensions..][..*dimensions], scales[at]);
@@ -156,7 +178,7 @@ impl<'a> Reading<'a> {
 
 impl fmt::Debug for DenseTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { dimensions, numbers, .. } = self.0.as_ref();
+        let Inner { dimensions, numbers, .. } = self.inner();
         f.debug_struct("DenseTable").field("dimensions", dimensions).field("pieces", &numbers.len()).finish()
     }
 }
