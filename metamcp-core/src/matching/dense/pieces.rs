@@ -21,7 +21,7 @@ pub(in crate::matching) enum Split {
 }
 
 /// Calls `each` with the number of every piece of `text`, while pieces are `left`.
-pub(super) fn pieces(table: &DenseTable, split: Split, text: &str, left: &mut usize, mut each: impl FnMut(u32)) {
+pub(super) fn pieces(table: &DenseTable, split: Split, text: &str, left: &mut usize, mut each: impl FnMut(u16)) {
     let mut word = String::new();
     let mut key = String::new();
     let mut found = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn pieces(table: &DenseTable, split: Split, text: &str, left: &mut us
 }
 
 /// Whether `word` is made of pieces of the table, which are then `found`.
-fn take_apart(table: &DenseTable, word: &str, key: &mut String, found: &mut Vec<u32>) -> bool {
+fn take_apart(table: &DenseTable, word: &str, key: &mut String, found: &mut Vec<u16>) -> bool {
     found.clear();
     let mut start = 0;
     while start < word.len() {

@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 24;
 /// Largest table that is read, in bytes.
 pub(crate) const TABLE_BYTES_MAX: usize = 64 << 20;
 /// Most pieces of a table.
-const PIECES_MAX: usize = 1 << 20;
+const PIECES_MAX: usize = 1 << 16;
 /// Pieces of one text that are read; what comes after says little new.
 const TEXT_PIECES_MAX: usize = 512;
 
@@ -43,11 +43,13 @@ enum Source {
 struct Inner {
     dimensions: usize,
     /// A piece to its number; pieces inside a word have `##` before them.
-    numbers: HashMap<Box<str>, u32>,
+    numbers: HashMap<Box<str>, u16>,
     scales: Box<[f32]>,
     telling: Box<[u8]>,
     /// By piece.
     vectors: Box<[i8]>,
+    /// By piece: 1 by the length of its vector in steps; 0 for one without a direction.
+    inverse_lengths: Box<[f32]>,
 }
 
 impl DenseTable {
@@ -86,17 +88,37 @@ impl DenseTable {
     }
 
     /// The number of a piece.
-    pub(super) fn piece(&self, text: &str) -> Option<u32> {
+    pub(super) fn piece(&self, text: &str) -> Option<u16> {
         self.inner().numbers.get(text).copied()
+    }
+
+    pub(super) fn vector(&self, piece: u16) -> &[i8] {
+        let Inner { dimensions, vectors, .. } = self.inner();
+        &vectors[usize::from(piece) * dimensions..][..*dimensions]
+    }
+
+    pub(super) fn inverse_length(&self, piece: u16) -> f32 {
+        self.inner().inverse_lengths[usize::from(piece)]
+    }
+
+    /// How much a piece adds to what a text is about.
+    pub(super) fn weight(&self, piece: u16) -> f32 {
+        let inverse_length = self.inverse_length(piece);
+        if inverse_length > 0.0 { self.inner().scales[usize::from(piece)] / inverse_length } else { 0.0 }
     }
 
     /// How much a lower-case word tells in a need, from 0 to 1: little when it is common in general English.
     pub(in crate::matching) fn telling(&self, word: &str) -> f32 {
-        self.piece(word).map_or(1.0, |at| f32::from(self.inner().telling[at as usize]) / f32::from(u8::MAX))
+        self.piece(word).map_or(1.0, |at| f32::from(self.inner().telling[usize::from(at)]) / f32::from(u8::MAX))
     }
 
     /// What a need is about; zero when no piece of it is known.
     pub(in crate::matching) fn text(&self, text: &str) -> Vector {
+        self.read(text).0
+    }
+
+    /// What a need is about, and its pieces.
+    pub(in crate::matching) fn read(&self, text: &str) -> (Vector, Vec<u16>) {
         let mut reading = Reading::new(self);
         reading.add(Split::Words, text);
         reading.finish()
@@ -136,7 +158,7 @@ impl Inner {
         let (scales, rest) = rest.split_at(pieces * size_of::<f32>());
         let (telling, vectors) = rest.split_at(pieces);
         let vocabulary = std::str::from_utf8(vocabulary).map_err(|_| invalid("its vocabulary is not UTF-8"))?;
-        let numbers: HashMap<Box<str>, u32> = vocabulary.lines().map(Box::from).zip(0..).collect();
+        let numbers: HashMap<Box<str>, u16> = vocabulary.lines().map(Box::from).zip(0..=u16::MAX).collect();
         if numbers.len() != pieces {
             return Err(invalid("its vocabulary does not name each piece once"));
         }
@@ -144,35 +166,43 @@ impl Inner {
         if !scales.iter().all(|scale| (0.0..=1.0).contains(scale)) {
             return Err(invalid("a scale is not between 0 and 1"));
         }
-        let vectors = vectors.iter().map(|byte| byte.cast_signed()).collect();
-        Ok(Self { dimensions, numbers, scales, telling: telling.into(), vectors })
+        let vectors: Box<[i8]> = vectors.iter().map(|byte| byte.cast_signed()).collect();
+        let inverse_lengths = vectors.chunks_exact(dimensions).map(inverse_length).collect();
+        Ok(Self { dimensions, numbers, scales, telling: telling.into(), vectors, inverse_lengths })
     }
+}
+
+fn inverse_length(vector: &[i8]) -> f32 {
+    let square: i32 = vector.iter().map(|step| i32::from(*step) * i32::from(*step)).sum();
+    if square > 0 { (square as f32).sqrt().recip() } else { 0.0 }
 }
 
 /// Texts being read as one.
 pub(in crate::matching) struct Reading<'a> {
     table: &'a DenseTable,
     sum: Vector,
+    pieces: Vec<u16>,
     pieces_left: usize,
 }
 
 impl<'a> Reading<'a> {
     pub(in crate::matching) fn new(table: &'a DenseTable) -> Self {
-        Self { table, sum: Vector::zero(table.dimensions()), pieces_left: TEXT_PIECES_MAX }
+        Self { table, sum: Vector::zero(table.dimensions()), pieces: Vec::new(), pieces_left: TEXT_PIECES_MAX }
     }
 
     pub(in crate::matching) fn add(&mut self, split: Split, text: &str) {
         let Inner { dimensions, scales, vectors, .. } = self.table.inner();
         pieces(self.table, split, text, &mut self.pieces_left, |piece| {
-            let at = piece as usize;
+            let at = usize::from(piece);
+            self.pieces.push(piece);
             self.sum.add_scaled(&vectors[at * dimensions..][..*dimensions], scales[at]);
         });
     }
 
-    /// Of length one; zero when no piece was known.
-    pub(in crate::matching) fn finish(mut self) -> Vector {
+    /// The vector, of length one, or zero when no piece was known; and all pieces, in order.
+    pub(in crate::matching) fn finish(mut self) -> (Vector, Vec<u16>) {
         self.sum.normalize();
-        self.sum
+        (self.sum, self.pieces)
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use fearless_simd::{Level, dispatch};
 
+use super::nearest::{AskedPieces, PieceLists};
+
 /// Most dimensions of a table.
 pub(super) const DIMENSIONS_MAX: usize = 1024;
 /// Numbers of one block; a constant length is what compilers turn into the best vector instructions.
@@ -81,6 +83,7 @@ pub(in crate::matching) struct Vectors {
     blocks: Vec<Block>,
     /// By tool: what one step of its numbers is worth.
     steps: Vec<f32>,
+    pieces: PieceLists,
 }
 
 /// A need, ready to be held against vectors.
@@ -102,11 +105,17 @@ impl Vectors {
         Self { blocks_each: dimensions.div_ceil(BLOCK), ..Self::default() }
     }
 
-    /// Adds the vector of the next tool.
-    pub(in crate::matching) fn push(&mut self, vector: &Vector) {
+    /// Adds the vector of the next tool, and all pieces of its texts, in any order.
+    pub(in crate::matching) fn push(&mut self, vector: &Vector, pieces: Vec<u16>) {
         let (blocks, step) = blocks(vector);
         self.blocks.extend(blocks);
         self.steps.push(step);
+        self.pieces.push(pieces);
+    }
+
+    /// How near the pieces of a need are to the nearest ones of a tool, from 0 to 1.
+    pub(in crate::matching) fn nearness(&self, tool: u32, need: &AskedPieces) -> f32 {
+        need.nearness(self.pieces.of(tool))
     }
 
     /// The cosine of a tool with a need.

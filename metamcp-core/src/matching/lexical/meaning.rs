@@ -15,8 +15,8 @@ const PROPERTIES_MAX: usize = 12;
 /// What the names of properties are worth beside all texts together.
 const PROPERTIES: f32 = 0.5;
 
-/// What a tool is about; `schema` is its parsed input schema.
-pub(super) fn meaning(capability: &Capability, schema: &Value, table: &DenseTable) -> Vector {
+/// What a tool is about, and the pieces of its texts; `schema` is its parsed input schema.
+pub(super) fn meaning(capability: &Capability, schema: &Value, table: &DenseTable) -> (Vector, Vec<u16>) {
     let (mut whole, mut properties) = (Reading::new(table), Reading::new(table));
     let server_is_tool = capability.id.server().as_str() == capability.id.tool();
     let mut left = PROPERTIES_MAX;
@@ -31,8 +31,9 @@ pub(super) fn meaning(capability: &Capability, schema: &Value, table: &DenseTabl
         }
         Field::Server | Field::SchemaName | Field::SchemaText | Field::Label | Field::ServerText => {}
     });
-    let mut sum = whole.finish();
-    sum.add(&properties.finish(), PROPERTIES);
+    let ((mut sum, mut pieces), (properties, more)) = (whole.finish(), properties.finish());
+    sum.add(&properties, PROPERTIES);
     sum.normalize();
-    sum
+    pieces.extend(more);
+    (sum, pieces)
 }

@@ -185,6 +185,7 @@ impl Shared {
         self.pool.with(|scratch| {
             let unfit_max = if filter.is_some() { REJECTED_MAX } else { 0 };
             scratch.search(&query, index, (CHECKS_MAX, unfit_max), filter);
+            scratch.look_closer(&query, index);
             answer(need, &input, &query, index, scratch.best.items(), scratch.unfit.items())
         })
     }
@@ -196,7 +197,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
     let worth = |s: &&Scored| s.score >= top * SCORE_SHARE_MIN;
     let mut route = Route::default();
     let mut refused: Vec<(Scored, String)> = Vec::new();
-    for scored in best.iter().take_while(worth) {
+    for (at, scored) in best.iter().take_while(worth).enumerate() {
         if route.candidates.len() == ROUTE_CANDIDATES_MAX {
             break;
         }
@@ -204,7 +205,10 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
         match input.refused_by(capability, index.outline(scored.tool)) {
             Some(reason) if refused.len() < REJECTED_MAX => refused.push((*scored, reason)),
             Some(_) => {}
-            None => route.candidates.push(Candidate::new(capability, scored.score, reasons(query, index, scored.tool))),
+            None => {
+                let reasons = reasons(query, index, scored.tool, at < fusion::CLOSER_MAX);
+                route.candidates.push(Candidate::new(capability, scored.score, reasons));
+            }
         }
     }
     for scored in unfit.iter().take_while(worth) {
@@ -244,8 +248,8 @@ pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     need.resources.refused_by(&terms.resources).map(|why| format!("resources: {why}"))
 }
 
-/// Which word of the need adds how much through which field, the weightiest first.
-fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
+/// Which word of the need adds how much through which field, the weightiest first; `closer` tells whether its pieces were looked at.
+fn reasons(query: &Query, index: &Index, tool: u32, closer: bool) -> Vec<Reason> {
     let mut told: Vec<(&'static str, usize, f32)> = Vec::with_capacity(2 * query.terms.len());
     for t in &query.terms {
         let Some((weight, shares)) = index.shares(t.term, tool) else { continue };
@@ -265,10 +269,13 @@ fn reasons(query: &Query, index: &Index, tool: u32) -> Vec<Reason> {
         score,
     };
     let mut reasons: Vec<Reason> = told.into_iter().map(reason).collect();
-    let meaning = index.vector(tool).zip(query.meaning.as_ref());
-    let near =
-        meaning.and_then(|((vectors, number), need)| fusion::similarity(vectors, number, need, !reasons.is_empty()));
-    if let Some(near) = near {
+    let near = index.vector(tool).map_or(0.0, |(vectors, number)| {
+        let meaning = query.meaning.as_ref();
+        let meaning = meaning.and_then(|need| fusion::similarity(vectors, number, need, !reasons.is_empty()));
+        let pieces = query.pieces.as_ref().filter(|_| closer);
+        meaning.unwrap_or(0.0) + pieces.map_or(0.0, |need| fusion::nearness(vectors, number, need))
+    });
+    if near > 0.0 {
         let place = reasons.partition_point(|r| matches!(r, Reason::Term { score, .. } if *score >= near));
         reasons.insert(place, Reason::Similarity { score: near });
         reasons.truncate(REASONS_MAX);

@@ -128,7 +128,8 @@ impl Part {
             lengths.push(words_of);
             outlines.push(Outline::of(&schema));
             if let Some((table, vectors)) = &mut vectors {
-                vectors.push(&meaning(capability, &schema, table));
+                let (vector, pieces) = meaning(capability, &schema, table);
+                vectors.push(&vector, pieces);
             }
             let (lane, resources) = (&capability.terms.lane, &capability.terms.resources);
             let place = (lane.clone(), resources.clone());

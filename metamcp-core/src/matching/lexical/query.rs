@@ -10,7 +10,7 @@ use super::{
     tokens::{Kind, tokens},
     words::{Said, Words},
 };
-use crate::matching::dense::{Asked, DenseTable};
+use crate::matching::dense::{Asked, AskedPieces, DenseTable};
 
 /// As much of a need is read, in bytes.
 pub(super) const NEED_BYTES_MAX: usize = 16 << 10;
@@ -64,6 +64,8 @@ pub(super) struct Query {
     pub words: Vec<Arc<str>>,
     /// What the need is about, when there is a table that knows any of it.
     pub meaning: Option<Asked>,
+    /// Its word pieces, likewise.
+    pub pieces: Option<AskedPieces>,
 }
 
 /// A word of the need.
@@ -98,8 +100,9 @@ impl Query {
 
     /// Takes in what the need is about, and how much its words tell in general.
     pub(super) fn mean(&mut self, need: &str, table: &DenseTable) {
-        let meaning = table.text(cut(need, NEED_BYTES_MAX));
+        let (meaning, pieces) = table.read(cut(need, NEED_BYTES_MAX));
         self.meaning = (!meaning.is_zero()).then(|| Asked::new(&meaning));
+        self.pieces = AskedPieces::new(table, pieces);
         self.terms.iter_mut().for_each(|t| t.weight *= table.telling(&self.words[t.word]));
     }
 

@@ -148,6 +148,22 @@ impl Scratch {
         self.unfit.finish();
     }
 
+    /// Adds to the scores of the first few what the nearness of their pieces is worth, and puts those few in order again.
+    ///
+    /// They stay before the rest, as nothing is taken from a score.
+    pub(super) fn look_closer(&mut self, query: &Query, index: &Index) {
+        let Some(need) = &query.pieces else { return };
+        for top in [&mut self.best, &mut self.unfit] {
+            let few = top.items.len().min(fusion::CLOSER_MAX);
+            let few = &mut top.items[..few];
+            for scored in &mut *few {
+                let vector = index.vector(scored.tool);
+                scored.score += vector.map_or(0.0, |(vectors, number)| fusion::nearness(vectors, number, need));
+            }
+            few.sort_unstable_by(Scored::rank);
+        }
+    }
+
     fn add(&mut self, query: &Query, view: View<'_>) {
         let content = query.terms.iter().filter(|t| t.role == Role::Content);
         let reach: usize = content.map(|t| view.postings(t.term).len()).sum();

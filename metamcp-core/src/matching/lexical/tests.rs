@@ -109,7 +109,8 @@ fn brute_force(
         }
         if let (Some(table), Some(need)) = (table, &query.meaning) {
             let mut vectors = Vectors::with_dimensions(table.dimensions());
-            vectors.push(&meaning(capability, &capability.input_schema.view().unwrap(), table));
+            let (vector, pieces) = meaning(capability, &capability.input_schema.view().unwrap(), table);
+            vectors.push(&vector, pieces);
             score += fusion::similarity(&vectors, 0, need, score > 0.0).unwrap_or(0.0);
         }
         if score > 0.0 {
