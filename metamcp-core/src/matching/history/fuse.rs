@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::recall::{Recall, Recalled};
 use crate::{
     matching::{
-        Candidate, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, lexical::REASONS_MAX, refusal,
+        Candidate, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, lexical::REASONS_MAX, refusal_of_need,
     },
     task::Need,
 };
@@ -61,7 +61,7 @@ pub(super) fn fuse(need: &Need, found: Route, recall: Recall) -> Route {
         if score <= 0.0 || rejected.iter().any(|r| r.capability == one.capability.id) {
             continue;
         }
-        match refusal(&one.capability, &need.input) {
+        match refusal_of_need(&one.capability, need) {
             Some(reason) => rejected.push(Rejection { capability: one.capability.id.clone(), reason }),
             None => {
                 let capability = Arc::clone(&one.capability);
