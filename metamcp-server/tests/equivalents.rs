@@ -117,19 +117,23 @@ impl World {
         }
         let mut told = Vec::new();
         for id in ids {
-            let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
-            loop {
-                let job = self.get(&format!("/api/tasks/{id}?wait_ms=5000")).await;
-                if job["state"] == "completed" {
-                    let result = self.get(&format!("/api/results/{}", job["result"].as_str().unwrap())).await;
-                    assert_eq!(result["content"][0]["text"], TEXT, "whoever served it read the same: {result}");
-                    break;
-                }
-                assert!(job["state"] != "failed" && Instant::now() < end, "{job}");
-            }
-            told.push(self.get(&format!("/api/tasks/{id}/explain")).await);
+            told.push(self.done(&id).await);
         }
         told
+    }
+
+    /// Waits for a task, and answers how it was explained.
+    async fn done(&self, id: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+        loop {
+            let job = self.get(&format!("/api/tasks/{id}?wait_ms=5000")).await;
+            if job["state"] == "completed" {
+                let result = self.get(&format!("/api/results/{}", job["result"].as_str().unwrap())).await;
+                assert_eq!(result["content"][0]["text"], TEXT, "whoever served it read the same: {result}");
+                return self.get(&format!("/api/tasks/{id}/explain")).await;
+            }
+            assert!(job["state"] != "failed" && Instant::now() < end, "{job}");
+        }
     }
 }
 
@@ -164,11 +168,17 @@ async fn traffic_leaves_a_slow_and_a_dying_server_and_no_task_is_lost() {
     world.mood("a", &format!("slow {SLOW_MS}"));
     world.mood("b", "dies");
     let before = world.called(0).len();
-    let told = world.wave().await;
+    let mut told = Vec::new();
+    // Who was slow to start on a busy machine is called again once that is forgotten.
+    let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+    while ["a", "b"].iter().any(|server| world.count(before, server) == 0) {
+        assert!(Instant::now() < end, "{:?}", world.called(before));
+        told.extend(world.wave().await);
+    }
     let fate = |told: &[Value]| -> Vec<String> {
         told.iter().map(|t| format!("{} candidate {} attempts {}", server(t), t["candidate"], t["attempts"])).collect()
     };
-    assert!(world.count(before, "git") >= WAVE / 2, "{:?} {:?}", world.called(before), fate(&told));
+    assert!(world.count(before, "git") >= told.len() / 2, "{:?} {:?}", world.called(before), fate(&told));
     let served = |name: &str| told.iter().filter(|t| server(t) == name).count();
     assert_eq!(served("b"), 0, "what was sent to the dying one went on elsewhere: {:?}", fate(&told));
     let failed_over = |t: &&Value| t["attempts"].as_u64() > Some(0) || t["candidate"].as_u64() > Some(0);
