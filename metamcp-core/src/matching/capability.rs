@@ -185,6 +185,12 @@ impl Capability {
         Some(format!("{group}/{}", self.terms.equivalent_tools.get(own).map_or(own, GroupTool::name)))
     }
 
+    /// Whether the other one does the same: it has the very same definition, or configuration declares so.
+    #[must_use]
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
+        self.digest == other.digest || self.group().is_some_and(|group| other.group() == Some(group))
+    }
+
     /// The tool's arguments for an input in the words of its group. One in the tool's own words is left as it is.
     ///
     /// # Errors

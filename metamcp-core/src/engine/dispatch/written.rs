@@ -76,7 +76,13 @@ impl Dispatch {
         }
     }
 
-    pub(super) async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration, cached: Option<Cached>) -> Work {
+    pub(super) async fn done(
+        &self,
+        candidate: &Candidate,
+        output: ToolOutput,
+        took: Duration,
+        cached: Option<Cached>,
+    ) -> Work {
         let serves_others = !output.is_error;
         let verdict = if output.is_error { Verdict::Refused } else { Verdict::Served };
         self.observe(candidate, verdict, took).await;
