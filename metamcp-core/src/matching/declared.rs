@@ -236,19 +236,19 @@ mod tests {
 
     use super::*;
 
-    fn tool(arguments: Value) -> Result<GroupTool, String> {
+    fn tool(arguments: &Value) -> Result<GroupTool, String> {
         GroupTool::try_from(json!({ "tool": "read_file", "arguments": arguments }))
     }
 
-    fn put(arguments: Value, input: &str) -> Result<Option<String>, String> {
+    fn put(arguments: &Value, input: &str) -> Result<Option<String>, String> {
         let own = tool(arguments)?.put(&RawJson::parse(input).unwrap())?;
         Ok(own.map(|own| own.get().to_owned()))
     }
 
     #[test]
     fn the_groups_arguments_are_put_into_the_tools_own() {
-        let git = || json!({ "repo": "/srv", "revision": "HEAD:{path}", "lines": "{head}", "raw": true });
-        let own = |input| put(git(), input).unwrap();
+        let git = json!({ "repo": "/srv", "revision": "HEAD:{path}", "lines": "{head}", "raw": true });
+        let own = |input| put(&git, input).unwrap();
         assert_eq!(own(r#"{"path":"a\"b"}"#).unwrap(), r#"{"raw":true,"repo":"/srv","revision":"HEAD:a\"b"}"#);
         let whole = own(r#"{"path":1.50,"head":{"a":[1.0]}}"#).unwrap();
         assert_eq!(whole, r#"{"lines":{"a":[1.0]},"raw":true,"repo":"/srv","revision":"HEAD:1.50"}"#);
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn nothing_that_was_given_is_dropped_and_nothing_is_guessed() {
-        let wrong = |input: &str| put(json!({ "revision": "HEAD:{path}" }), input).unwrap_err();
+        let wrong = |input: &str| put(&json!({ "revision": "HEAD:{path}" }), input).unwrap_err();
         assert!(wrong(r#"{"path":"a","tail":3}"#).starts_with("`tail` has no place"));
         assert!(wrong(r#"{"path":["a"]}"#).starts_with("`path` must be text"));
     }
@@ -274,13 +274,13 @@ mod tests {
             (json!({ "a": "{}" }), "arguments.a: write {name}"),
             (json!({ "a": ["x"] }), "arguments.a: must be text"),
         ] {
-            let said = tool(arguments).unwrap_err();
+            let said = tool(&arguments).unwrap_err();
             assert!(said.starts_with(mend), "{said}");
         }
         assert!(GroupTool::try_from(json!({ "tool": "x", "argument": {} })).unwrap_err().contains("tool = NAME"));
         assert_eq!(GroupTool::try_from(json!("x")).unwrap(), GroupTool::named("x"));
         let written = json!({ "a": "{{{path}}}: \"", "b": 2, "c": "{path}", "d": "", "e": "{{}}" });
-        let printed: Vec<(String, Value)> = tool(written.clone())
+        let printed: Vec<(String, Value)> = tool(&written)
             .unwrap()
             .arguments()
             .unwrap()

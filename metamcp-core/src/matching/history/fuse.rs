@@ -145,7 +145,7 @@ mod tests {
         assert!(of(&[recalled("s", "ledger", 29.0)]) > of(&[recalled("s", "ledger", 25.0)]));
         assert!(of(&[]) < 0.01 && of(&[recalled("s", "ledger", -9.0)]) < 0.01, "nothing else comes near");
         let twin = recalled("t", "mail", 30.0);
-        assert!(of(&[twin.clone()]) < 0.01, "two that do the same are no doubt");
+        assert!(of(std::slice::from_ref(&twin)) < 0.01, "two that do the same are no doubt");
         assert_eq!(of(&[twin, recalled("s", "ledger", 30.0)]), DOUBT);
         assert_eq!(doubt(&[recalled("s", "mail", 5.0), recalled("s", "ledger", 5.0)]), DOUBT / 4.0, "little is known");
         assert_eq!(doubt(&[recalled("s", "mail", -1.0), recalled("s", "ledger", -1.0)]), 0.0);
