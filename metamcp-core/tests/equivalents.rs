@@ -9,12 +9,13 @@ use metamcp_core::{
     engine::{EngineError, Orchestrator, Policy, ServerEntry, WorkerOptions},
     id::{ServerName, TenantId},
     json::RawJson,
-    matching::{Reason, ServerTerms},
+    matching::{GroupTool, Reason, ServerTerms},
     queue::JobState,
     task::{Need, Task},
-    testing::scripted::ScriptedTransport,
+    testing::scripted::{ScriptedTransport, Seen},
 };
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 /// Longest anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -43,7 +44,8 @@ fn twins() -> (ScriptedTransport, ScriptedTransport, Orchestrator) {
     let one = ScriptedTransport::new(name("one")).simple_tool("weather", "forecast of the weather", true);
     let other = ScriptedTransport::new(name("other")).simple_tool("sky", "meteorology service", true);
     let group = ServerTerms { equivalent: Some("sky".to_owned()), ..ServerTerms::default() };
-    let aliased = ServerTerms { equivalent_tools: [("sky".to_owned(), "weather".to_owned())].into(), ..group.clone() };
+    let aliased =
+        ServerTerms { equivalent_tools: [("sky".to_owned(), GroupTool::named("weather"))].into(), ..group.clone() };
     let engine = engine([(one.clone(), "one", group), (other.clone(), "other", aliased)]);
     (one, other, engine)
 }
@@ -79,6 +81,60 @@ async fn a_declared_equivalent_is_in_the_route_though_no_word_names_it_and_serve
 }
 
 #[tokio::test]
+async fn a_declared_equivalent_with_other_arguments_is_called_with_its_own() {
+    let schema = |name: &str, more: Value| {
+        let properties = json!({ name: { "type": "string" }, "days": more });
+        json!({ "type": "object", "properties": properties, "required": [name], "additionalProperties": false })
+    };
+    let one =
+        json!({ "name": "weather", "description": "weather forecast", "inputSchema": schema("city", json!(true)) });
+    let sky = json!({ "name": "sky", "description": "meteorology", "inputSchema": schema("place", json!(false)) });
+    let one = ScriptedTransport::new(name("one")).tool(one);
+    let other = ScriptedTransport::new(name("other")).tool(sky);
+    let group = ServerTerms { equivalent: Some("sky".to_owned()), ..ServerTerms::default() };
+    let declared = GroupTool::named("weather").with_arguments([("place".to_owned(), json!("city {city}"))]).unwrap();
+    let aliased = ServerTerms { equivalent_tools: [("sky".to_owned(), declared)].into(), ..group.clone() };
+    let engine = engine([(one.clone(), "one", group), (other.clone(), "other", aliased)]);
+    let who = Principal::local();
+    let route = async |input: Value| {
+        let need = Need { input: input.into(), ..Need::new("weather forecast") };
+        let route = engine.route(&who, need).await.unwrap();
+        let mut tools: Vec<String> = route.candidates.iter().map(|c| c.capability.to_string()).collect();
+        tools.sort_unstable();
+        (tools, route.rejected)
+    };
+    assert_eq!(route(json!({ "city": "Rome" })).await.0, ["one/weather", "other/sky"]);
+    let (tools, rejected) = route(json!({ "city": "Rome", "days": 3 })).await;
+    assert_eq!((tools, rejected.len()), (vec!["one/weather".to_owned()], 1), "{rejected:?}");
+    assert!(rejected[0].reason.contains("`days` has no place"), "{rejected:?}");
+
+    one.refuse_connects(u32::MAX);
+    engine.transport(&name("one")).await.unwrap().close().await;
+    let worker = engine.worker(WorkerOptions::default());
+    let done = async |task: Task| {
+        let job = engine.submit(&who, task).await.unwrap().job;
+        let job = engine.wait(&who, job.head.id, PATIENCE).await.unwrap();
+        assert_eq!(job.head.state, JobState::Done, "{job:?}");
+        job.head.id
+    };
+    let first = done(Task::new("weather forecast").with_input(json!({ "city": "Rome" }))).await;
+    let taken = json!({ "city": { "$ref": format!("task://{first}#/content/0/text") } });
+    done(Task::new("weather forecast").with_input(taken)).await;
+    let named = Task::default().with_tool("other/sky".parse().unwrap());
+    done(named.with_input(json!({ "place": "here" }))).await;
+    let sent: Vec<Value> = other
+        .seen()
+        .into_iter()
+        .filter_map(|seen| if let Seen::Call(call) = seen { call.arguments.view().ok() } else { None })
+        .collect();
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert_eq!(sent[0], json!({ "place": "city Rome" }));
+    assert!(sent[1]["place"].as_str().unwrap().starts_with("city "), "{sent:?}");
+    assert_eq!(sent[2], json!({ "place": "here" }));
+    worker.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
 async fn a_task_that_names_its_tool_keeps_to_it() {
     let (_one, _other, engine) = twins();
     let need = Need { tool: Some("one/weather".parse().unwrap()), ..Need::default() };
@@ -98,7 +154,7 @@ fn of_tenants(terms: &[Option<Vec<u8>>], grouped: bool) -> Orchestrator {
         let terms = ServerTerms {
             tenants,
             equivalent: grouped.then(|| "sky".to_owned()),
-            equivalent_tools: [(format!("weather{n}"), "weather".to_owned())].into(),
+            equivalent_tools: [(format!("weather{n}"), GroupTool::named("weather"))].into(),
             ..ServerTerms::default()
         };
         builder = builder.servers([ServerEntry { name: called, terms, connector: Arc::new(server) }]);

@@ -35,6 +35,9 @@ fn eval_tells_the_figures_and_what_a_setting_changes() {
     }
     let json = eval(&["--json", "--history", &args[3]]).exits(0).json();
     assert_eq!((&json["n"], &json["tools"], &json["history"]), (&2.into(), &2.into(), &2.into()));
+    assert_eq!(json["hit@1"], 1.0, "what served a need before is known");
+    let unlearned = eval(&["--json", "--history", &args[3], "--no-learn"]).exits(0).json();
+    assert_eq!((&unlearned["hit@1"], &unlearned["history"]), (&0.5.into(), &2.into()), "a past that is not learned");
     assert!(json["p50_us"].as_f64() <= json["p99_us"].as_f64());
     let with = eval(&["--json", "--synonyms", "zylophor letter"]).exits(0).json();
     assert_eq!((&with["hit@1"], &with["mrr"]), (&1.0.into(), &1.0.into()));
@@ -56,6 +59,7 @@ fn a_need_that_shares_no_word_finds_its_tool_by_meaning_unless_that_is_off() {
     assert_eq!(eval(&[]).exits(0).json()["hit@1"], 1.0);
     let off = home.file("off.toml", "[matcher]\ndense = false\n");
     assert_eq!(eval(&["--config", off.to_str().unwrap()]).exits(0).json()["hit@5"], 0.0);
+    assert_eq!(eval(&["--no-dense"]).exits(0).json()["hit@5"], 0.0);
     let wrong = home.file("wrong.toml", "[matcher]\ndense_table = \"queries.jsonl\"\n");
     let done = eval(&["--config", wrong.to_str().unwrap()]).exits(1);
     assert!(done.stderr.contains("matcher.dense_table") && done.stderr.contains("xtask distil"), "{done:#?}");

@@ -124,7 +124,7 @@ fn secrets_are_not_printed() {
 fn what_is_printed_can_be_read_again() {
     let text = "[server]\nlisten = \"127.0.0.1:9\"\n[servers.\"a.b\"]\ncommand = \"x\"\nlabels = { team = \"a b\" }\nlane = \"heavy\"\n\
                 resources = { gpu = true, memory_mib = 5, owned = true }\ndescription = \"a \\\"b\\\"\"\n\
-                equivalent = \"files\"\nequivalent_tools = { cat = \"read\" }\nprice = 0.25\nlocality = \"owned\"\n\
+                equivalent = \"files\"\nequivalent_tools = { cat = \"read\", show = { tool = \"read\", arguments = { at = \"HEAD:{path}\", n = 1 } } }\nprice = 0.25\nlocality = \"owned\"\n\
                 tenants = [\"research\"]\n";
     let first = load(text).unwrap();
     let second = load(&first.print()).unwrap();

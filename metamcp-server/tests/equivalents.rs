@@ -1,5 +1,6 @@
-//! Real servers that can do the same, over real processes: one gets slow, one dies. Traffic moves on, no task is lost, and `explain` tells
-//! why. The servers are the published ones that `cargo xtask tools` installs.
+//! Real servers that can do the same, over real processes: two for files and one for git, which takes other arguments. One is stopped again and
+//! again, one dies. Traffic moves on, no task is lost, and `explain` tells why. The servers are the published ones that `cargo xtask tools`
+//! installs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so at once")]
 
@@ -8,6 +9,7 @@ mod support;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -19,7 +21,10 @@ use support::{Home, Serve, WAIT_S_MAX, python};
 const WAVE: usize = 24;
 /// What each of them asks for.
 const NEED: &str = "read a text file from the file system, whatever its encoding";
-/// How long a slow server holds a call back, in milliseconds.
+/// What they read, and what is in it.
+const FILE: &str = "text.txt";
+const TEXT: &str = "hello from the past";
+/// How long a slow server is stopped by a call, in milliseconds.
 const SLOW_MS: u64 = 3_000;
 
 /// A program that `cargo xtask tools` has installed.
@@ -31,7 +36,19 @@ fn program(relative: &str) -> PathBuf {
     program
 }
 
-/// Three file servers behind moods, and one for git.
+/// A repository with one file.
+fn repository(at: &Path) {
+    fs::create_dir(at).unwrap();
+    fs::write(at.join(FILE), TEXT).unwrap();
+    let steps: [&[&str]; 3] = [&["init", "-q"], &["add", FILE], &["commit", "-q", "-m", "first"]];
+    for step in steps {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@localhost", "-C"]).arg(at).args(step);
+        assert!(git.env("GIT_CONFIG_GLOBAL", "/dev/null").status().unwrap().success(), "git {step:?}");
+    }
+}
+
+/// Two servers for the files of a folder and one for its repository, each behind its mood.
 struct World {
     home: Home,
     serve: Serve,
@@ -42,20 +59,26 @@ impl World {
     fn new() -> Self {
         let home = Home::new();
         let root = home.path().canonicalize().expect("it is there");
+        let docs = root.join("docs");
+        repository(&docs);
         let moody = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/moody.py");
-        let files = program("node_modules/.bin/mcp-server-filesystem");
+        let (files, git) = (program("node_modules/.bin/mcp-server-filesystem"), program("venv/bin/mcp-server-git"));
         let mut config = "[builtin.code]\nenabled = false\n[gateway]\nenabled = false\n".to_owned();
-        for name in ["a", "b", "c"] {
+        for (name, server) in
+            [("a", format!("{files:?}")), ("b", format!("{files:?}")), ("git", format!("{git:?}, \"-r\""))]
+        {
             config.push_str(&format!(
-                "[servers.{name}]\ncommand = {python:?}\nargs = [{moody:?}, {files:?}, {root:?}]\nequivalent = \"files\"\n\
+                "[servers.{name}]\ncommand = {python:?}\nargs = [{moody:?}, {server}, {docs:?}]\nequivalent = \"files\"\n\
                  env = {{ MOOD = {mood:?}, TRACE = {trace:?}, NAME = {name:?} }}\n",
                 python = python(),
                 mood = root.join(format!("{name}.mood")),
                 trace = root.join("trace.txt"),
             ));
         }
-        config.push_str(&format!("[servers.git]\ncommand = {:?}\n", program("venv/bin/mcp-server-git")));
-        home.file("text.txt", "hello");
+        config.push_str(&format!(
+            "[servers.git.equivalent_tools.git_show]\ntool = \"read_text_file\"\n\
+             arguments = {{ repo_path = {docs:?}, revision = \"HEAD:{{path}}\" }}\n"
+        ));
         let config = home.file("metamcp.toml", &config);
         let serve = Serve::start(&home, &["--config", config.to_str().expect("UTF-8")]);
         Self { home, serve, http: Client::new() }
@@ -80,8 +103,7 @@ impl World {
     }
 
     async fn submit(&self) -> String {
-        let path = self.home.path().canonicalize().unwrap().join("text.txt");
-        let task = json!({ "need": NEED, "input": { "path": path } });
+        let task = json!({ "need": NEED, "input": { "path": FILE } });
         let sent = self.http.post(format!("{}/api/tasks", self.serve.url)).json(&task).send().await.unwrap();
         let job: Value = sent.json().await.unwrap();
         job["id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned()
@@ -95,17 +117,23 @@ impl World {
         }
         let mut told = Vec::new();
         for id in ids {
-            let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
-            loop {
-                let job = self.get(&format!("/api/tasks/{id}?wait_ms=5000")).await;
-                if job["state"] == "completed" {
-                    break;
-                }
-                assert!(job["state"] != "failed" && Instant::now() < end, "{job}");
-            }
-            told.push(self.get(&format!("/api/tasks/{id}/explain")).await);
+            told.push(self.done(&id).await);
         }
         told
+    }
+
+    /// Waits for a task, and answers how it was explained.
+    async fn done(&self, id: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+        loop {
+            let job = self.get(&format!("/api/tasks/{id}?wait_ms=5000")).await;
+            if job["state"] == "completed" {
+                let result = self.get(&format!("/api/results/{}", job["result"].as_str().unwrap())).await;
+                assert_eq!(result["content"][0]["text"], TEXT, "whoever served it read the same: {result}");
+                return self.get(&format!("/api/tasks/{id}/explain")).await;
+            }
+            assert!(job["state"] != "failed" && Instant::now() < end, "{job}");
+        }
     }
 }
 
@@ -131,7 +159,7 @@ async fn traffic_leaves_a_slow_and_a_dying_server_and_no_task_is_lost() {
     sorted.sort_unstable();
     assert_eq!(
         sorted,
-        ["a/read_text_file", "b/read_text_file", "c/read_text_file"],
+        ["a/read_text_file", "b/read_text_file", "git/git_show"],
         "equivalents stand side by side: {first}"
     );
     let used: std::collections::BTreeSet<&str> = told.iter().map(server).collect();
@@ -140,11 +168,17 @@ async fn traffic_leaves_a_slow_and_a_dying_server_and_no_task_is_lost() {
     world.mood("a", &format!("slow {SLOW_MS}"));
     world.mood("b", "dies");
     let before = world.called(0).len();
-    let told = world.wave().await;
+    let mut told = Vec::new();
+    // Who was slow to start on a busy machine is called again once that is forgotten.
+    let end = Instant::now() + Duration::from_secs(WAIT_S_MAX);
+    while ["a", "b"].iter().any(|server| world.count(before, server) == 0) {
+        assert!(Instant::now() < end, "{:?}", world.called(before));
+        told.extend(world.wave().await);
+    }
     let fate = |told: &[Value]| -> Vec<String> {
         told.iter().map(|t| format!("{} candidate {} attempts {}", server(t), t["candidate"], t["attempts"])).collect()
     };
-    assert!(world.count(before, "c") >= WAVE / 2, "{:?} {:?}", world.called(before), fate(&told));
+    assert!(world.count(before, "git") >= told.len() / 2, "{:?} {:?}", world.called(before), fate(&told));
     let served = |name: &str| told.iter().filter(|t| server(t) == name).count();
     assert_eq!(served("b"), 0, "what was sent to the dying one went on elsewhere: {:?}", fate(&told));
     let failed_over = |t: &&Value| t["attempts"].as_u64() > Some(0) || t["candidate"].as_u64() > Some(0);
@@ -156,9 +190,9 @@ async fn traffic_leaves_a_slow_and_a_dying_server_and_no_task_is_lost() {
     let told = world.wave().await;
     assert_eq!(world.count(before, "b"), 0, "a server that dies is not called: {:?}", fate(&told));
     assert!(world.count(before, "a") <= 2, "a slow server is hardly called: {:?}", fate(&told));
-    assert!(world.count(before, "c") >= WAVE - 2, "{:?}", fate(&told));
+    assert!(world.count(before, "git") >= WAVE - 2, "{:?}", fate(&told));
     let last = told.last().unwrap();
-    assert_eq!(last["tool"], "c/read_text_file");
+    assert_eq!(last["tool"], "git/git_show");
     let candidates = last["candidates"].as_array().unwrap();
     assert!(health(&candidates[0]).starts_with("server up"), "{}", health(&candidates[0]));
     // The dead one is known by its failures, as down, or where this takes long, as rejected.
@@ -170,12 +204,13 @@ async fn traffic_leaves_a_slow_and_a_dying_server_and_no_task_is_lost() {
     assert_eq!(candidates[0]["group"], "files/read_text_file");
 
     // Who does something else is as it was, and the command line tells the same in words.
-    let need = json!({ "need": "show the git commit log", "input": { "repo_path": world.home.path() } });
+    let docs = world.home.path().canonicalize().unwrap().join("docs");
+    let need = json!({ "need": "show the git commit log", "input": { "repo_path": docs } });
     let route = world.http.post(format!("{}/api/route", world.serve.url)).json(&need).send().await.unwrap();
     let route: Value = route.json().await.unwrap();
     assert_eq!(route["candidates"][0]["tool"], "git/git_log", "{route}");
-    let input = json!({ "path": world.home.path().join("text.txt") }).to_string();
+    let input = json!({ "path": FILE }).to_string();
     let said = world.home.run(["route", NEED, "--input", &input, "--server", &world.serve.url]).exits(0).stdout;
-    let words = ["PART", "term", "c/read_text_file", "health", "server up", "% failing"];
+    let words = ["PART", "term", "git/git_show", "health", "server up", "% failing"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
 }

@@ -1,6 +1,8 @@
 //! The few forms of arguments the commands take: switches, numbers, words, and a tail for another tool.
 //! An argument nobody asked for is an error that names what would have been understood. It knows no command.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, bail};
 
 /// The arguments of one command, taken out one by one; what is left at the end is a mistake.
@@ -38,6 +40,11 @@ impl Args {
             Some(word) => Ok(Some(word)),
             None => bail!("{name} takes {}, not `{text}`", words.join(" or ")),
         }
+    }
+
+    /// The path after `name`.
+    pub(crate) fn path(&mut self, name: &'static str) -> Result<Option<PathBuf>> {
+        Ok(self.value(name, "a path")?.map(PathBuf::from))
     }
 
     /// The text after `name`, which is `what`.

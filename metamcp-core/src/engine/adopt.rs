@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    dispatch::{Dispatch, Hold},
+    dispatch::Dispatch,
     error::EngineError,
+    hold::Hold,
     ports::{Ports, persist},
     servers::Servers,
     slots::Seats,

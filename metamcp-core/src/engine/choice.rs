@@ -14,7 +14,7 @@ use crate::{
     id::{CapabilityId, ServerName},
     matching::{
         Candidate, Catalog, Locality, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, ServerTerms,
-        misfit, refusal,
+        misfit, refusal_of_need,
     },
     task::Need,
 };
@@ -99,7 +99,7 @@ pub(super) fn with_equivalents(mut route: Route, need: &Need, catalog: &Catalog)
             if route.candidates.len() >= 2 * ROUTE_CANDIDATES_MAX || known(&route, &other.id) {
                 continue;
             }
-            match misfit(need, other).or_else(|| refusal(other, &need.input)) {
+            match misfit(need, other).or_else(|| refusal_of_need(other, need)) {
                 None => {
                     let text = format!("does the same as {}", route.candidates[at].capability);
                     let score = route.candidates[at].score;

@@ -14,6 +14,7 @@ mod dispatch;
 mod error;
 mod fire;
 mod history;
+mod hold;
 mod orchestrator;
 pub mod plan;
 mod policy;

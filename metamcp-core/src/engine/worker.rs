@@ -16,8 +16,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    dispatch::{Dispatch, Hold},
+    dispatch::Dispatch,
     fire::Firing,
+    hold::Hold,
     ports::Ports,
     servers::Servers,
     slots::{Seats, Slots, Wish},

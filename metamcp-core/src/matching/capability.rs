@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::declared::GroupTool;
 use crate::{
     id::{CapabilityId, InvalidName, Lane, ServerName, TenantId},
     json::RawJson,
@@ -48,8 +49,8 @@ pub struct ServerTerms {
     pub concurrency: Option<u32>,
     /// Servers of one group do the same by tools of the same names; `None`: only the very same definition makes tools equivalent.
     pub equivalent: Option<String>,
-    /// What tools of this server are called in its group, by their own names; those not named are called the same.
-    pub equivalent_tools: BTreeMap<String, String>,
+    /// What tools of this server are in its group, by their own names; those not named are called the same and take the same.
+    pub equivalent_tools: BTreeMap<String, GroupTool>,
     /// What a call costs, in a unit of the operator's own that is the same for all servers; 0 or more.
     pub price: f64,
     /// Where it runs.
@@ -181,7 +182,30 @@ impl Capability {
     pub fn group(&self) -> Option<String> {
         let group = self.terms.equivalent.as_ref()?;
         let own = self.id.tool();
-        Some(format!("{group}/{}", self.terms.equivalent_tools.get(own).map_or(own, String::as_str)))
+        Some(format!("{group}/{}", self.terms.equivalent_tools.get(own).map_or(own, GroupTool::name)))
+    }
+
+    /// Whether the other one does the same: it has the very same definition, or configuration declares so.
+    #[must_use]
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
+        self.digest == other.digest || self.group().is_some_and(|group| other.group() == Some(group))
+    }
+
+    /// The tool's arguments for an input in the words of its group. One in the tool's own words is left as it is.
+    ///
+    /// # Errors
+    /// When the input cannot be put into what configuration declares; the message says what to change.
+    pub fn arguments(&self, input: &RawJson) -> Result<RawJson, String> {
+        Ok(self.put(input)?.unwrap_or_else(|| input.clone()))
+    }
+
+    /// The same; `None` when there is nothing to change.
+    pub(super) fn put(&self, input: &RawJson) -> Result<Option<RawJson>, String> {
+        if self.terms.equivalent.is_none() {
+            return Ok(None);
+        }
+        let Some(declared) = self.terms.equivalent_tools.get(self.id.tool()) else { return Ok(None) };
+        declared.put(input).map_err(|why| format!("input: {why}, {}", self.id))
     }
 }
 

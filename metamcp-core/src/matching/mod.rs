@@ -5,6 +5,7 @@
 
 mod capability;
 mod catalog;
+mod declared;
 mod dense;
 pub mod eval;
 pub(crate) mod history;
@@ -17,13 +18,14 @@ use std::fmt;
 use async_trait::async_trait;
 pub use capability::{Annotations, Capability, InvalidDefinition, Locality, ServerTerms};
 pub use catalog::Catalog;
+pub use declared::GroupTool;
 pub use dense::{DenseTable, InvalidTable};
 pub use history::{History, LearningMatcher, Lesson, LessonFilter};
 pub use lexical::LexicalMatcher;
 pub(crate) use lexical::misfit;
 pub use route::{Candidate, Outcome, REJECTED_MAX, ROUTE_CANDIDATES_MAX, Reason, Rejection, Route, Verdict};
 pub(crate) use schema::UNKNOWN_INPUT;
-pub use schema::refusal;
+pub use schema::{refusal, refusal_of_need};
 
 use crate::{auth::Principal, task::Need};
 

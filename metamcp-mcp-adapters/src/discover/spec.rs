@@ -11,7 +11,7 @@ use std::{
 
 use metamcp_core::{
     id::{Lane, NAME_BYTES_MAX, ServerName, TenantId},
-    matching::{Locality, ServerTerms},
+    matching::{GroupTool, Locality, ServerTerms},
     task::{Labels, Resources},
     transport::{Connector, TransportError},
 };
@@ -83,8 +83,8 @@ pub struct ServerSpec {
     pub resources: Resources,
     /// The group of servers that do the same by tools of the same names; `None`: none.
     pub equivalent: Option<String>,
-    /// What its tools are called in that group, by their own names.
-    pub equivalent_tools: BTreeMap<String, String>,
+    /// What its tools are in that group, by their own names.
+    pub equivalent_tools: BTreeMap<String, GroupTool>,
     /// What a call costs, in the operator's unit.
     pub price: f64,
     /// Where it runs; `None`: a child process and an address of this machine are local, others remote.
@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(terms.iter().map(|terms| terms.locality).collect::<Vec<_>>(), told);
         let tenant = |name: &str| TenantId::new(name).unwrap();
         assert!(terms[0].admits(&tenant("t")) && !terms[0].admits(&tenant("u")) && terms[1].admits(&tenant("u")));
-        assert_eq!((terms[0].equivalent_tools["cat"].as_str(), terms[0].price), ("read", 0.5));
+        assert_eq!((terms[0].equivalent_tools["cat"].name(), terms[0].price), ("read", 0.5));
         assert_eq!(terms[0].equivalent.as_deref(), Some("files"));
     }
 

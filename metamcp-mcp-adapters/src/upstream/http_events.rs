@@ -278,3 +278,19 @@ impl Rest for Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_names_the_pause_within_a_bound_and_the_last_word_counts() {
+        let mut mark = Mark::default();
+        assert_eq!(mark.pause(), Duration::from_millis(RESUME_MS_DEFAULT));
+        let event = |retry_ms| Event { data: None, id: None, retry_ms };
+        for (named, pause) in [(Some(u64::MAX), RESUME_MS_MAX), (None, RESUME_MS_MAX), (Some(0), 0), (Some(50), 50)] {
+            mark.take(&event(named));
+            assert_eq!(mark.pause(), Duration::from_millis(pause), "{named:?}");
+        }
+    }
+}

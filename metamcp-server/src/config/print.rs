@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use metamcp_core::matching::GroupTool;
 use metamcp_mcp_adapters::{
     discover::{ServerSpec, Way},
     upstream::redact::{REDACTED, arguments, url},
@@ -101,7 +102,7 @@ fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
         say(format!("equivalent = {}", quoted(group)));
     }
     if !server.equivalent_tools.is_empty() {
-        let names = server.equivalent_tools.iter().map(|(own, name)| (own, quoted(name)));
+        let names = server.equivalent_tools.iter().map(|(own, tool)| (own, in_group(tool)));
         say(format!("equivalent_tools = {}", table(names)));
     }
     if server.price > 0.0 {
@@ -113,6 +114,16 @@ fn print_server(out: &mut String, server: &ServerSpec, source: &Source) {
     if let Some(tenants) = &server.tenants {
         let tenants: Vec<String> = tenants.iter().map(|tenant| quoted(tenant.as_str())).collect();
         say(format!("tenants = [{}]", tenants.join(", ")));
+    }
+}
+
+fn in_group(tool: &GroupTool) -> String {
+    match tool.arguments() {
+        None => quoted(tool.name()),
+        Some(arguments) => {
+            let parts = [("tool", quoted(tool.name())), ("arguments", table(arguments))];
+            table(parts.into_iter())
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod deaths;
 mod fleet;
 mod hangs;
+mod https;
 mod killed;
 mod replicas;
 mod restart;

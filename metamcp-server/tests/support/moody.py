@@ -1,8 +1,9 @@
-"""Stands before a real MCP server over stdio and spoils it as the file $MOOD says at that moment: `slow MS` holds every call back for so
-long, `dies` ends the server with the next call and lets none start, anything else lets all through. Every call appends $NAME to $TRACE.
+"""Stands before a real MCP server over stdio and spoils it as the file $MOOD says at that moment: `slow MS` stops the server for so long
+with every call, `dies` ends it with the next call and lets none start, anything else lets all through. Every call appends $NAME to $TRACE.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ def send(server, line):
 if mood()[0] == "dies":
     sys.exit("in no mood to start")
 server = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+waking = threading.Timer(0, lambda: None)
 threading.Thread(target=answers, args=[server], daemon=True).start()
 for line in sys.stdin.buffer:
     now = mood()
@@ -48,9 +50,10 @@ for line in sys.stdin.buffer:
             server.wait()
             os._exit(1)
         if now[0] == "slow":
-            # Calls wait beside one another, as those of a server do that is slow and not stuck.
-            threading.Timer(int(now[1]) / 1000, send, [server, line]).start()
-            continue
+            server.send_signal(signal.SIGSTOP)
+            waking.cancel()
+            waking = threading.Timer(int(now[1]) / 1000, server.send_signal, [signal.SIGCONT])
+            waking.start()
     send(server, line)
 server.stdin.close()
 server.wait()

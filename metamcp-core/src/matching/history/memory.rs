@@ -8,13 +8,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     lesson::Lesson,
     meanings::Meanings,
+    past::{Known, Past, Weighed, remember},
     reader::{Heard, Reader},
 };
-use crate::{
-    id::{CapabilityId, JobId},
-    matching::Verdict,
-    time::Timestamp,
-};
+use crate::{id::CapabilityId, matching::Verdict, time::Timestamp};
 
 /// Most past needs of one tenant; of more the lightest are forgotten.
 pub(super) const NEEDS_MAX: usize = 16_384;
@@ -22,65 +19,10 @@ pub(super) const NEEDS_MAX: usize = 16_384;
 const FORGOTTEN_PART: usize = 8;
 /// After this time a lesson counts half.
 pub(super) const HALF_LIFE: Duration = Duration::from_secs(30 * 24 * 3_600);
-/// Lessons of one need and capability that count: the newest.
-const LESSONS_MAX: usize = 8;
-/// Of these, as many of one subject: who asks the same again and again does not outweigh the others.
-const LESSONS_OF_SUBJECT_MAX: usize = 2;
 /// What an answer with an error takes away, against what one that served adds.
 const REFUSED_COST: f32 = 1.0;
 /// Half-lives a weight may be away from the landmark before all are weighed anew: far below what an `f32` holds.
 const HALF_LIVES_MAX: f64 = 60.0;
-
-/// A past need as it is scored.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Weighed {
-    /// Number of the capability.
-    pub capability: u32,
-    /// Forward weight: what served less what was refused.
-    pub net: f32,
-    /// Forward weight: what served and what was refused.
-    pub tried: f32,
-    /// One by the root of its squared term weights.
-    pub norm: f32,
-    /// Its term weights together, each by that root.
-    pub mass: f32,
-    pub served: u8,
-    pub refused: u8,
-}
-
-/// What is known of a capability, or of all, in forward weights.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Known {
-    /// Of what it served.
-    pub served: f64,
-    /// Of the words that were said when it served.
-    pub mass: f64,
-    /// Of what it served or answered with an error.
-    pub tried: f64,
-}
-
-impl Known {
-    fn add(&mut self, change: &Self) {
-        self.served += change.served;
-        self.mass += change.mass;
-        self.tried += change.tried;
-    }
-}
-
-/// A past need with the lessons it stands for.
-#[derive(Debug)]
-struct Past {
-    terms: Arc<[u32]>,
-    /// The newest first.
-    lessons: Vec<Lesson>,
-}
-
-impl Past {
-    /// Something of its own that does not depend on the order of learning.
-    fn key(&self) -> Option<(Timestamp, JobId)> {
-        self.lessons.first().map(|newest| (newest.at, newest.job))
-    }
-}
 
 /// What is remembered of one tenant's jobs.
 #[derive(Debug, Default)]
@@ -328,26 +270,4 @@ impl Memory {
 
 fn number(at: usize) -> u32 {
     u32::try_from(at).expect("a memory is bounded far below four thousand million")
-}
-
-/// Keeps the newest few, and fewer of one subject; answers whether the lesson is among them and was not before.
-fn remember(lessons: &mut Vec<Lesson>, lesson: Lesson) -> bool {
-    let key = |l: &Lesson| (l.at, l.job, l.verdict == Verdict::Served);
-    let at = lessons.partition_point(|known| key(known) > key(&lesson));
-    if lessons.get(at).is_some_and(|known| key(known) == key(&lesson)) {
-        return false;
-    }
-    let newer = lessons[..at].iter().filter(|known| known.subject == lesson.subject).count();
-    if at == LESSONS_MAX || newer == LESSONS_OF_SUBJECT_MAX {
-        return false;
-    }
-    let subject = lesson.subject.clone();
-    lessons.insert(at, lesson);
-    let mut of_subject = 0;
-    lessons.retain(|known| {
-        of_subject += usize::from(known.subject == subject);
-        known.subject != subject || of_subject <= LESSONS_OF_SUBJECT_MAX
-    });
-    lessons.truncate(LESSONS_MAX);
-    true
 }

@@ -8,6 +8,7 @@ mod lesson;
 mod matcher;
 mod meanings;
 mod memory;
+mod past;
 mod reader;
 mod recall;
 #[cfg(test)]

@@ -174,7 +174,7 @@ impl Shared {
         if need.text.trim().is_empty() {
             return Route::default();
         }
-        let input = Input::parse(&need.input);
+        let input = Input::of(need);
         let mut query = Query::new(&need.text, input.keys(), index, &self.words);
         if let Some(table) = &self.table {
             query.mean(&need.text, table);

@@ -91,14 +91,17 @@ pub(super) async fn task_of(gateway: &Gateway, caller: &Caller, need: &str, inpu
     };
     let findable = snapshot.findable();
     let engine = gateway.engine();
-    let task = Task::new(need).with_input(input.clone());
     if findable.holds(&engine.catalog_for(&caller.principal)) {
-        return Ok(task);
+        return Ok(Task::new(need).with_input(input));
     }
-    let found = engine.find(&caller.principal, need, Some(input), &findable.catalog).await;
+    let found = engine.find(&caller.principal, need, Some(input.clone()), &findable.catalog).await;
     let route = found.map_err(|error| tasks::refusal(&error))?;
-    match route.candidates.first() {
-        Some(best) => Ok(task.with_tool(best.capability.clone())),
+    match route.candidates.first().and_then(|best| findable.catalog.get(&best.capability)) {
+        Some(best) => {
+            // A task that names its tool speaks of the tool's own arguments.
+            let input = best.arguments(&input).map_err(|why| arguments::refused(&why))?;
+            Ok(Task::new(need).with_input(input).with_tool(best.id.clone()))
+        }
         None => Err(tasks::refusal(&metamcp_core::engine::EngineError::NoMatch(Box::new(route)))),
     }
 }

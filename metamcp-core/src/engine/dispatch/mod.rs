@@ -1,40 +1,34 @@
 //! One leased job, from lease to end: connect, call, and write down what came of it. The races of a call with cancel, deadline, drain and the
 //! loss of its lease are all in [`Dispatch::raced`].
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+mod written;
 
-use bytes::Bytes;
-use tokio::{sync::Notify, time::Instant};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::written::handle_too_large;
 use super::{
     arguments::{self, Unfilled},
-    cache::{self, Hit},
+    cache,
+    hold::Hold,
     plan::{self, Ending, Start},
-    ports::{Ports, persist},
+    ports::Ports,
     servers::Servers,
     slots::Seats,
     store_clock::StoreClock,
     submit::look,
 };
 use crate::{
-    error::StoreResult,
     event::EventKind,
     json::RawJson,
-    matching::{Annotations, Candidate, Outcome, Verdict, refusal},
+    matching::{Annotations, Candidate, Outcome, Verdict, refusal, refusal_of_need},
     pointer::ResultPointer,
     queue::{
-        Beat, CHECKPOINT_BYTES_MAX, Checkpoint, Fenced, Final, Finish, Heartbeat, Job, JobError, JobErrorCode,
-        JobState, LeaseKey, Leased, Nack, NackHow, Progress,
+        CHECKPOINT_BYTES_MAX, Checkpoint, Final, Heartbeat, Job, JobError, JobErrorCode, Leased, NackHow, Progress,
     },
-    result::{RESULT_BYTES_MAX, ResultMeta},
-    transport::{
-        CallContext, McpTransport, Resume, ToolCall, ToolOutput, ToolReply, TransportError, TransportErrorKind,
-    },
+    transport::{CallContext, McpTransport, Resume, ToolCall, ToolReply, TransportError, TransportErrorKind},
 };
 
 /// How long a job waits whose input or cached result could not be read or written.
@@ -44,85 +38,6 @@ const NO_SEAT_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than its job's retention a result is kept, should the job's own removal be missed. As long as a job may be delayed: one that
 /// takes this result keeps the job for as long.
 pub(crate) const RESULT_GRACE: Duration = Duration::from_secs(366 * 24 * 3_600);
-
-/// What the worker's heartbeat and the dispatch of one job share.
-#[derive(Debug)]
-pub(super) struct Hold {
-    pub(super) key: LeaseKey,
-    /// The lease is gone, or cannot be shown to be held: stop and write nothing.
-    lost: CancellationToken,
-    /// The owner's wish to stop.
-    cancel: CancellationToken,
-    cancel_reason: OnceLock<String>,
-    /// On this process's own clock, counted from before the request: until then the lease is surely ours.
-    until: Mutex<Instant>,
-    progress: Mutex<Option<Progress>>,
-    progress_news: Notify,
-}
-
-impl Hold {
-    pub(super) fn new(key: LeaseKey, until: Instant) -> Self {
-        Self {
-            key,
-            lost: CancellationToken::new(),
-            cancel: CancellationToken::new(),
-            cancel_reason: OnceLock::new(),
-            until: Mutex::new(until),
-            progress: Mutex::default(),
-            progress_news: Notify::new(),
-        }
-    }
-
-    /// Takes in the answer to a heartbeat that was asked at `asked`.
-    pub(super) fn beat(&self, beat: &Beat, asked: Instant, visibility: Duration) {
-        match beat {
-            Beat::Lost => return self.lost.cancel(),
-            Beat::CancelAsked { reason } => {
-                // Only the first reason counts; later beats repeat it.
-                let _ = self.cancel_reason.set(reason.clone());
-                self.cancel.cancel();
-            }
-            Beat::Ok => {}
-        }
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = asked + visibility;
-    }
-
-    fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when the lease can no longer be shown to be held.
-    async fn gone(&self) {
-        let ran_out = async {
-            loop {
-                let until = self.until();
-                if until <= Instant::now() {
-                    return;
-                }
-                tokio::time::sleep_until(until).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.lost.cancelled() => {},
-            () = ran_out => {},
-        }
-    }
-
-    /// Takes a report in; one whose value is no number is none.
-    pub(super) fn put_progress(&self, mut progress: Progress) {
-        if !progress.value.is_finite() {
-            return;
-        }
-        progress.total = progress.total.filter(|total| total.is_finite());
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
-        self.progress_news.notify_one();
-    }
-
-    fn take_progress(&self) -> Option<Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// Why a job's work was broken off.
 enum Stop {
@@ -200,57 +115,6 @@ impl Dispatch {
     pub(super) async fn run_adopted(self, call: impl Future<Output = Result<ToolReply, TransportError>>) {
         let work = self.adopted(call).await;
         self.conclude(work).await;
-    }
-
-    async fn conclude(self, work: Work) {
-        match work {
-            Work::Ended(ending) => {
-                let over = matches!(ending, Ending::Finish(Final::Dead(_) | Final::Cancelled { .. }));
-                self.end(ending).await;
-                if let (true, Some(checkpoint)) = (over, &self.job.head.checkpoint) {
-                    self.servers.stop_remote(&self.job, checkpoint);
-                }
-            }
-            Work::Elsewhere { checkpoint, poll_after, progress } => {
-                if let Some(progress) = progress {
-                    self.report(progress).await;
-                }
-                let (least, most) = self.ports.policy.poll;
-                let delay = poll_after.clamp(least, most);
-                let state = self.end(Ending::Nack(NackHow::Release { delay, maybe_called: false })).await;
-                if state == Some(JobState::Cancelled) {
-                    self.servers.stop_remote(&self.job, &checkpoint);
-                }
-            }
-            Work::Done(result, cached) => {
-                let state = self.end(Ending::Finish(Final::Done(result.clone()))).await;
-                // Only what was accepted under the fence serves others.
-                if let (Some(JobState::Done), Some(cached)) = (state, cached) {
-                    let head = &self.job.head;
-                    cache::keep(&self.ports, &cached.key, head, &result, self.clock.now()).await;
-                }
-            }
-            Work::Moved(candidate) => {
-                tracing::info!(job = %self.job.head.id, from = self.job.head.candidate, to = candidate, "moved");
-                self.give_back(Ending::Nack(NackHow::Move { candidate })).await;
-            }
-            Work::NoSeat => {
-                let pause = NO_SEAT_PAUSE.mul_f64(0.5 + self.ports.entropy.unit());
-                self.give_back(plan::not_begun(&self.job, pause)).await;
-                // The slot is kept for a moment, or a backlog of this server would be leased and given back as fast as the store allows.
-                self.cut.run_until_cancelled(tokio::time::sleep(NO_SEAT_PAUSE / 4)).await;
-            }
-            Work::Nothing => tracing::warn!(job = %self.job.head.id, "lease lost; its work is dropped"),
-        }
-    }
-
-    /// Gives a job back that was not begun and did not fail: that is no news, unless it was to be cancelled.
-    async fn give_back(&self, ending: Ending) {
-        if let Some(JobState::Cancelled) = self.write(&ending).await
-            && let Some(kind) = self.news(JobState::Cancelled, ending)
-        {
-            self.ports.tell_of(&self.job.head, kind).await;
-        }
     }
 
     /// The candidate that serves the job better than its current one, as things stand now.
@@ -388,7 +252,7 @@ impl Dispatch {
             .get(&candidate.capability)
             .ok_or_else(|| format!("`{}` is no longer offered by its server", candidate.capability))?;
         if capability.digest != candidate.definition
-            && let Some(reason) = refusal(capability, self.job.body.input())
+            && let Some(reason) = refusal_of_need(capability, &self.job.body.task.need)
         {
             return Err(format!("`{}` was changed by its server since it was matched: {reason}", candidate.capability));
         }
@@ -414,7 +278,7 @@ impl Dispatch {
         }
     }
 
-    /// The tool's arguments with what they take from other jobs in its place.
+    /// The tool's own arguments, with what they take from other jobs in its place.
     async fn arguments(&self, candidate: &Candidate) -> Result<RawJson, Work> {
         let input = match arguments::filled(&self.ports, &self.job).await {
             Ok(input) => input,
@@ -425,17 +289,15 @@ impl Dispatch {
             }
         };
         let catalog = self.servers.catalog();
-        let refused = catalog
-            .get(&candidate.capability)
-            .filter(|_| input != *self.job.body.input())
-            .and_then(|capability| refusal(capability, &input));
-        match refused {
-            Some(why) => {
-                let error = JobError::new(JobErrorCode::InvalidInput, why);
-                Err(Work::Ended(Ending::Finish(Final::Dead(error))))
-            }
-            None => Ok(input),
-        }
+        let Some(capability) = catalog.get(&candidate.capability) else { return Ok(input) };
+        // What a group's words come to may have been declared anew since the tool was matched.
+        let as_matched = input == *self.job.body.input() && candidate.group.is_none();
+        let own = if self.job.body.task.need.tool.is_some() { Ok(input) } else { capability.arguments(&input) };
+        let refused = |own: &RawJson| if as_matched { None } else { refusal(capability, own) };
+        own.and_then(|own| refused(&own).map_or(Ok(own), Err)).map_err(|why| {
+            let error = JobError::new(JobErrorCode::InvalidInput, why);
+            Work::Ended(Ending::Finish(Final::Dead(error)))
+        })
     }
 
     /// Runs `work` until it is done or something stops it; then it is dropped. Progress is reported on the way.
@@ -519,57 +381,6 @@ impl Dispatch {
         self.ports.tell_of(&self.job.head, EventKind::Progress(progress)).await;
     }
 
-    async fn done(&self, candidate: &Candidate, output: ToolOutput, took: Duration, cached: Option<Cached>) -> Work {
-        let serves_others = !output.is_error;
-        let verdict = if output.is_error { Verdict::Refused } else { Verdict::Served };
-        self.observe(candidate, verdict, took).await;
-        let body = Bytes::copy_from_slice(output.body.get().as_bytes());
-        if body.len() > RESULT_BYTES_MAX {
-            let message = format!("the result has {} bytes, over the bound of {RESULT_BYTES_MAX}", body.len());
-            return Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::TooLarge, message))));
-        }
-        match self.put(body, "application/json").await {
-            Ok(pointer) => Work::Done(pointer, cached.filter(|_| serves_others)),
-            Err(error) => {
-                let message = format!("the tool has answered, and its result cannot be kept: {error}");
-                Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::Internal, message))))
-            }
-        }
-    }
-
-    /// Ends the job with the result of an identical call.
-    async fn served(&self, hit: Hit) -> Work {
-        match self.put(hit.body.bytes, &hit.body.media_type).await {
-            Ok(result) => Work::Ended(Ending::Finish(Final::Cached { result, from: hit.from })),
-            Err(_) => Work::Ended(plan::not_begun(&self.job, STORE_PAUSE)),
-        }
-    }
-
-    async fn put(&self, body: Bytes, media_type: &str) -> StoreResult<ResultPointer> {
-        let head = &self.job.head;
-        let meta = ResultMeta {
-            tenant: head.owner.tenant.clone(),
-            media_type: media_type.to_owned(),
-            expires_at: Some(self.clock.now() + head.retain + RESULT_GRACE),
-        };
-        let put = persist("put", || self.ports.results.put(self.hold.key, body.clone(), meta.clone())).await;
-        put.inspect_err(|error| tracing::error!(job = %head.id, %error, "result not stored"))
-    }
-
-    async fn save(&self, checkpoint: Checkpoint, poll_after: Duration, progress: Option<Progress>) -> Work {
-        if checkpoint.text.len() > CHECKPOINT_BYTES_MAX {
-            return handle_too_large();
-        }
-        match persist("checkpoint", || self.ports.jobs.checkpoint(self.hold.key, checkpoint.clone())).await {
-            Ok(Fenced::Ok(_) | Fenced::OkAgain(_)) => Work::Elsewhere { checkpoint, poll_after, progress },
-            Ok(Fenced::Stale | Fenced::Gone) => Work::Nothing,
-            Err(error) => {
-                tracing::error!(job = %self.job.head.id, %error, "checkpoint not stored");
-                Work::Nothing
-            }
-        }
-    }
-
     fn failed(&self, error: &TransportError, annotations: Annotations) -> Work {
         tracing::info!(job = %self.job.head.id, delivered = ?error.delivered, %error, "attempt failed");
         Work::Ended(plan::failed(&self.job, error, annotations, &self.ports.policy, self.ports.entropy.unit()))
@@ -584,71 +395,6 @@ impl Dispatch {
             tracing::warn!(%error, "outcome not learned");
         }
     }
-
-    /// Writes the end of the lease, then tells it; answers where the job then stands. A stale lease writes and tells nothing.
-    async fn end(&self, ending: Ending) -> Option<JobState> {
-        let state = self.write(&ending).await?;
-        if let Some(kind) = self.news(state, ending) {
-            self.ports.tell_of(&self.job.head, kind).await;
-        }
-        Some(state)
-    }
-
-    /// Writes the end of the lease.
-    async fn write(&self, ending: &Ending) -> Option<JobState> {
-        let lease = self.hold.key;
-        let written = match ending {
-            Ending::Finish(end) => {
-                let finish = [Finish { lease, end: end.clone() }];
-                persist("finish", || self.ports.jobs.finish(&finish)).await
-            }
-            Ending::Nack(how) => {
-                let nack = [Nack { lease, how: how.clone() }];
-                persist("nack", || self.ports.jobs.nack(&nack)).await
-            }
-        };
-        match written.as_deref() {
-            Ok([Fenced::Ok(state) | Fenced::OkAgain(state)]) => Some(*state),
-            Ok(_) => {
-                tracing::warn!(job = %lease.job, epoch = lease.epoch, "stale lease; its outcome is dropped");
-                None
-            }
-            Err(error) => {
-                tracing::error!(job = %lease.job, %error, "outcome not stored; the lease will run out");
-                None
-            }
-        }
-    }
-
-    /// What to tell of an ending that left the job in `state`.
-    fn news(&self, state: JobState, ending: Ending) -> Option<EventKind> {
-        let cancelled = |reason: Option<&String>| EventKind::Cancelled { reason: reason.cloned().unwrap_or_default() };
-        Some(match ending {
-            Ending::Finish(Final::Done(result) | Final::Cached { result, .. }) => EventKind::Completed { result },
-            Ending::Finish(Final::Dead(error)) => EventKind::Failed { error },
-            Ending::Finish(Final::Cancelled { reason }) => EventKind::Cancelled { reason },
-            Ending::Nack(_) if state == JobState::Cancelled => cancelled(self.hold.cancel_reason.get()),
-            Ending::Nack(NackHow::Fail { error, .. }) if state == JobState::Dead => EventKind::Failed { error },
-            Ending::Nack(NackHow::Fail { delay, error, .. }) => {
-                EventKind::Retrying { error, delay_ms: u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) }
-            }
-            Ending::Nack(NackHow::Park { requests, .. }) => {
-                EventKind::InputRequired { keys: requests.into_iter().map(|r| r.key).collect() }
-            }
-            Ending::Nack(NackHow::Release { .. } | NackHow::Move { .. }) => {
-                // A remote task that is polled again is no news.
-                if self.job.head.checkpoint.is_some() {
-                    return None;
-                }
-                EventKind::Released
-            }
-        })
-    }
-}
-
-fn handle_too_large() -> Work {
-    let message = format!("the server's handle to go on with is over the bound of {CHECKPOINT_BYTES_MAX} bytes");
-    Work::Ended(Ending::Finish(Final::Dead(JobError::new(JobErrorCode::ProtocolViolation, message))))
 }
 
 /// What a failed call tells a matcher: a refusal tells of the tool, the rest of its server.

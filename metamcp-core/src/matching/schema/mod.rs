@@ -3,23 +3,26 @@
 //! Nothing is ever fetched and no value of the input is repeated. A schema that cannot be judged here (broken, too large, with remote or
 //! endless references) refuses nothing: the server that wrote it decides.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+mod expansion;
+mod words;
 
-use jsonschema::{
-    PatternOptions, ValidationError, Validator,
-    error::{TypeKind, ValidationErrorKind},
-};
+use std::sync::{Arc, LazyLock};
+
+use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use moka::sync::Cache;
 use serde_json::{Map, Value};
 
+use self::{
+    expansion::Expansion,
+    words::{explain, short},
+};
 use super::Capability;
-use crate::{id::CapabilityId, json::RawJson, pointer::Digest, task::reference::is_reference};
+use crate::{
+    json::RawJson,
+    pointer::Digest,
+    task::{Need, reference::is_reference},
+};
 
-/// Longest answer, in bytes.
-const REFUSAL_BYTES_MAX: usize = 300;
 /// Largest schema that is compiled, in bytes.
 const SCHEMA_BYTES_MAX: usize = 256 << 10;
 /// Compiled schemas kept.
@@ -28,15 +31,6 @@ const VALIDATORS_MAX: u64 = 1_024;
 const PATTERN_BACKTRACKS_MAX: usize = 10_000;
 /// Size of one compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
-/// Subschemas that may apply to one and the same value, all references followed.
-const SUBSCHEMAS_MAX: u64 = 10_000;
-/// References one schema may have, and how many of them may follow one another in one place: compiling them takes stack.
-const REFERENCES_MAX: usize = 500;
-const REFERENCE_CHAIN_MAX: usize = 100;
-/// Longest path named in an answer, in bytes.
-const PLACE_BYTES_MAX: usize = 80;
-/// Properties named in an answer.
-const KNOWN_PROPERTIES_MAX: usize = 8;
 
 /// In the place of an input that nobody has made yet.
 pub(crate) const UNKNOWN_INPUT: &str = "null";
@@ -49,9 +43,19 @@ static VALIDATORS: LazyLock<Cache<Digest, Option<Arc<Validator>>>> = LazyLock::n
 /// its own. Blocks for as long as the check takes; the input's size bounds it.
 #[must_use]
 pub fn refusal(capability: &Capability, input: &RawJson) -> Option<String> {
+    refused(capability, &Input::parse(input))
+}
+
+/// The same for the input of a need, which may be in the words of the capability's group unless the need names its tool.
+#[must_use]
+pub fn refusal_of_need(capability: &Capability, need: &Need) -> Option<String> {
+    refused(capability, &Input::of(need))
+}
+
+fn refused(capability: &Capability, input: &Input) -> Option<String> {
     let schema: Value = capability.input_schema.view().ok()?;
     let outline = Outline::of(&schema);
-    Input::parse(input).refused_by(capability, &outline)
+    input.refused_by(capability, &outline)
 }
 
 /// What of a schema is worth knowing before it is compiled.
@@ -118,6 +122,8 @@ pub(super) struct Input {
     open: Vec<String>,
     /// It is not known yet, so nothing refuses it.
     unknown: bool,
+    /// As it was written, when it may be in the words of a group.
+    of_group: Option<RawJson>,
 }
 
 impl Input {
@@ -131,7 +137,12 @@ impl Input {
         if input.get().contains("\"$ref\"") {
             find_open(&value, &mut String::new(), &mut open);
         }
-        Self { value, open, unknown: input.get() == UNKNOWN_INPUT }
+        Self { value, open, unknown: input.get() == UNKNOWN_INPUT, of_group: None }
+    }
+
+    /// The input of a need: who names a tool speaks of its own arguments.
+    pub(super) fn of(need: &Need) -> Self {
+        Self { of_group: need.tool.is_none().then(|| need.input.clone()), ..Self::parse(&need.input) }
     }
 
     /// The names of its properties.
@@ -143,6 +154,11 @@ impl Input {
         let id = &capability.id;
         if self.unknown {
             return None;
+        }
+        match self.of_group.as_ref().map(|input| capability.put(input)) {
+            Some(Ok(Some(own))) => return Self::parse(&own).refused_by(capability, outline),
+            Some(Err(why)) => return Some(short(why)),
+            Some(Ok(None)) | None => {}
         }
         let Value::Object(given) = &self.value else {
             return Some(short(format!("input: must be a JSON object, the arguments of {id}")));
@@ -233,150 +249,15 @@ fn compile(capability: &Capability) -> Option<Validator> {
         .ok()
 }
 
-/// `None` when the schema could not judge the input.
-fn explain(error: &ValidationError<'_>, capability: &Capability) -> Option<String> {
-    use ValidationErrorKind as Kind;
-    let id: &CapabilityId = &capability.id;
-    let at = place(error.instance_path().as_str());
-    Some(match error.kind() {
-        Kind::BacktrackLimitExceeded { .. } | Kind::RegexEngineFailure { .. } | Kind::Referencing(_) => return None,
-        Kind::Required { property } => {
-            format!("{at}: `{}` is required by {id}", property.as_str().unwrap_or_default())
-        }
-        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
-            let name = unexpected.first().map_or("", String::as_str);
-            match known_properties(capability, error.instance_path().as_str()) {
-                Some(known) => format!("{at}: `{name}` is not known to {id}; it takes {known}"),
-                None => format!("{at}: `{name}` is not known to {id}; leave it out"),
-            }
-        }
-        Kind::Type { kind: TypeKind::Single(one) } => format!("{at}: must be of type {one} for {id}"),
-        Kind::Type { kind: TypeKind::Multiple(several) } => {
-            let names: Vec<String> = several.iter().map(|t| t.to_string()).collect();
-            format!("{at}: must be of type {} for {id}", names.join(" or "))
-        }
-        Kind::Enum { options } => format!("{at}: must be one of {options} for {id}"),
-        Kind::Constant { expected_value } => format!("{at}: must be {expected_value} for {id}"),
-        Kind::Pattern { pattern } => format!("{at}: must match the pattern {pattern} for {id}"),
-        Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => format!("{at}: fits none of the forms that {id} takes"),
-        Kind::OneOfMultipleValid { .. } => format!("{at}: fits more than one of the forms that {id} tells apart"),
-        Kind::Not { .. } => format!("{at}: has a form that {id} excludes"),
-        Kind::FalseSchema => format!("{at}: is not taken by {id}; leave it out"),
-        _ => format!("{at}: {} (asked by {id})", error.masked()),
-    })
-}
-
-/// `/a/0/b` as `input.a.0.b`; of a long path its end.
-fn place(pointer: &str) -> String {
-    let path = pointer.replace('/', ".").replace("~1", "/").replace("~0", "~");
-    match path.len().checked_sub(PLACE_BYTES_MAX) {
-        None | Some(0) => format!("input{path}"),
-        Some(over) => format!("input…{}", &path[path.ceil_char_boundary(over)..]),
-    }
-}
-
-/// The property names of the object at the top; deeper ones are not looked for.
-fn known_properties(capability: &Capability, pointer: &str) -> Option<String> {
-    if !pointer.is_empty() {
-        return None;
-    }
-    let schema: Value = capability.input_schema.view().ok()?;
-    let properties = schema.get("properties")?.as_object()?;
-    let names: Vec<String> = properties.keys().take(KNOWN_PROPERTIES_MAX).map(|k| format!("`{k}`")).collect();
-    let more = if properties.len() > names.len() { ", …" } else { "" };
-    (!names.is_empty()).then(|| names.join(", ") + more)
-}
-
-fn short(mut text: String) -> String {
-    if text.len() > REFUSAL_BYTES_MAX {
-        let mark = "…";
-        text.truncate(text.floor_char_boundary(REFUSAL_BYTES_MAX - mark.len()));
-        text.push_str(mark);
-    }
-    text
-}
-
-/// How many subschemas apply to one value when every reference is followed: a server must not be able to stall or overflow the matcher.
-struct Expansion<'a> {
-    root: &'a Value,
-    /// Cost by address of the node; 0 while it is being counted.
-    counted: HashMap<*const Value, u64>,
-    references: usize,
-    /// References and combinators between the node being counted and where counting began.
-    depth: usize,
-}
-
-impl<'a> Expansion<'a> {
-    fn of(root: &'a Value) -> Self {
-        Self { root, counted: HashMap::new(), references: 0, depth: 0 }
-    }
-
-    fn bounded(mut self) -> bool {
-        self.walk(self.root, true) && self.references <= REFERENCES_MAX
-    }
-
-    /// Every object of the document may be a schema; counting a few that are not does no harm.
-    fn walk(&mut self, node: &'a Value, at_root: bool) -> bool {
-        match node {
-            Value::Array(items) => items.iter().all(|item| self.walk(item, false)),
-            Value::Object(object) => {
-                let renames_base = !at_root && object.get("$id").is_some_and(Value::is_string);
-                let unusual = ["$anchor", "$dynamicAnchor", "$dynamicRef", "$recursiveRef"];
-                !renames_base
-                    && !unusual.iter().any(|k| object.get(*k).is_some_and(|v| !v.is_object()))
-                    && self.cost(node).is_some_and(|cost| cost <= SUBSCHEMAS_MAX)
-                    && object.values().all(|v| self.walk(v, false))
-            }
-            _ => true,
-        }
-    }
-
-    /// `None` when it never ends or a reference is not a pointer into this document.
-    fn cost(&mut self, node: &'a Value) -> Option<u64> {
-        let Value::Object(object) = node else { return Some(1) };
-        let key = std::ptr::from_ref(node);
-        match self.counted.get(&key) {
-            Some(0) => return None,
-            Some(&cost) => return Some(cost),
-            None => self.counted.insert(key, 0),
-        };
-        self.depth += 1;
-        if self.depth > REFERENCE_CHAIN_MAX {
-            return None;
-        }
-        let mut cost = 1_u64;
-        for (keyword, value) in object {
-            match (keyword.as_str(), value) {
-                ("$ref", Value::String(to)) => {
-                    self.references += 1;
-                    let target = self.root.pointer(to.strip_prefix('#')?)?;
-                    cost = cost.saturating_add(self.cost(target)?);
-                }
-                ("allOf" | "anyOf" | "oneOf", Value::Array(several)) => {
-                    for one in several {
-                        cost = cost.saturating_add(self.cost(one)?);
-                    }
-                }
-                ("not" | "if" | "then" | "else", one) => cost = cost.saturating_add(self.cost(one)?),
-                ("dependentSchemas" | "dependencies", Value::Object(several)) => {
-                    for one in several.values() {
-                        cost = cost.saturating_add(self.cost(one)?);
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.depth -= 1;
-        self.counted.insert(key, cost);
-        Some(cost)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{
+        expansion::{REFERENCE_CHAIN_MAX, REFERENCES_MAX},
+        words::REFUSAL_BYTES_MAX,
+        *,
+    };
     use crate::id::ServerName;
 
     fn tool(schema: Value) -> Capability {
