@@ -1,8 +1,9 @@
 """Distils a sentence model into a table of word pieces for the dense part of matching (see `cargo xtask distil`).
 
-The model turns sentences of a general English corpus into vectors; the table is the one whose mean of piece vectors comes nearest to them,
-held to each piece's own vector where the corpus says little. Needs numpy, scipy, safetensors, tokenizers; nothing else runs the model.
-The corpus is one-line descriptions of Debian packages and glosses and example sentences of WordNet: no tool, no need, no labelled data.
+The model turns sentences of a general English corpus into vectors; the table is the one whose mean of piece vectors points nearest to
+where they do, held to each piece's own vector where the corpus says little. Needs numpy, scipy, safetensors, tokenizers; nothing else runs
+the model. The corpus is one-line descriptions of Debian packages, glosses and example sentences of WordNet, and requests made of both: no
+tool, no labelled data.
 """
 
 import argparse, hashlib, pathlib, random, re, struct
@@ -15,12 +16,34 @@ from tokenizers import Tokenizer
 CLS, SEP = 101, 102
 HEADS, HEAD = 12, 32
 COMMON = 2e-3  # share of sentences from which on a piece says little
-HOLD = 0.05  # how firmly a piece is held to its own vector
+HOLD = 0.15  # how firmly a piece is held to its own vector
+ROUNDS = 4  # of finding how long the mean of a sentence's pieces is, which is to be free
+LENGTHS = 0.2, 3.0  # least and most of it, beside the length of a sentence's vector
 STEPS_MAX = 30  # of the solver
 COMMON_WORD = 1e-3  # share of sentences at which a word in a need loses a good quarter of its weight
 SENTENCE_PIECES_MAX = 38
 BATCH_PIECES = 4096
 VERSION = 1
+
+# Ways to ask: `{do}` stands for something to be done, `{thing}` and `{other}` for things, `{one}` for a thing with its article, `{text}` for a
+# description. What all of them have in common says little, and the table is to learn that.
+ASK_TO = """Can you {do}?|Could you {do} for me?|I want to {do}.|I need to {do}.|I would like to {do}, how do I do that?|Please {do}.|Help me {do}.
+How do I {do}?|How can I {do}?|What is the best way to {do}?|Is there a way to {do}?|I am trying to {do}.|Do you know how to {do}?
+Is it possible to {do}?|Show me how to {do}.|I'm looking for a tool to {do}.|Which tool can {do}?|I'd like you to {do}.
+We have to {do} by tomorrow.|Would you be able to {do}?|Let me {do}."""
+ASK_FOR = """Can you find {one}?|Tell me about {thing}.|I'm looking for {one}.|What is {thing}?|Where can I find {one}?
+Give me information about {thing}.|I need some information on {thing}, please.|Show me {one}.|Can you recommend {one}?
+What are the best options for {thing}?|Do you have any suggestions for {thing}?|I would like to know more about {thing}.
+What's the latest on {thing}?|How does {thing} work?|Can you help me with {thing}?|I'm interested in {thing}.
+Please provide details about {thing}.|Could you tell me more about {thing} and {other}?|Compare {thing} and {other} for me.
+Find me a good {thing} near me.|How much does {one} cost?|Are there any {thing} available this week?|What do you know about {thing}?
+I have a question about {thing}.|Search for {thing}.|List all {thing} that are about {other}.|Can I get a list of {thing}?
+Is there any news about {thing} today?|Explain {thing} in simple terms.|I want to learn about {thing}.
+Which {thing} should I choose for my {other}?|Create {one} for me.|Write something about {thing}.|Recommend me some {thing} for {other}."""
+ASK_BY = """I need something like this: {text}|Can you help me find this: {text}?|Is there anything for {text}?|I'm looking for {text}
+Could you please find {text}?|{text}, can you do that?|What can I use for {text}?"""
+BEGIN = "Hi, |Hello! |Thanks. |I have a problem. |Quick question: |I'm planning something. "
+BEGUN = 0.15  # share of requests that begin so
 
 
 class Model:
@@ -77,16 +100,22 @@ class Model:
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 
+def entries(file):
+    """The words of each entry of WordNet, what they mean, and the gloss as it stands, with its examples."""
+    for line in file.read_text("latin-1").splitlines():
+        if line.startswith("  ") or "|" not in line:
+            continue
+        head, gloss = line.split("|", 1)
+        fields = head.split()
+        words = [fields[4 + 2 * i].replace("_", " ").split("(")[0] for i in range(int(fields[3], 16))]
+        yield words, re.sub(r'[;:]?\s*"[^"]*"', "", gloss).strip(" ;\n"), gloss
+
+
 def glosses(folder):
     """WordNet's glosses with their words, and its example sentences."""
     for file in sorted(folder.glob("data.*")):
-        for line in file.read_text("latin-1").splitlines():
-            if line.startswith("  ") or "|" not in line:
-                continue
-            head, gloss = line.split("|", 1)
-            fields = head.split()
-            words = [fields[4 + 2 * i].replace("_", " ").split("(")[0] for i in range(int(fields[3], 16))]
-            yield ", ".join(words[:3]) + ": " + re.sub(r'[;:]?\s*"[^"]*"', "", gloss).strip(" ;\n")
+        for words, meaning, gloss in entries(file):
+            yield ", ".join(words[:3]) + ": " + meaning
             yield from (said for said in re.findall(r'"([^"]+)"', gloss) if len(said.split()) > 3)
 
 
@@ -113,6 +142,29 @@ def corpus(wordnet, packages):
     return [line for pair in zip(first, second) for line in pair] + first[len(second) :]
 
 
+def requests(wordnet, lines, count):
+    """Requests: for something to be done, for things, and for what is described."""
+    draw = random.Random(7)
+    first = lambda meaning: re.sub(r"\([^)]*\)", "", meaning.split(";")[0].strip()).strip()
+    verbs = [first(meaning) for _, meaning, _ in entries(wordnet / "data.verb")]
+    nouns = [(words, meaning.split(";")[0].strip()) for words, meaning, _ in entries(wordnet / "data.noun")]
+    doing = [text for text in verbs if 2 <= len(text.split()) <= 9]
+    things = [words[0] for words, _ in nouns if len(words[0].split()) <= 3]
+    meant = [first(meaning) for _, meaning in nouns if 3 <= len(meaning.split()) <= 12]
+    described = [line for line in lines if ": " not in line]
+    to, after, by, begin = (re.split(r"[|\n]", ways) for ways in (ASK_TO, ASK_FOR, ASK_BY, BEGIN))
+    for number in range(count):
+        if number % 5 < 2:
+            said = draw.choice(to).format(do=draw.choice(doing))
+        elif number % 5 < 4:
+            thing, other = draw.choice(things), draw.choice(things)
+            one = ("an " if thing[0].lower() in "aeiou" else "a ") + thing
+            said = draw.choice(after).format(thing=thing, other=other, one=one)
+        else:
+            said = draw.choice(by).format(text=draw.choice(described if draw.random() < 0.6 else meant).rstrip("."))
+        yield (draw.choice(begin) if draw.random() < BEGUN else "") + said
+
+
 def fit(mean, wanted, start):
     """The table V with the least |mean V - wanted|² + HOLD |V - start|², by conjugate gradients."""
     moved = np.zeros_like(start)
@@ -128,12 +180,31 @@ def fit(mean, wanted, start):
     return start + moved
 
 
+def fit_directions(mean, wanted, start):
+    """The table whose means point where `wanted` does: how long each is comes of the round before."""
+    table = fit(mean, wanted, start)
+    for _ in range(ROUNDS):
+        length = ((mean @ table) * wanted).sum(1) / np.maximum((wanted * wanted).sum(1), 1e-9)
+        length = np.clip(length, *LENGTHS)
+        table = fit(mean, wanted * (length / length.mean())[:, None], start)
+    return table
+
+
+def shares(rows, pieces):
+    """By piece: the share of rows it stands in."""
+    share = np.zeros(pieces)
+    for row in rows:
+        share[list(set(row))] += 1
+    return share / len(rows)
+
+
 def main():
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--model", type=pathlib.Path, required=True, help="folder with model.safetensors and tokenizer.json")
     parse.add_argument("--wordnet", type=pathlib.Path, required=True, help="folder with WordNet's data files")
     parse.add_argument("--packages", type=pathlib.Path, required=True, help="output of apt-cache dumpavail")
     parse.add_argument("--sentences", type=int, default=80_000, help="sentences the model reads")
+    parse.add_argument("--requests", type=int, default=30_000, help="requests it reads beside them")
     parse.add_argument("--dimensions", type=int, default=128)
     parse.add_argument("--encoded", type=pathlib.Path, help="keep what the model said here (.npz), and use it again")
     parse.add_argument("--out", type=pathlib.Path, required=True)
@@ -142,15 +213,16 @@ def main():
     model = Model(given.model)
     texts = corpus(given.wordnet, given.packages)
     rows = model.pieces(texts)
+    read = rows[: given.sentences] + model.pieces(list(requests(given.wordnet, texts, given.requests)))
     vocabulary = [piece for piece, _ in sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])]
     # What the model says depends on what it reads: of other sentences, or another vocabulary, nothing is used again.
-    asked = hashlib.sha256(repr((vocabulary, rows[: given.sentences])).encode()).hexdigest()
+    asked = hashlib.sha256(repr((vocabulary, read)).encode()).hexdigest()
     said = np.load(given.encoded) if given.encoded and given.encoded.exists() else {}
     if "asked" in said and str(said["asked"]) == asked:
         own, wanted = said["own"], said["wanted"]
     else:
         own = model.encode([[at] for at in range(len(vocabulary))])
-        wanted = model.encode(rows[: given.sentences])
+        wanted = model.encode(read)
         if given.encoded:
             # Renamed when it is whole: a run that is broken off leaves nothing that a later one would trip over.
             part = given.encoded.with_suffix(".part.npz")
@@ -159,28 +231,27 @@ def main():
 
     # Pieces the model was taught: English letters and digits. Others would look alike, whatever they mean.
     known = np.array([re.fullmatch(r"(##)?[a-z0-9\u00df-\u024f]+", piece) is not None for piece in vocabulary])
-    share = np.zeros(len(vocabulary))
-    for row in rows:
-        share[list(set(row))] += 1
-    share /= len(rows)
+    share = shares(read, len(vocabulary))
+    general = shares(rows, len(vocabulary))[known]
 
-    centre = wanted.mean(0)
-    _, axes = np.linalg.eigh(np.cov(wanted.T))
+    general_wanted = wanted[: -given.requests or None]
+    centre = general_wanted.mean(0)
+    _, axes = np.linalg.eigh(np.cov(general_wanted.T))
     axes = axes[:, ::-1][:, : given.dimensions].astype(np.float32)
     wanted = (wanted - centre) @ axes
-    spots = [(at, piece, 1 / len(row)) for at, row in enumerate(([p for p in r if known[p]] for r in rows[: len(wanted)])) for piece in row]
+    spots = [(at, piece, 1 / len(row)) for at, row in enumerate(([p for p in r if known[p]] for r in read)) for piece in row]
     at, piece, weight = zip(*spots)
     mean = sparse.csr_matrix((weight, (at, piece)), shape=(len(wanted), len(vocabulary)), dtype=np.float32)
     start = (own - own[share > 0].mean(0)) @ axes * (COMMON / (COMMON + share))[:, None]
     guess = mean @ start
     start *= (guess * wanted).sum() / (guess * guess).sum()
-    table = fit(mean, wanted.astype(np.float32), start.astype(np.float32))[known]
+    table = fit_directions(mean, wanted.astype(np.float32), start.astype(np.float32))[known]
 
     scales = (np.abs(table).max(1) / 127).astype("<f4")
     steps = np.round(table / np.maximum(scales, 1e-12)[:, None]).astype(np.int8)
     words = "".join(piece + "\n" for piece, is_known in zip(vocabulary, known) if is_known).encode()
     header = b"MMCPDENS" + struct.pack("<4I", VERSION, given.dimensions, len(table), len(words))
-    telling = np.round(255 * np.sqrt(COMMON_WORD / (COMMON_WORD + share[known]))).astype(np.uint8)
+    telling = np.round(255 * np.sqrt(COMMON_WORD / (COMMON_WORD + general))).astype(np.uint8)
     data = header + words + scales.tobytes() + telling.tobytes() + steps.tobytes()
     given.out.write_bytes(data)
     print(f"{len(wanted)} sentences, {len(table)} pieces of {given.dimensions} dimensions, {len(data)} bytes")

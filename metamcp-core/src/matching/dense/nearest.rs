@@ -8,8 +8,8 @@ use fearless_simd::{Level, dispatch};
 
 use super::table::DenseTable;
 
-/// Most different pieces of a need that are looked at.
-const NEED_PIECES_MAX: usize = 64;
+/// Pieces of a need that are looked at: those that tell the most. The others are mostly words of asking.
+const NEED_PIECES_MAX: usize = 8;
 
 /// The different pieces of many tools, numbered from zero.
 #[derive(Debug, Default)]
@@ -50,6 +50,8 @@ impl AskedPieces {
     pub(in crate::matching) fn new(table: &DenseTable, mut pieces: Vec<u16>) -> Option<Self> {
         pieces.sort_unstable();
         pieces.dedup();
+        // Stable: of pieces that tell as much, the first in the table.
+        pieces.sort_by(|a, b| table.weight(*b).total_cmp(&table.weight(*a)));
         pieces.truncate(NEED_PIECES_MAX);
         let weights: Vec<f32> = pieces.iter().map(|piece| table.weight(*piece)).collect();
         let sum: f32 = weights.iter().sum();
@@ -67,22 +69,29 @@ impl AskedPieces {
         dispatch!(*LEVEL, _ => self.hold_against(tool))
     }
 
+    // Loops, not closures: those would be compiled for the least of instruction sets.
     #[inline(always)]
     fn hold_against(&self, tool: &[u16]) -> f32 {
-        let asked = self.vectors.chunks_exact(self.table.dimensions()).zip(&self.shares);
-        asked
-            .map(|(asked, share)| {
-                let cosine =
-                    |piece: &u16| dot(self.table.vector(*piece), asked) as f32 * self.table.inverse_length(*piece);
-                share * tool.iter().map(cosine).fold(0.0, f32::max)
-            })
-            .sum()
+        let mut sum = 0.0;
+        for (asked, share) in self.vectors.chunks_exact(self.table.dimensions()).zip(&self.shares) {
+            let mut nearest = 0.0_f32;
+            for piece in tool {
+                let cosine = dot(self.table.vector(*piece), asked) as f32 * self.table.inverse_length(*piece);
+                nearest = nearest.max(cosine);
+            }
+            sum += share * nearest;
+        }
+        sum
     }
 }
 
 #[inline(always)]
 fn dot(a: &[i8], b: &[i16]) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(i16::from(*a)) * i32::from(*b)).sum()
+    let mut sum = 0;
+    for (a, b) in a.iter().zip(b) {
+        sum += i32::from(i16::from(*a)) * i32::from(*b);
+    }
+    sum
 }
 
 #[cfg(test)]

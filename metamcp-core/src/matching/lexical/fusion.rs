@@ -10,11 +10,11 @@ const SIMILARITY: f32 = 9.0;
 /// From where on a cosine counts: texts that are not about the same thing are about this similar.
 const COSINE_FLOOR: f32 = 0.1;
 /// A tool that shares no word with the need must be this near to be brought in at all.
-const COSINE_ALONE: f32 = 0.3;
+const COSINE_ALONE: f32 = 0.25;
 /// What it adds when each piece of the need stands in the tool, too.
 const NEARNESS: f32 = 6.0;
 /// Most tools whose pieces are looked at one by one: the first by all else. Few more would be moved.
-pub(super) const CLOSER_MAX: usize = 16;
+pub(super) const CLOSER_MAX: usize = 8;
 
 /// What similarity adds to the score of a tool; `words` tells whether it has a score by words.
 pub(super) fn similarity(vectors: &Vectors, tool: u32, need: &Asked, words: bool) -> Option<f32> {
