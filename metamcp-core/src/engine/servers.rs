@@ -182,9 +182,20 @@ impl Servers {
         let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
         let server =
             self.servers.get(name).ok_or_else(|| unreachable(format!("server `{name}` is not configured any more")))?;
-        if let Some(transport) = server.live() {
-            return Ok(transport);
+        match server.live() {
+            Some(transport) => Ok(transport),
+            // Boxed: rare and large, and the future of every call would carry it.
+            None => Box::pin(self.reach(name, server)).await,
         }
+    }
+
+    /// Connects to a server, unless somebody else just did.
+    async fn reach(
+        self: &Arc<Self>,
+        name: &ServerName,
+        server: &Server,
+    ) -> Result<Arc<dyn McpTransport>, TransportError> {
+        let unreachable = |message| TransportError::new(TransportErrorKind::Connect, Delivered::No, message);
         let mut link = server.link.lock().await;
         if let Some(transport) = &link.transport {
             if !transport.is_closed() {

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::{
     Caller, ClientSide, Request, RpcFault,
     elicitations::Elicitations,
-    front::holds,
+    front::Word,
     members::{Members, quoted, with_text},
     seal::Seal,
 };
@@ -319,23 +319,24 @@ struct Put {
 
 /// Whether a result is a question. Looked at closely only when the word is in it.
 pub(crate) fn asks(result: &RawJson) -> bool {
-    kind(result, "input_required")
+    static WORD: Word = Word::new("input_required");
+    kind(result, &WORD)
 }
 
 /// Whether a result says that it is of this `resultType`.
-pub(crate) fn kind(result: &RawJson, kind: &str) -> bool {
+pub(crate) fn kind(result: &RawJson, kind: &Word) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct View<'a> {
         #[serde(borrow, default)]
         result_type: Option<&'a RawValue>,
     }
-    if !holds(result.get(), kind) {
+    if !kind.is_in(result.get()) {
         return false;
     }
     let view = serde_json::from_str::<View<'_>>(result.get()).ok();
     let said = view.and_then(|view| view.result_type).and_then(|text| serde_json::from_str::<String>(text.get()).ok());
-    said.as_deref() == Some(kind)
+    said.as_deref() == Some(kind.as_str())
 }
 
 fn input_required(questions: &[(&str, Put)], state: Option<&str>) -> RawJson {

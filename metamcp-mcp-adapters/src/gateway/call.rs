@@ -4,6 +4,7 @@
 //! it needs, so that it can outlive its request: one that outlasts a set wait becomes a job while it runs on.
 
 use std::{
+    borrow::Cow,
     future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -24,10 +25,10 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    Caller, ClientSide, Gateway, Reply, Request, RpcFault,
-    bridge::{Bridge, Goes, Origin, kind},
+    Caller, ClientSide, Gateway, Request, RpcFault,
+    bridge::{self, Bridge, Goes, Origin, kind},
     catalog::ToolRef,
-    front,
+    front::{self, Word},
     members::{Key, quoted},
     methods::relayed::{Beside, note_required},
     own_tools, pointers, retry, tasks,
@@ -43,18 +44,14 @@ const KEY_META: &str = "io.github.metamcp/idempotencyKey";
 const ERROR_META: &str = "io.github.metamcp/error";
 /// Longest a call may last that cannot become a job.
 const CALL_MAX: Duration = Duration::from_secs(3_600);
+/// What arguments hold that are taken from elsewhere.
+static REF: Word = Word::new("\"$ref\"");
+/// The type of a result that is still to come.
+static TASK: Word = Word::new("task");
 /// Notifications of one call that wait for its client; further ones are dropped.
 const NOTES_MAX: usize = 256;
 
 /// Answers `tools/call`.
-pub(crate) async fn call(gateway: &Gateway, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
-    match answer(gateway, caller, request, side).await {
-        Ok(result) => Reply::Result(result),
-        Err(fault) => Reply::Fault(fault),
-    }
-}
-
-/// As [`call`], for what makes calls of its own.
 pub(crate) async fn answer(
     gateway: &Gateway,
     caller: &Caller,
@@ -77,9 +74,9 @@ pub(crate) async fn answer(
         };
     };
     let arguments = match request.param("arguments") {
-        Some(arguments) if front::holds(arguments.get(), "\"$ref\"") => {
+        Some(arguments) if REF.is_in(arguments.get()) => {
             let given: RawJson = arguments.to_owned().into();
-            match gateway.engine().fill(&caller.principal, &given).await {
+            match Box::pin(gateway.engine().fill(&caller.principal, &given)).await {
                 Ok(Some(filled)) => Some(filled),
                 // It names a task that has not ended: a task of its own waits for that.
                 Ok(None) => {
@@ -115,30 +112,35 @@ async fn direct(
     tool: Arc<ToolRef>,
     arguments: Option<RawJson>,
 ) -> Result<RawJson, RpcFault> {
-    let own = Arc::clone(&tool);
-    let id = &own.capability.id;
+    let call = Arc::new(Call::new(gateway, caller, request, tool, arguments.as_ref()));
+    let id = &call.tool.capability.id;
     let origin = Origin { who: &caller.principal, server: id.server(), method: METHOD, name: id.tool() };
     let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if let Goes::Job(job) = *bridge.goes() {
-        return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&own))).await;
+        return Box::pin(tasks::go_on(gateway, caller, &mut bridge, job, Some(&call.tool))).await;
     }
-    let call = Arc::new(Call::new(gateway, caller, request, tool, arguments.as_ref()));
     loop {
         match carry(gateway, caller, side, request, &call, &bridge).await? {
             Carried::Told(result) => return Ok(result),
+            Carried::Came(result) if !bridge::asks(&result) => return Ok(fit(gateway, caller, &call, result).await),
             Carried::Came(result) => {
                 let unanswered = Unanswered::of(gateway, id.server(), &result);
-                let told = bridge.take(result).await?;
+                let told = Box::pin(bridge.take(result)).await?;
                 unanswered.taken();
                 if let Some(result) = told {
-                    return Ok(if pointers::is_large(gateway, &result) {
-                        Box::pin(pointers::keep(gateway, caller, &call, result)).await
-                    } else {
-                        result
-                    });
+                    return Ok(fit(gateway, caller, &call, result).await);
                 }
             }
         }
+    }
+}
+
+/// A result as the client is given it: one that is too large for it is kept.
+async fn fit(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, result: RawJson) -> RawJson {
+    if pointers::is_large(gateway, &result) {
+        Box::pin(pointers::keep(gateway, caller, call, result)).await
+    } else {
+        result
     }
 }
 
@@ -162,30 +164,30 @@ async fn carry(
     let notes = Arc::new(Notes::default());
     let mut running: Running =
         Box::pin(Arc::clone(call).run(bridge.answers().cloned(), bridge.state().cloned(), Arc::clone(&notes)));
-    let ran = match tasks::patience(gateway, caller) {
-        Some(wait) => match timeout(wait, watched(&mut running, &notes, &beside)).await {
-            Ok(ran) => ran,
-            Err(_) => match adopted(gateway, caller, call).await {
-                Ok(adopted) => {
-                    let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
-                    let (report, notes) = (adopted.reporter(), Arc::clone(&notes));
-                    let call = Arc::clone(call);
-                    adopted.run(async move {
-                        let ran = reported(running, &notes, report).await;
-                        call.as_reply(ran)
-                    });
-                    return Ok(Carried::Told(handle));
-                }
-                Err(error) => {
-                    tracing::warn!(tool = %call.tool.capability.id, %error, "a long call could not become a task and goes on as it is");
-                    bounded(call, watched(&mut running, &notes, &beside)).await
-                }
-            },
+    let patience = tasks::patience(gateway, caller);
+    let ran = match timeout(patience.unwrap_or(CALL_MAX), watched(&mut running, &notes, &beside)).await {
+        Ok(ran) => ran,
+        Err(_) if patience.is_none() => Err(too_long(call)),
+        Err(_) => match adopted(gateway, caller, call).await {
+            Ok(adopted) => {
+                let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
+                let (report, notes) = (adopted.reporter(), Arc::clone(&notes));
+                let call = Arc::clone(call);
+                adopted.run(async move {
+                    let ran = reported(running, &notes, report).await;
+                    call.as_reply(ran)
+                });
+                return Ok(Carried::Told(handle));
+            }
+            Err(error) => {
+                tracing::warn!(tool = %call.tool.capability.id, %error, "a long call could not become a task and goes on as it is");
+                let rest = Box::pin(timeout(CALL_MAX, watched(&mut running, &notes, &beside)));
+                rest.await.unwrap_or_else(|_| Err(too_long(call)))
+            }
         },
-        None => bounded(call, watched(&mut running, &notes, &beside)).await,
     };
     let begun = match ran {
-        Ok(Came::Result(result)) if kind(&result, "task") => call.as_reply(Ok(Came::Result(result))),
+        Ok(Came::Result(result)) if kind(&result, &TASK) => call.as_reply(Ok(Came::Result(result))),
         Ok(Came::Result(result)) => return Ok(Carried::Came(result)),
         Ok(Came::Begun(reply)) => Ok(reply),
         Err(RelayError::Rpc(error)) => {
@@ -247,13 +249,11 @@ async fn reported(mut running: Running, notes: &Notes, report: impl Fn(Progress)
     .await
 }
 
-/// Keeps a call that cannot become a job from lasting for ever.
-async fn bounded(call: &Call, running: impl Future<Output = Ran>) -> Ran {
-    timeout(CALL_MAX, running).await.unwrap_or_else(|_| {
-        let server = call.tool.capability.id.server();
-        let message = format!("server `{server}` did not answer within {} s", CALL_MAX.as_secs());
-        Err(RelayError::Transport(TransportError::new(TransportErrorKind::Timeout, Delivered::Maybe, message)))
-    })
+/// That a call which cannot become a job does not last for ever.
+fn too_long(call: &Call) -> RelayError {
+    let server = call.tool.capability.id.server();
+    let message = format!("server `{server}` did not answer within {} s", CALL_MAX.as_secs());
+    RelayError::Transport(TransportError::new(TransportErrorKind::Timeout, Delivered::Maybe, message))
 }
 
 type Running = Pin<Box<dyn Future<Output = Ran> + Send>>;
@@ -271,9 +271,7 @@ pub(crate) enum Came {
 pub(crate) struct Call {
     gateway: Gateway,
     pub(crate) tool: Arc<ToolRef>,
-    /// The server's own name of the tool, a JSON string.
-    name: Box<RawValue>,
-    params: Vec<(Box<str>, Box<RawValue>)>,
+    params: Vec<(Cow<'static, str>, Box<RawValue>)>,
     meta: Vec<(Box<str>, Box<RawValue>)>,
     capabilities: RawJson,
     client_info: Option<RawJson>,
@@ -289,14 +287,16 @@ impl Call {
         tool: Arc<ToolRef>,
         arguments: Option<&RawJson>,
     ) -> Self {
-        let name = quoted(tool.capability.id.tool());
         let mut params = Vec::with_capacity(request.params.len());
         for (key, value) in &request.params {
             match (&**key, arguments) {
                 // Set anew for each round; `task` is of an older revision and means nothing.
                 ("name" | "inputResponses" | "requestState" | "task", _) => {}
-                ("arguments", Some(filled)) => params.push(("arguments".into(), filled.raw().to_owned())),
-                _ => params.push((key.as_ref().into(), (*value).to_owned())),
+                ("arguments", filled) => {
+                    let value = filled.map_or(*value, RawJson::raw);
+                    params.push(("arguments".into(), value.to_owned()));
+                }
+                _ => params.push((key.to_string().into(), (*value).to_owned())),
             }
         }
         let passes = |key: &str| key != "progressToken" && !key.starts_with("io.modelcontextprotocol/");
@@ -304,7 +304,6 @@ impl Call {
         Self {
             gateway: gateway.clone(),
             tool,
-            name: RawValue::from_string(name).expect("a quoted string is JSON"),
             params,
             meta: meta.map(|(key, value)| (key.as_ref().into(), (*value).to_owned())).collect(),
             capabilities: caller.capabilities.clone(),
@@ -351,7 +350,7 @@ impl Call {
             };
         };
         let mut params: Vec<(&str, &RawValue)> = Vec::with_capacity(self.params.len() + 3);
-        params.push(("name", &self.name));
+        params.push(("name", &self.tool.own_name));
         params.extend(self.params.iter().map(|(key, value)| (&**key, &**value)));
         params.extend(answers.map(|answers| ("inputResponses", answers.raw())));
         params.extend(state.map(|state| ("requestState", state.raw())));

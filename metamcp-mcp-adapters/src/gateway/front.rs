@@ -2,9 +2,10 @@
 //!
 //! All of it is done on the text: what is not named here comes out as it came in.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use metamcp_core::json::RawJson;
 use serde_json::value::RawValue;
 
@@ -18,6 +19,8 @@ use crate::wire::era::{CLIENT_INFO, Era, INVALID_PARAMS, META_SERVER_INFO};
 const RESOURCE_NOT_FOUND: i64 = -32002;
 /// Results up to this size are copied into their frame, in bytes; larger ones are written from where they are.
 const COPY_BYTES_MAX: usize = 16 << 10;
+/// What stands before and behind the id of an answer.
+const HEAD: (&str, &str) = (r#"{"jsonrpc":"2.0","id":"#, r#","result":"#);
 /// How every finished result begins that is made here.
 const COMPLETE: &str = r#""resultType":"complete""#;
 
@@ -122,12 +125,14 @@ pub(crate) fn inlined(result: &str) -> String {
 
 fn finished(era: Era, id: &str, result: RawJson) -> Frame {
     let edits = edits(era, result.get());
-    let (head, tail) = (format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"#), "}");
-    if result.get().len() > COPY_BYTES_MAX {
-        return in_pieces(head, result, edits);
+    let tail = "}";
+    let is_copied = result.get().len() <= COPY_BYTES_MAX;
+    let room = if is_copied { result.get().len() + grown(&edits) + tail.len() } else { 0 };
+    let mut text = String::with_capacity(HEAD.0.len() + id.len() + HEAD.1.len() + room);
+    text.extend([HEAD.0, id, HEAD.1]);
+    if !is_copied {
+        return in_pieces(text, result, edits);
     }
-    let mut text = head;
-    text.reserve_exact(result.get().len() + grown(&edits) + tail.len());
     edit(&mut text, result.get(), &edits);
     text.push_str(tail);
     Frame::of(text)
@@ -180,15 +185,37 @@ struct Edit {
     text: String,
 }
 
-/// Whether a text holds another: the search of many bytes at a time, as results are long and mostly do not.
-pub(crate) fn holds(text: &str, part: &str) -> bool {
-    memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some()
+/// A word that texts are searched for, many bytes at a time, as results are long and mostly do not hold it. To begin such a search costs more
+/// than to go through a short text: that is done once.
+#[derive(Debug)]
+pub(crate) struct Word {
+    word: &'static str,
+    finder: OnceLock<Finder<'static>>,
 }
+
+impl Word {
+    pub(crate) const fn new(word: &'static str) -> Self {
+        Self { word, finder: OnceLock::new() }
+    }
+
+    /// Whether a text holds it.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        self.finder.get_or_init(|| Finder::new(self.word)).find(text.as_bytes()).is_some()
+    }
+
+    /// The word.
+    pub(crate) const fn as_str(&self) -> &'static str {
+        self.word
+    }
+}
+
+/// What changes for a legacy client, and escapes, in which a name may be spelled.
+static CHANGING: [Word; 3] = [Word::new("resultType"), Word::new("_meta"), Word::new("\\u")];
 
 /// What must change in a result for a client of this era, in the order of the text.
 fn edits(era: Era, text: &str) -> Vec<Edit> {
-    // Most results have none of the members that change for a legacy client; a name may be spelled with escapes.
-    if era == Era::Legacy && !["resultType", "_meta", "\\u"].iter().any(|part| holds(text, part)) {
+    // Most results have none of the members that change for a legacy client.
+    if era == Era::Legacy && !CHANGING.iter().any(|word| word.is_in(text)) {
         return Vec::new();
     }
     // What is not an object is no result of MCP; there is nothing in it that could be changed.

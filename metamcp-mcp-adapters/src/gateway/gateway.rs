@@ -49,8 +49,13 @@ impl Gateway {
     }
 
     /// Answers any request of a client but those that the fronts answer: `initialize`, `ping`, `logging/setLevel`, subscriptions.
-    pub(crate) async fn handle(&self, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
-        methods::handle(self, caller, request, side).await
+    pub(crate) fn handle<'a>(
+        &'a self,
+        caller: &'a Caller,
+        request: &'a Request<'_>,
+        side: &'a dyn ClientSide,
+    ) -> impl Future<Output = Reply> + Send + use<'a> {
+        methods::handle(self, caller, request, side)
     }
 
     /// Waits, for a bounded time after the start alone, until the lists hold what there is.
@@ -101,11 +106,14 @@ impl Gateway {
 
     /// As [`Self::tool`]. Just after the start not every tool is known: one that is missing is waited for as long as a list would be.
     pub(crate) async fn awaited_tool(&self, caller: &Caller, name: &str) -> Option<Arc<ToolRef>> {
-        let known = self.tool(caller, name);
-        if known.is_some() || own_tools::named(name).is_some() {
-            return known;
+        if let Some(known) = self.tool(caller, name) {
+            return Some(known);
         }
-        self.settled().await;
+        if own_tools::named(name).is_some() {
+            return None;
+        }
+        // Boxed: rare, and the future of every call would carry it.
+        Box::pin(self.settled()).await;
         self.tool(caller, name)
     }
 

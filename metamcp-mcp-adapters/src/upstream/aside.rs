@@ -143,7 +143,7 @@ pub(super) struct Own {
 impl Own {
     /// Makes the call.
     pub(super) async fn ask(self, request: &RelayRequest<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
-        let step = self.session.way.ask(self.session.ask(request), side).await;
+        let step = self.session.way.ask(&mut self.session.ask(request), side).await;
         self.after(step)
     }
 

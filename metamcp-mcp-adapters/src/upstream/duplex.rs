@@ -148,7 +148,7 @@ impl Way for Duplex {
         self.kind
     }
 
-    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+    async fn ask(&self, ask: &mut Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
         self.peer.ask(ask, side).await
     }
 

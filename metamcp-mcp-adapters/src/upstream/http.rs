@@ -15,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use metamcp_core::{
     id::ServerName,
@@ -120,7 +121,7 @@ impl Way for Http {
         "http"
     }
 
-    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+    async fn ask(&self, ask: &mut Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
         let link = &self.link;
         if self.is_closed() {
             return Err(link.closed(Delivered::No).into());
@@ -194,30 +195,33 @@ fn is_another_server(failure: &Failure) -> bool {
 }
 
 impl Link {
-    async fn ask(self: &Arc<Self>, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
-        let mut ask = ask;
+    async fn ask(self: &Arc<Self>, ask: &mut Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
         let frame = Bytes::from(std::mem::take(&mut ask.frame));
-        let headers = self.headers();
         if ask.method == "initialize" {
             self.state().initialize = Some((ask.id, frame.clone()));
             // Boxed, as below: these are the rare ways, and the future of every call would carry them.
-            return Box::pin(self.initialize(ask, frame, headers)).await;
+            return Box::pin(self.initialize(ask, frame)).await;
         }
-        let session = headers.get(header::SESSION_ID).cloned();
-        let answer = self.attempt(&ask, frame.clone(), headers, side).await;
+        let headers = self.headers();
+        let session = headers.get(header::SESSION_ID).map(|session| (session.clone(), frame.clone()));
+        let answer = self.attempt(ask, frame, headers, side).await;
         let forgotten = session.filter(|_| matches!(answer, Err(Failure::Status(404, _) | Failure::Rpc(_, Some(404)))));
         // A server that has forgotten the session has not taken the request.
-        let Some(forgotten) = forgotten else { return answer };
-        Box::pin(self.renew(&forgotten)).await?;
-        self.attempt(&ask, frame, self.headers(), side).await
+        let Some((forgotten, frame)) = forgotten else { return answer };
+        let again = async {
+            self.renew(&forgotten).await?;
+            self.attempt(ask, frame, self.headers(), side).await
+        };
+        Box::pin(again).await
     }
 
     /// Begins a session.
-    async fn initialize(self: &Arc<Self>, ask: Ask<'_>, frame: Bytes, mut headers: HeaderMap) -> Result<Step, Failure> {
+    async fn initialize(self: &Arc<Self>, ask: &Ask<'_>, frame: Bytes) -> Result<Step, Failure> {
+        let mut headers = self.headers();
         headers.remove(header::SESSION_ID);
         let response = self.send(Method::POST, headers, frame).await?;
         let begun = response.headers().get(header::SESSION_ID).cloned();
-        let step = http_answer::read(Guard::unarmed(self), response, &ask, &Deaf).await?;
+        let step = http_answer::read(Guard::unarmed(self), response, ask, &Deaf).await?;
         let mut state = self.state();
         let headers = Arc::make_mut(&mut state.headers);
         match begun {
@@ -227,13 +231,13 @@ impl Link {
         Ok(step)
     }
 
-    async fn attempt(
-        self: &Arc<Self>,
-        ask: &Ask<'_>,
+    fn attempt<'a>(
+        self: &'a Arc<Self>,
+        ask: &'a Ask<'_>,
         frame: Bytes,
         mut headers: HeaderMap,
-        side: &dyn RelaySide,
-    ) -> Result<Step, Failure> {
+        side: &'a dyn RelaySide,
+    ) -> impl Future<Output = Result<Step, Failure>> + Send + use<'a> {
         if ask.era == Era::Modern {
             headers.insert(header::PROTOCOL_VERSION, HeaderValue::from_static(MODERN));
             headers.insert(header::METHOD, header::value(ask.method));
@@ -245,17 +249,25 @@ impl Link {
         // A modern server is told by the end of the stream, a legacy one in words.
         let tell_end = ask.cancellable && ask.era == Era::Legacy;
         let guard = Guard::new(self, ask.id, tell_end);
-        let sent = match &guard.slot {
-            None => self.send(Method::POST, headers, frame).await,
-            Some(slot) => tokio::select! {
-                biased;
-                sent = self.send(Method::POST, headers, frame) => sent,
-                never = guard.asks_nobody_later(slot) => match never {},
-            },
-        };
-        match sent {
-            Ok(response) => http_answer::read(guard, response, ask, side).await,
-            Err(error) => guard.over(Err(error.into())),
+        // Begun here and not in the future, which would hold all parts of the request beside it.
+        let mut sending = self.send(Method::POST, headers, frame);
+        async move {
+            let sent = match &guard.slot {
+                None => (&mut sending).await,
+                Some(slot) => tokio::select! {
+                    biased;
+                    sent = &mut sending => sent,
+                    never = guard.asks_nobody_later(slot) => match never {},
+                },
+            };
+            match sent {
+                Ok(response) if http_answer::is_json(&response) => {
+                    http_answer::read_json(guard, response.status(), response.into_body(), ask.id).await
+                }
+                // Boxed: the future of every call would carry all kinds of answers.
+                Ok(response) => Box::pin(http_answer::read(guard, response, ask, side)).await,
+                Err(error) => guard.over(Err(error.into())),
+            }
         }
     }
 
@@ -271,9 +283,8 @@ impl Link {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, TransportError>> + Send + use<'_> {
-        let sent = self.client.send(method, headers, body, self.idle);
-        async move { sent.await.map_err(|error| self.unsent(error)) }
+    ) -> impl Future<Output = Result<Response<AnswerBody>, TransportError>> + Send + Unpin + use<'_> {
+        self.client.send(method, headers, body, self.idle).map_err(|error| self.unsent(error))
     }
 
     /// Begins a session anew that the server has forgotten, unless somebody else just did.
@@ -291,7 +302,7 @@ impl Link {
         let (era, method, name, headers, capabilities) = (Era::Legacy, "initialize", None, Vec::new(), None);
         let (cancellable, standing) = (false, false);
         let ask = Ask { id, era, method, frame: String::new(), name, headers, capabilities, cancellable, standing };
-        let begun = match self.initialize(ask, frame, self.headers()).await {
+        let begun = match self.initialize(&ask, frame).await {
             Ok(_) => self.tell(frame::notification("notifications/initialized", None)).await.map_err(Failure::Other),
             Err(failure) => Err(failure),
         };
@@ -418,7 +429,7 @@ impl Guard {
     /// The same, when a question has waited for too long for the stream to begin.
     async fn asks_nobody_later(&self, slot: &Slot) -> Infallible {
         slot.filled().await;
-        tokio::time::sleep(Duration::from_secs(BEGIN_S_MAX)).await;
+        Box::pin(tokio::time::sleep(Duration::from_secs(BEGIN_S_MAX))).await;
         self.asks_nobody();
         std::future::pending().await
     }

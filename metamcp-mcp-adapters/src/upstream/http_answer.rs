@@ -43,22 +43,31 @@ pub(super) async fn read(
 ) -> Result<Step, Failure> {
     let status = response.status();
     if !status.is_success() {
-        // Boxed, as below: the future of every call would carry it.
-        let refused = Box::pin(refused(&guard.link, response)).await;
+        let refused = refused(&guard.link, response).await;
         return guard.over(Err(refused));
     }
     if is_media(response.headers(), EVENTS) {
-        return Box::pin(http_events::read(guard, response, ask, side)).await;
+        return http_events::read(guard, response, ask, side).await;
     }
+    if is_json(&response) {
+        return read_json(guard, status, response.into_body(), ask.id).await;
+    }
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no content");
+    let what = format!("HTTP {status} with {} in place of an answer", excerpt(kind));
+    let error = violation(&guard.link.server, what);
+    guard.over(Err(error.into()))
+}
+
+/// Whether an answer is one JSON text, as most are.
+pub(super) fn is_json(response: &Response<AnswerBody>) -> bool {
+    response.status().is_success() && is_media(response.headers(), JSON)
+}
+
+/// The result of a request that is answered by one JSON text.
+pub(super) async fn read_json(guard: Guard, status: StatusCode, body: AnswerBody, id: u64) -> Result<Step, Failure> {
     // It is no stream on which to go on with an answer.
     guard.asks_nobody();
-    let read = if is_media(response.headers(), JSON) {
-        json(&guard.link, status, response.into_body(), ask.id).await
-    } else {
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("no content");
-        let what = format!("HTTP {status} with {} in place of an answer", excerpt(kind));
-        Err(violation(&guard.link.server, what).into())
-    };
+    let read = json(&guard.link, status, body, id).await;
     guard.over(read.map(Step::Done))
 }
 

@@ -44,7 +44,8 @@ async fn chunk(body: &mut AnswerBody, idle: Duration) -> Result<Option<Bytes>, B
         // What is there already needs no clock.
         let next = match poll_immediate(body.frame()).await {
             Some(next) => Ok(next),
-            None => timeout(idle, body.frame()).await,
+            // Boxed: the future of every call would carry the clock.
+            None => Box::pin(timeout(idle, body.frame())).await,
         };
         match next {
             Err(_) => return Err(BodyError::Silent),

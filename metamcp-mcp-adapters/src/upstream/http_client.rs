@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{TryFutureExt as _, future::Either};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -93,22 +94,22 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
         silence: Duration,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + Send + use<'_> {
-        // Made here and not in the future, which would hold all parts of it beside it.
+    ) -> impl Future<Output = Result<Response<AnswerBody>, SendError>> + Send + Unpin + use<'_> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
-        async move {
-            match &self.way {
-                Way::Plain(wires) => Ok(wires.send(request, silence).await?.map(AnswerBody::Plain)),
-                Way::Tls(pooled) => match timeout(silence, pooled.request(request)).await {
+        match &self.way {
+            Way::Plain(wires) => Either::Left(wires.send(request, silence).map_ok(|answer| answer.map(AnswerBody::Plain))),
+            // Boxed: it is large, and the future of every call on a plain connection would carry it.
+            Way::Tls(pooled) => Either::Right(Box::pin(async move {
+                match timeout(silence, pooled.request(request)).await {
                     Ok(Ok(response)) => Ok(response.map(AnswerBody::Pooled)),
                     Ok(Err(error)) if error.is_connect() => Err(SendError::Connect(error.into())),
                     Ok(Err(error)) => Err(SendError::Broke(error.into())),
                     Err(_) => Err(SendError::Silent),
-                },
-            }
+                }
+            })),
         }
     }
 }

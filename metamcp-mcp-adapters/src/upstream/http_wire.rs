@@ -4,19 +4,22 @@
 //! connection is driven by nobody; one that its server has closed is found before it is used again, and swept soon.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{future::poll_fn, task::AtomicWaker};
+use futures_util::task::AtomicWaker;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::{
     body::{Body, Frame, Incoming, SizeHint},
-    client::conn::http1::{self, Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{self, Connection, SendRequest},
+    },
 };
 use hyper_util::{client::legacy::connect::HttpConnector as Tcp, rt::TokioIo};
 use tokio::{
@@ -88,41 +91,15 @@ impl Wires {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub(super) async fn send(
-        self: &Arc<Self>,
-        mut request: Request<Full<Bytes>>,
-        silence: Duration,
-    ) -> Result<Response<Driven>, SendError> {
-        loop {
-            let (mut wire, is_new) = match self.take() {
-                Some(wire) => (wire, false),
-                None => (Box::pin(self.connect(silence)).await?, true),
-            };
-            wire.silence.as_mut().reset(Instant::now() + silence);
-            let mut answer = pin!(unconstrained(wire.sender.try_send_request(request)));
-            let answered = poll_fn(|cx| {
-                wire.drive(cx);
-                // It comes of that drive or of a later one: to be woken for it too would be to be polled, and scheduled, once more.
-                match answer.as_mut().poll(&mut nobody()) {
-                    Poll::Ready(answered) => Poll::Ready(Some(answered)),
-                    Poll::Pending => wire.poll_silence().map(|()| None),
-                }
-            });
-            match answered.await {
-                Some(Ok(response)) => {
-                    return Ok(response.map(|body| Driven {
-                        body: Some(body),
-                        wire: Some(wire),
-                        home: Arc::clone(self),
-                    }));
-                }
-                Some(Err(mut error)) => match error.take_message() {
-                    // It was closed before the request was written.
-                    Some(unsent) if !is_new => request = unsent,
-                    _ => return Err(SendError::Broke(error.into_error().into())),
-                },
-                None => return Err(SendError::Silent),
-            }
+    pub(super) fn send(self: &Arc<Self>, request: Request<Full<Bytes>>, silence: Duration) -> Sending<'_> {
+        Sending { home: self, silence, stage: self.begin(request, silence) }
+    }
+
+    /// Sends on a connection that is idle, or makes one.
+    fn begin(&self, request: Request<Full<Bytes>>, silence: Duration) -> Stage<'_> {
+        match self.take() {
+            Some(wire) => Stage::sent(wire, request, silence, false),
+            None => Stage::Connecting(Box::pin(self.connect(silence)), Some(Box::new(request))),
         }
     }
 
@@ -188,6 +165,77 @@ async fn sweep(wires: Weak<Wires>) {
     }
 }
 
+/// The answer that comes of what a connection does.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + Send>>;
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Box<Wire>, SendError>> + Send + 'a>>;
+
+/// A request on its way, until the head of its answer. It is small: everything large is on the heap from the start.
+pub(super) struct Sending<'a> {
+    home: &'a Arc<Wires>,
+    silence: Duration,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    Connecting(Connecting<'a>, Option<Box<Request<Full<Bytes>>>>),
+    Sent { wire: Box<Wire>, answer: Answering, is_new: bool },
+    Over,
+}
+
+impl Stage<'_> {
+    fn sent(mut wire: Box<Wire>, request: Request<Full<Bytes>>, silence: Duration, is_new: bool) -> Self {
+        wire.silence.as_mut().reset(Instant::now() + silence);
+        let answer = Box::pin(unconstrained(wire.sender.try_send_request(request)));
+        Self::Sent { wire, answer, is_new }
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<Response<Driven>, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        // Ends: a connection that is new is the last.
+        loop {
+            match &mut this.stage {
+                Stage::Connecting(connecting, request) => {
+                    let wire = ready!(connecting.as_mut().poll(cx))?;
+                    let Some(request) = request.take() else { return Poll::Pending };
+                    this.stage = Stage::sent(wire, *request, this.silence, true);
+                }
+                Stage::Sent { wire, answer, is_new } => {
+                    wire.drive(cx);
+                    // It comes of that drive or of a later one: to be woken for it too would be to be polled, and scheduled, once more.
+                    let Poll::Ready(answered) = answer.as_mut().poll(&mut nobody()) else {
+                        ready!(wire.poll_silence());
+                        return Poll::Ready(Err(SendError::Silent));
+                    };
+                    let may_be_stale = !*is_new;
+                    match answered {
+                        Ok(response) => return Poll::Ready(Ok(this.answered(response))),
+                        Err(mut error) => match error.take_message() {
+                            // It was closed before the request was written.
+                            Some(unsent) if may_be_stale => this.stage = this.home.begin(unsent, this.silence),
+                            _ => return Poll::Ready(Err(SendError::Broke(error.into_error().into()))),
+                        },
+                    }
+                }
+                Stage::Over => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Sending<'_> {
+    fn answered(&mut self, response: Response<Incoming>) -> Response<Driven> {
+        let wire = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Sent { wire, .. } => Some(wire),
+            Stage::Connecting(..) | Stage::Over => None,
+        };
+        response.map(|body| Driven { body: Some(body), wire, home: Arc::clone(self.home) })
+    }
+}
+
 impl Wire {
     /// Reads and writes what can be, for who is woken when there is more. What becomes of it shows in the answer; a connection that has ended
     /// is dropped, and lets go of what it has not sent.
@@ -213,10 +261,15 @@ impl Wire {
         self.waiting.0.take();
     }
 
-    /// Whether it is open and done with all that was asked on it.
+    /// Whether it was open, and done with all that was asked on it, when it was last driven.
+    fn is_done(&self) -> bool {
+        self.connection.is_some() && self.sender.is_ready()
+    }
+
+    /// Whether it is so now.
     fn is_idle(&mut self) -> bool {
         self.poll();
-        self.connection.is_some() && self.sender.is_ready()
+        self.is_done()
     }
 }
 
@@ -266,7 +319,7 @@ impl Drop for Driven {
         wire.leave();
         // Of a body that was not read to its end the connection is closed, unless the rest is there already.
         self.body = None;
-        if wire.is_idle() {
+        if wire.is_done() || wire.is_idle() {
             self.home.give_back(wire);
         }
     }

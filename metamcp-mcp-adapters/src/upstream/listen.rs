@@ -102,8 +102,8 @@ impl Ear {
         let method = "subscriptions/listen";
         let frame = meta::request(era, id, method, &[("notifications", filter)], &RelayMeta::default());
         let (name, headers, capabilities) = (None, Vec::new(), None);
-        let ask = Ask { id, era, method, frame, name, headers, capabilities, cancellable: true, standing: true };
-        self.way.ask(ask, stream).await.map(drop)
+        let mut ask = Ask { id, era, method, frame, name, headers, capabilities, cancellable: true, standing: true };
+        self.way.ask(&mut ask, stream).await.map(drop)
     }
 }
 

@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// Sends a request and waits for its result, or for a question on the way there.
-    pub(super) async fn ask(self: &Arc<Self>, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+    pub(super) async fn ask(self: &Arc<Self>, ask: &mut Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
         let slot = Arc::new(Slot::queued(ask.standing));
         {
             let mut state = self.state();
@@ -94,7 +94,8 @@ impl Peer {
         // From here on the request leaves no trace when it is dropped.
         let (peer, lacking) = (Arc::clone(self), Lacking::default());
         let live = Live { peer, id: ask.id, slot: Arc::clone(&slot), cancellable: ask.cancellable, lacking };
-        if self.out.send(Out { frame: ask.frame, slot: Some(slot) }).await.is_err() {
+        let frame = std::mem::take(&mut ask.frame);
+        if self.out.send(Out { frame, slot: Some(slot) }).await.is_err() {
             return Err(self.closed_error(Delivered::No, self.why_closed()).into());
         }
         live.wait(ask.capabilities, side).await
@@ -397,7 +398,7 @@ mod tests {
     }
 
     async fn result(peer: &Arc<Peer>, id: u64, side: &dyn RelaySide) -> Result<RawJson, Failure> {
-        match peer.ask(ask(id), side).await? {
+        match peer.ask(&mut ask(id), side).await? {
             Step::Done(result) => Ok(result),
             Step::Asked(question) => panic!("a question: {question:?}"),
         }
@@ -537,7 +538,7 @@ mod tests {
         let roots = RawValue::from_string(r#"{"roots":{}}"#.to_owned()).unwrap();
         let asking = tokio::spawn({
             let (peer, roots) = (Arc::clone(&peer), roots.clone());
-            async move { peer.ask(Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
+            async move { peer.ask(&mut Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
         });
         sent(&mut frames).await;
         peer.receive(r#"{"id":"no","method":"sampling/createMessage","params":{}}"#);
@@ -562,7 +563,7 @@ mod tests {
         let roots = RawValue::from_string(r#"{"roots":{}}"#.to_owned()).unwrap();
         let asking = tokio::spawn({
             let peer = Arc::clone(&peer);
-            async move { peer.ask(Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
+            async move { peer.ask(&mut Ask { capabilities: Some(&roots), ..ask(1) }, &Deaf).await }
         });
         sent(&mut frames).await;
         peer.receive(r#"{"id":"q1","method":"roots/list"}"#);
@@ -578,7 +579,7 @@ mod tests {
         let heard = Heard::default();
         let listening = tokio::spawn({
             let (peer, heard) = (Arc::clone(&peer), heard.clone());
-            async move { peer.ask(Ask { standing: true, ..ask(1) }, &heard).await.map(drop) }
+            async move { peer.ask(&mut Ask { standing: true, ..ask(1) }, &heard).await.map(drop) }
         });
         sent(&mut frames).await;
         let (call, calling) = hearing(&peer, &mut frames, 2).await;
@@ -592,7 +593,7 @@ mod tests {
         calling.await.unwrap();
         let again = tokio::spawn({
             let peer = Arc::clone(&peer);
-            async move { peer.ask(Ask { standing: true, ..ask(3) }, &Deaf).await.map(drop) }
+            async move { peer.ask(&mut Ask { standing: true, ..ask(3) }, &Deaf).await.map(drop) }
         });
         sent(&mut frames).await;
         peer.receive(r#"{"method":"notifications/cancelled","params":{"requestId":3}}"#);

@@ -7,6 +7,7 @@ use metamcp_core::{
     json::RawJson,
     transport::{Introduction, Relay, RelayError, RelayNews, RelayRequest, RelaySide, RelayedError},
 };
+use serde_json::value::RawValue;
 use tokio::{sync::broadcast, time::timeout};
 
 use super::{
@@ -24,12 +25,9 @@ impl Session {
     /// The members of a request to a legacy server that are about an answer it waits for.
     async fn request_legacy(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<RawJson, Failure> {
         let wanted = level::rank(request.meta.log_level);
+        // Boxed, like all the rare ways: the future of every call would carry them.
         if self.agreed.can.logging.is_some() && self.level.lowers(wanted) {
-            let level = request.meta.log_level.map(|level| ("level", level));
-            let set = self.plain("logging/setLevel", None, level.as_slice());
-            if let Ok(Err(failure)) = timeout(Duration::from_secs(SET_LEVEL_S_MAX), set).await {
-                tracing::debug!(server = %self.info.server, ?failure, "the log level could not be set");
-            }
+            Box::pin(self.set_level(request.meta.log_level)).await;
         }
         let side = Wanted { side, rank: wanted };
         let member = |key: &str| request.params.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
@@ -38,13 +36,21 @@ impl Session {
             Some(state) => {
                 // A state that names nothing finds nothing.
                 let state = parked::named(state).unwrap_or_default();
-                self.go_on(&state, member("inputResponses"), request, &side).await?
+                Box::pin(self.go_on(&state, member("inputResponses"), request, &side)).await?
             }
         };
         Ok(match reached {
             Reached::Result(result) => result,
             Reached::Parked { open, state } => parked::input_required(&open, &state),
         })
+    }
+
+    async fn set_level(&self, level: Option<&RawValue>) {
+        let level = level.map(|level| ("level", level));
+        let set = self.plain("logging/setLevel", None, level.as_slice());
+        if let Ok(Err(failure)) = timeout(Duration::from_secs(SET_LEVEL_S_MAX), set).await {
+            tracing::debug!(server = %self.info.server, ?failure, "the log level could not be set");
+        }
     }
 
     fn relayed(&self, failure: Failure) -> RelayError {

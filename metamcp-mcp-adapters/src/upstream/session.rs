@@ -119,9 +119,12 @@ impl Session {
     pub(super) async fn make(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<Reached, Failure> {
         let step = match self.own(&request).await {
             Some(own) => Box::pin(own.ask(&request, side)).await?,
-            None => self.way.ask(self.ask(&request), side).await?,
+            None => self.way.ask(&mut self.ask(&request), side).await?,
         };
-        self.settle(step, &request, 0, side).await
+        match step {
+            Step::Done(result) => Ok(Reached::Result(result)),
+            Step::Asked(_) => Box::pin(self.settle(step, &request, 0, side)).await,
+        }
     }
 
     /// A connection of its own for a request whose client may be asked by a server that does not say for which request it asks.

@@ -160,8 +160,8 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
     fn kind(&self) -> &'static str;
 
     /// Sends a request and waits for its result, or for a question on the way there. Dropping it tells the server, where the request may
-    /// have left.
-    async fn ask(&self, ask: Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure>;
+    /// have left. Its frame is taken out of it.
+    async fn ask(&self, ask: &mut Ask<'_>, side: &dyn RelaySide) -> Result<Step, Failure>;
 
     /// Sends a notification.
     async fn tell(&self, method: &'static str) -> Result<(), Failure>;
@@ -189,7 +189,7 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
 
 /// A request that lets no question through: its result.
 pub(super) async fn plain(way: &dyn Way, ask: Ask<'_>) -> Result<RawJson, Failure> {
-    match way.ask(Ask { capabilities: None, ..ask }, &Deaf).await? {
+    match way.ask(&mut Ask { capabilities: None, ..ask }, &Deaf).await? {
         Step::Done(result) => Ok(result),
         Step::Asked(_) => unreachable!("without capabilities no question is let through"),
     }

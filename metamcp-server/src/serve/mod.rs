@@ -3,6 +3,7 @@
 //! It knows nothing of routes: what it serves is any tower service, what stops it is any future.
 
 mod again;
+mod calls;
 mod head_timer;
 mod mount;
 mod preface;
@@ -16,7 +17,6 @@ use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 pub use self::mount::Mount;
-use self::{again::Again, head_timer::HeadTimer, preface::PrefaceTimeout};
+use self::{again::Again, calls::Calls, head_timer::HeadTimer, preface::PrefaceTimeout};
 
 /// Connections served at the same time, unless options say otherwise; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -106,7 +106,7 @@ where
             next = accept(&listener, &places) => next,
         };
         let io = TokioIo::new(PrefaceTimeout::new(stream, options.header_read));
-        let service = TowerToHyperService::new(app.clone());
+        let service = Calls::new(app.clone());
         let server = builder(options.header_read);
         let connection = Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
         connections.spawn(async move {

@@ -10,6 +10,7 @@ use std::{
 
 use metamcp_core::{id::ServerName, json::RawJson, matching::Capability, transport::Freshness};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     definition::Definition,
@@ -18,11 +19,14 @@ use super::{
     pages::{Entries, Pages},
     template::UriTemplate,
 };
-use crate::gateway::{
-    members::Members,
-    options::{EndpointView, GatewayOptions, ListMode},
-    own_tools::Findable,
-    pattern::Selection,
+use crate::{
+    gateway::{
+        members::Members,
+        options::{EndpointView, GatewayOptions, ListMode},
+        own_tools::Findable,
+        pattern::Selection,
+    },
+    wire::header::{self, ParamHeader},
 };
 
 /// The resource that tells of the servers.
@@ -35,8 +39,24 @@ pub(crate) struct ToolRef {
     pub(crate) name: Box<str>,
     /// The tool itself.
     pub(crate) capability: Arc<Capability>,
+    /// Its server's own name of it, a JSON string.
+    pub(crate) own_name: Box<RawValue>,
     /// Whether it is known to take long.
     pub(crate) heavy: bool,
+    /// Which of its arguments are repeated in headers; read when it is called over HTTP.
+    headers: OnceLock<Vec<ParamHeader>>,
+}
+
+impl ToolRef {
+    fn new(name: &str, capability: &Arc<Capability>, heavy: bool) -> Self {
+        let own_name = to_raw_value(capability.id.tool()).expect("a string is JSON");
+        Self { name: name.into(), capability: Arc::clone(capability), own_name, heavy, headers: OnceLock::new() }
+    }
+
+    /// Which of its arguments are repeated in headers. A tool whose marks are wrong is as good as unmarked.
+    pub(crate) fn headers(&self) -> &[ParamHeader] {
+        self.headers.get_or_init(|| header::of_schema(&self.capability.input_schema).unwrap_or_default())
+    }
 }
 
 /// A prompt as an endpoint shows it.
@@ -183,9 +203,8 @@ impl Snapshot {
             if view.list != ListMode::Search {
                 list.add(|out| tool.definition.write(out, &name));
             }
-            let name: Box<str> = name.into();
-            let found = ToolRef { name: name.clone(), capability: Arc::clone(&tool.capability), heavy };
-            self.tool_refs.insert(name, Arc::new(found));
+            let found = ToolRef::new(&name, &tool.capability, heavy);
+            self.tool_refs.insert(name.into(), Arc::new(found));
         }
         self.tools = list.pages(
             "tools",

@@ -108,7 +108,8 @@ pub(super) async fn read_in_time<B: Body<Data = Bytes>>(
     });
     match soon.await {
         Some(read) => read,
-        None => timeout(limit, reading).await.unwrap_or(Err(Unread::Late)),
+        // Boxed: rare, and the future of every call would carry it.
+        None => Box::pin(timeout(limit, reading)).await.unwrap_or(Err(Unread::Late)),
     }
 }
 

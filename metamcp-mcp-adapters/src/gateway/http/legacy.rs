@@ -44,11 +44,12 @@ const LOOK_MS: u64 = 250;
 const TAKEN_BACK: i64 = -32800;
 
 /// Answers one message.
-pub(super) async fn answer(front: &Front, head: &Head, message: Message<'_>, outbox: &Arc<Outbox>) -> Answer {
-    if let Message::Request(request) = &message
+pub(super) async fn answer(front: &Front, head: &Head, message: &Message<'_>, outbox: &Arc<Outbox>) -> Answer {
+    if let Message::Request(request) = message
         && request.method == "initialize"
     {
-        return initialize(front, head, request).await;
+        // Boxed, like all the rare ways: the future of every call would carry them.
+        return Box::pin(initialize(front, head, request)).await;
     }
     let session = match session(front, head).await {
         Ok(session) => session,
@@ -62,18 +63,18 @@ pub(super) async fn answer(front: &Front, head: &Head, message: Message<'_>, out
 }
 
 /// Answers a batch (revision 2025-03-26): all answers together, when the last is there.
-pub(super) async fn answer_batch(front: &Front, head: &Head, batch: Vec<&RawValue>, outbox: &Arc<Outbox>) -> Answer {
+pub(super) async fn answer_batch(front: &Front, head: &Head, batch: &[&RawValue], outbox: &Arc<Outbox>) -> Answer {
     let session = match session(front, head).await {
         Ok(session) => session,
         Err(refused) => return refused,
     };
-    let each = batch.into_iter().map(async |text| match incoming::message(text.get()) {
+    let each = batch.iter().map(async |text| match incoming::message(text.get()) {
         Ok(Message::Request(request)) if request.method == "initialize" => {
             let fault = RpcFault::new(INVALID_PARAMS, "`initialize` must not be part of a batch");
             Some(front::fault(Some(request.id), &fault))
         }
         Ok(message) => {
-            one(front, &session, message, outbox).await.unwrap_or_else(|fault| Some(front::fault(None, &fault)))
+            one(front, &session, &message, outbox).await.unwrap_or_else(|fault| Some(front::fault(None, &fault)))
         }
         Err(refusal) => Some(front::fault(refusal.id.as_ref().map(RawJson::raw), &refusal.fault)),
     });
@@ -97,7 +98,7 @@ pub(super) async fn session(front: &Front, head: &Head) -> Result<Arc<Session>, 
             "`Mcp-Session-Id` is missing; send the one that `initialize` was answered with, or call `initialize` first";
         return Err(invalid(StatusCode::BAD_REQUEST, why));
     };
-    let found = front.sessions.find(id, &head.principal, head.endpoint.as_deref()).await;
+    let found = front.sessions.find(id, head.principal(), head.endpoint.as_deref()).await;
     found.ok_or_else(|| {
         invalid(StatusCode::NOT_FOUND, "the session is over, or is none of this address; call `initialize` again")
     })
@@ -112,8 +113,8 @@ async fn initialize(front: &Front, head: &Head, request: &Request<'_>) -> Answer
         let hello = Hello::of(request)?;
         // What is told of the servers now is told for as long as the session lasts.
         front.gateway.settled().await;
-        let session = front.sessions.begin(&head.principal, head.endpoint.as_deref(), &hello)?;
-        let discover = front.gateway.discover(head.endpoint.as_deref(), &head.principal).unwrap_or_default();
+        let session = front.sessions.begin(head.principal(), head.endpoint.as_deref(), &hello)?;
+        let discover = front.gateway.discover(head.endpoint.as_deref(), head.principal()).unwrap_or_default();
         Ok((session, lifecycle::initialized(&hello, &discover)))
     };
     match begun.await {
@@ -130,21 +131,26 @@ async fn initialize(front: &Front, head: &Head, request: &Request<'_>) -> Answer
 async fn one(
     front: &Front,
     session: &Arc<Session>,
-    message: Message<'_>,
+    message: &Message<'_>,
     outbox: &Arc<Outbox>,
 ) -> Result<Option<Frame>, RpcFault> {
     match message {
         Message::Request(request) => {
-            let reply = reply(front, session, &request, outbox).await.unwrap_or_else(Reply::Fault);
-            Ok(Some(front::answer(Era::Legacy, &request, reply)))
+            let reply = match &*request.method {
+                "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => {
+                    Box::pin(of_session(front, session, request)).await
+                }
+                _ => handled(front, session, request, outbox).await,
+            };
+            Ok(Some(front::answer(Era::Legacy, request, reply.unwrap_or_else(Reply::Fault))))
         }
         Message::Notification(notification) => {
-            notified(front, session, &notification).await?;
+            Box::pin(notified(front, session, notification)).await?;
             Ok(None)
         }
         Message::Response { id, outcome } => {
             if let Some(id) = text(id) {
-                front.sessions.answer(session, &id, outcome).await?;
+                Box::pin(front.sessions.answer(session, &id, outcome.clone())).await?;
             }
             Ok(None)
         }
@@ -166,19 +172,12 @@ async fn notified(front: &Front, session: &Session, notification: &Notification<
     }
 }
 
-async fn reply(
-    front: &Front,
-    session: &Arc<Session>,
-    request: &Request<'_>,
-    outbox: &Arc<Outbox>,
-) -> Result<Reply, RpcFault> {
-    let done = || Ok(Reply::Result(RawJson::empty_object()));
+/// What is about the session alone.
+async fn of_session(front: &Front, session: &Session, request: &Request<'_>) -> Result<Reply, RpcFault> {
     match &*request.method {
-        "ping" => done(),
         "logging/setLevel" => {
             let level = lifecycle::log_level(request)?;
             front.sessions.change(session, |shared| shared.log_level = Some(level.clone())).await?;
-            done()
         }
         "resources/subscribe" => {
             let uri = lifecycle::uri(request)?;
@@ -191,7 +190,6 @@ async fn reply(
                 shared.uris.insert(uri.clone().into_owned());
             };
             front.sessions.change(session, add).await?;
-            done()
         }
         "resources/unsubscribe" => {
             let uri = lifecycle::uri(request)?;
@@ -199,10 +197,10 @@ async fn reply(
                 shared.uris.remove(&*uri);
             };
             front.sessions.change(session, remove).await?;
-            done()
         }
-        _ => handled(front, session, request, outbox).await,
+        _ => {}
     }
+    Ok(Reply::Result(RawJson::empty_object()))
 }
 
 /// What needs servers: until it is answered or taken back.

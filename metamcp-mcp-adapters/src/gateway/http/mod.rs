@@ -40,7 +40,6 @@ pub use self::{
     options::{BODY_BYTES_MAX, BODY_READ_S, HttpOptions, KEEP_ALIVE_S, QUESTION_WAIT_S},
 };
 use self::{
-    body::Unread,
     call::{Answer, Call, First},
     guard::Guard,
     headers::Accepts,
@@ -103,66 +102,61 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let front = Arc::clone(&self.0);
-        Box::pin(async move { Ok(front.serve(request).await) })
+        // What is known at once is done here: a future would hold the whole request beside what is made of it.
+        match self.0.begin(request) {
+            Begun::Refused(answer) => Box::pin(std::future::ready(Ok(answer))),
+            Begun::Post(call, accepts) => Box::pin(async move { Ok(first(call, accepts).await) }),
+            Begun::Get(head) => {
+                let front = Arc::clone(&self.0);
+                Box::pin(async move { Ok(respond(get::stream(&front, &head).await)) })
+            }
+            Begun::Delete(head) => {
+                let front = Arc::clone(&self.0);
+                Box::pin(async move { Ok(respond(get::end(&front, &head).await)) })
+            }
+        }
     }
 }
 
+/// What becomes of a request, as its head says.
+enum Begun {
+    Refused(Response<GatewayBody>),
+    Post(Call, Accepts),
+    Get(Head),
+    Delete(Head),
+}
+
 impl Front {
-    async fn serve<B: Body<Data = Bytes>>(self: Arc<Self>, request: Request<B>) -> Response<GatewayBody> {
+    fn begin<B: Body<Data = Bytes> + Send + 'static>(self: &Arc<Self>, request: Request<B>) -> Begun {
+        let refused = |answer| Begun::Refused(respond(answer));
         let (mut parts, body) = request.into_parts();
         if let Err(why) = self.guard.check(&self.options, &parts.uri, &parts.headers) {
-            return respond(post::invalid(StatusCode::FORBIDDEN, why));
+            return refused(post::invalid(StatusCode::FORBIDDEN, why));
         }
         let Some(endpoint) = self.endpoint(parts.uri.path()) else {
-            return respond(post::invalid(StatusCode::NOT_FOUND, "there is no such endpoint; see [gateway.endpoints]"));
+            return refused(post::invalid(StatusCode::NOT_FOUND, "there is no such endpoint; see [gateway.endpoints]"));
         };
-        let principal = parts.extensions.remove::<Principal>().unwrap_or_else(Principal::local);
+        let principal = parts.extensions.remove::<Principal>();
         let accepts = Accepts::of(&parts.headers);
         let head = Head { principal, endpoint, headers: parts.headers, accepts };
         match parts.method {
-            Method::POST => self.post(head, body).await,
+            Method::POST if !headers::is_json(&head.headers) => {
+                refused(post::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send `Content-Type: application/json`"))
+            }
+            Method::POST if !accepts.json && !accepts.events => {
+                let why = "accept `application/json` and `text/event-stream`";
+                refused(post::invalid(StatusCode::NOT_ACCEPTABLE, why))
+            }
+            Method::POST => {
+                let outbox = Arc::new(Outbox::new(accepts.events));
+                let work = Box::pin(post::answer(Arc::clone(self), head, body, Arc::clone(&outbox)));
+                Begun::Post(Call::new(work, outbox, self.options.keep_alive), accepts)
+            }
             // The modern revision has neither; its clients may ask which era this is.
-            Method::GET | Method::DELETE if head.is_modern() => not_allowed("POST"),
-            Method::GET => respond(Box::pin(get::stream(&self, &head)).await),
-            Method::DELETE => respond(Box::pin(get::end(&self, &head)).await),
-            _ => not_allowed("DELETE, GET, POST"),
-        }
-    }
-
-    async fn post<B: Body<Data = Bytes>>(self: Arc<Self>, head: Head, body: B) -> Response<GatewayBody> {
-        if !headers::is_json(&head.headers) {
-            return respond(post::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send `Content-Type: application/json`"));
-        }
-        if !head.accepts.json && !head.accepts.events {
-            let why = "accept `application/json` and `text/event-stream`";
-            return respond(post::invalid(StatusCode::NOT_ACCEPTABLE, why));
-        }
-        let bytes_max = self.options.body_bytes_max;
-        let body = match body::read_in_time(body, bytes_max, self.options.body_read).await {
-            Ok(body) => body,
-            Err(Unread::TooLarge) => {
-                let why = format!("a request has at most {bytes_max} bytes; send less");
-                return respond(post::invalid(StatusCode::PAYLOAD_TOO_LARGE, why));
-            }
-            Err(Unread::Broken) => {
-                return respond(post::invalid(StatusCode::BAD_REQUEST, "the body broke off; send it again"));
-            }
-            Err(Unread::Late) => {
-                return respond(post::invalid(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
-            }
-        };
-        let events_only = !head.accepts.json;
-        let outbox = Arc::new(Outbox::new(head.accepts.events));
-        let keep_alive = self.options.keep_alive;
-        let work = Box::pin(post::answer(self, head, body, Arc::clone(&outbox)));
-        match Call::new(work, outbox, keep_alive).first().await {
-            First::Events(call) => events(Box::pin(call)),
-            First::Answer(Answer::Whole { status: StatusCode::OK, frame, session: None }) if events_only => {
-                let event = outbox::event(None, &frame.into_pieces());
-                events(Box::pin(futures_util::stream::iter([event])))
-            }
-            First::Answer(answer) => respond(answer),
+            Method::GET | Method::DELETE if head.is_modern() => Begun::Refused(not_allowed("POST")),
+            Method::GET => Begun::Get(head),
+            Method::DELETE => Begun::Delete(head),
+            _ => Begun::Refused(not_allowed("DELETE, GET, POST")),
         }
     }
 
@@ -175,6 +169,18 @@ impl Front {
             name if self.gateway.options().endpoints.contains_key(name) => Some(Some(name.into())),
             _ => None,
         }
+    }
+}
+
+/// The answer to a POST, or the stream that ends with it.
+async fn first(call: Call, accepts: Accepts) -> Response<GatewayBody> {
+    match call.first().await {
+        First::Events(call) => events(Box::pin(call)),
+        First::Answer(Answer::Whole { status: StatusCode::OK, frame, session: None }) if !accepts.json => {
+            let event = outbox::event(None, &frame.into_pieces());
+            events(Box::pin(futures_util::stream::iter([event])))
+        }
+        First::Answer(answer) => respond(answer),
     }
 }
 

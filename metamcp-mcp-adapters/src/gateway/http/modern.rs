@@ -23,17 +23,14 @@ use crate::{
         lifecycle::{self, text},
         subscribe::{Filter, Subscription},
     },
-    wire::{
-        era::{
-            Era, HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, META_SUBSCRIPTION, METHOD_NOT_FOUND,
-            MISSING_CAPABILITY, UNSUPPORTED_REVISION,
-        },
-        header,
+    wire::era::{
+        Era, HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, META_SUBSCRIPTION, METHOD_NOT_FOUND, MISSING_CAPABILITY,
+        UNSUPPORTED_REVISION,
     },
 };
 
 /// Answers a modern request.
-pub(super) async fn answer(front: &Front, head: Head, request: &Request<'_>, outbox: &Arc<Outbox>) -> Answer {
+pub(super) async fn answer(front: &Front, head: &Head, request: &Request<'_>, outbox: &Arc<Outbox>) -> Answer {
     let caller = match checked(front, head, request).await {
         Ok(caller) => caller,
         Err(fault) => {
@@ -53,7 +50,7 @@ pub(super) async fn answer(front: &Front, head: Head, request: &Request<'_>, out
 }
 
 /// The client, when all that the request must say is there and fits together.
-async fn checked(front: &Front, head: Head, request: &Request<'_>) -> Result<Caller, RpcFault> {
+async fn checked(front: &Front, head: &Head, request: &Request<'_>) -> Result<Caller, RpcFault> {
     let revision = lifecycle::revision(request);
     let told = headers::revision(&head.headers);
     if let Some(revision) = &revision
@@ -61,7 +58,7 @@ async fn checked(front: &Front, head: Head, request: &Request<'_>) -> Result<Cal
     {
         headers::check(&head.headers, request, Some(revision))?;
     }
-    let caller = lifecycle::modern_caller(request, head.principal, head.endpoint)?;
+    let caller = lifecycle::modern_caller(request, head.principal().clone(), head.endpoint.clone())?;
     headers::check(&head.headers, request, None)?;
     if lifecycle::is_removed(&request.method) {
         let why = format!("revision {} has no `{}`", caller.revision, request.method);
@@ -81,9 +78,7 @@ async fn check_arguments(
 ) -> Result<(), RpcFault> {
     let Some(name) = request.param("name").and_then(text) else { return Ok(()) };
     let Some(tool) = gateway.awaited_tool(caller, &name).await else { return Ok(()) };
-    // A tool whose marks are wrong is not offered over HTTP by its server; here it is as good as unmarked.
-    let params = header::of_schema(&tool.capability.input_schema).unwrap_or_default();
-    headers::check_params(headers, &params, request.param("arguments"))
+    headers::check_params(headers, tool.headers(), request.param("arguments"))
 }
 
 /// Errors of the protocol itself have a status of their own.

@@ -20,15 +20,17 @@ use crate::wire::era::{INVALID_PARAMS, METHOD_NOT_FOUND};
 pub(super) async fn handle(gateway: &Gateway, caller: &Caller, request: &Request<'_>, side: &dyn ClientSide) -> Reply {
     // Boxed, all but what is called most: the future of every call would carry the largest.
     let answered = match &*request.method {
-        "server/discover" => discover::discover(gateway, caller).await,
-        "tools/list" => lists::list(gateway, caller, request, |snapshot| &snapshot.tools).await,
-        "prompts/list" => lists::list(gateway, caller, request, |snapshot| &snapshot.prompts).await,
-        "resources/list" => lists::list(gateway, caller, request, |snapshot| &snapshot.resources).await,
-        "resources/templates/list" => lists::list(gateway, caller, request, |snapshot| &snapshot.templates).await,
+        "server/discover" => Box::pin(discover::discover(gateway, caller)).await,
+        "tools/list" => Box::pin(lists::list(gateway, caller, request, |snapshot| &snapshot.tools)).await,
+        "prompts/list" => Box::pin(lists::list(gateway, caller, request, |snapshot| &snapshot.prompts)).await,
+        "resources/list" => Box::pin(lists::list(gateway, caller, request, |snapshot| &snapshot.resources)).await,
+        "resources/templates/list" => {
+            Box::pin(lists::list(gateway, caller, request, |snapshot| &snapshot.templates)).await
+        }
         "prompts/get" => Box::pin(prompts::get(gateway, caller, request, side)).await,
         "resources/read" => Box::pin(resources::read(gateway, caller, request, side)).await,
         "completion/complete" => Box::pin(completion::complete(gateway, caller, request, side)).await,
-        "tools/call" => return call::call(gateway, caller, request, side).await,
+        "tools/call" => call::answer(gateway, caller, request, side).await.map(Reply::Result),
         "tasks/get" | "tasks/update" | "tasks/cancel" => {
             return Box::pin(tasks::handle(gateway, caller, request)).await;
         }

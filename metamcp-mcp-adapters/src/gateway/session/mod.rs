@@ -131,10 +131,11 @@ impl Sessions {
         let held = self.held().by_id.get(id).cloned();
         let session = match held {
             Some(session) => session,
-            None => self.take_up(id).await?,
+            // Boxed, as below: rare, and the future of every call would carry it.
+            None => Box::pin(self.take_up(id)).await?,
         };
         if session.visit(principal, endpoint, Instant::now(), Duration::from_secs(LOOK_S))? {
-            self.look(&session).await;
+            Box::pin(self.look(&session)).await;
         }
         (!session.has_ended() && session.expires > self.clock.now()).then_some(session)
     }
