@@ -48,13 +48,13 @@ impl Head {
 }
 
 /// Reads a POST and answers it.
+#[expect(clippy::manual_async_fn, reason = "the future of one that is async would hold its arguments twice")]
 pub(super) fn answer<B: Body<Data = Bytes>>(
     front: Arc<Front>,
     head: Head,
     body: B,
     outbox: Arc<Outbox>,
 ) -> impl Future<Output = Answer> {
-    // Not a function that is async itself: its future would hold all of these twice.
     async move {
         let bytes_max = front.options.body_bytes_max;
         match body::read_in_time(body, bytes_max, front.options.body_read).await {
