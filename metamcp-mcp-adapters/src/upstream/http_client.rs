@@ -100,7 +100,9 @@ impl Client {
         *request.uri_mut() = self.target.clone();
         *request.headers_mut() = headers;
         match &self.way {
-            Way::Plain(wires) => Either::Left(wires.send(request, silence).map_ok(|answer| answer.map(AnswerBody::Plain))),
+            Way::Plain(wires) => {
+                Either::Left(wires.send(request, silence).map_ok(|answer| answer.map(AnswerBody::Plain)))
+            }
             // Boxed: it is large, and the future of every call on a plain connection would carry it.
             Way::Tls(pooled) => Either::Right(Box::pin(async move {
                 match timeout(silence, pooled.request(request)).await {

@@ -72,18 +72,10 @@ impl ObjectText {
     }
 }
 
-/// Shorter strings, as all names are, are looked at byte by byte.
-const SHORT_BYTES: usize = 64;
-
 /// Appends a JSON string.
 fn quote(to: &mut String, text: &str) {
-    let is_plain = |byte: u8| (byte >= 0x20) & (byte != b'"') & (byte != b'\\');
-    let plain = if text.len() < SHORT_BYTES {
-        text.bytes().all(is_plain)
-    } else {
-        // Over all bytes without a way out: that is done many bytes at a time.
-        text.bytes().fold(true, |plain, byte| plain & is_plain(byte))
-    };
+    // Over all bytes without a way out: that is done many bytes at a time.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'));
     if plain {
         to.push('"');
         to.push_str(text);
