@@ -203,7 +203,7 @@ def main():
     parse.add_argument("--model", type=pathlib.Path, required=True, help="folder with model.safetensors and tokenizer.json")
     parse.add_argument("--wordnet", type=pathlib.Path, required=True, help="folder with WordNet's data files")
     parse.add_argument("--packages", type=pathlib.Path, required=True, help="output of apt-cache dumpavail")
-    parse.add_argument("--sentences", type=int, default=80_000, help="sentences the model reads")
+    parse.add_argument("--sentences", type=int, default=85_000, help="sentences the model reads")
     parse.add_argument("--requests", type=int, default=30_000, help="requests it reads beside them")
     parse.add_argument("--dimensions", type=int, default=128)
     parse.add_argument("--encoded", type=pathlib.Path, help="keep what the model said here (.npz), and use it again")

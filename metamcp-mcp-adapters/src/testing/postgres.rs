@@ -235,9 +235,12 @@ impl PostgresServer {
 }
 
 impl Drop for PostgresServer {
-    /// The main process is killed by its owner `Server`; the others notice that and end by themselves.
+    /// Ended at once (immediate shutdown), so that it gives its shared memory back: a killed server leaves a segment behind, and a system has
+    /// but a few thousand. One that does not end is killed, its main process by its owner `Server`.
     fn drop(&mut self) {
         let sessions = self.pid().map(children).unwrap_or_default();
-        sessions.into_iter().for_each(kill_by_number);
+        if !self.server.quit(Signal::QUIT) {
+            sessions.into_iter().for_each(kill_by_number);
+        }
     }
 }

@@ -19,6 +19,9 @@ use super::{patience::Patience, program::Program};
 
 /// Longest wait for a process to end once asked, in seconds; then it is killed.
 const STOP_S_MAX: u64 = 20;
+/// Longest wait for a process that is to end at once, in milliseconds, and the pause between two looks.
+const QUIT_MS_MAX: u64 = 2_000;
+const QUIT_LOOK_MS: u64 = 2;
 /// Longest run of a helper program such as `initdb`, in seconds.
 const HELPER_S_MAX: u64 = 120;
 /// Lines of a log that are shown when a start fails.
@@ -182,6 +185,17 @@ impl Process {
             patience.pause().await?;
         }
         Ok(())
+    }
+
+    /// Whether it ends within `QUIT_MS_MAX`. Blocks the thread meanwhile, for where nothing can be awaited.
+    pub(super) fn ends_soon(&mut self) -> bool {
+        let end = std::time::Instant::now() + Duration::from_millis(QUIT_MS_MAX);
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if std::time::Instant::now() < end => thread::sleep(Duration::from_millis(QUIT_LOOK_MS)),
+                ended => return matches!(ended, Ok(Some(_))),
+            }
+        }
     }
 
     /// SIGKILL, and waits until the process is gone.

@@ -51,6 +51,11 @@ impl Server {
         Ok(())
     }
 
+    /// Sends `signal`, which ends it at once; whether it has ended. Blocks the thread for up to two seconds.
+    pub(super) fn quit(&mut self, signal: Signal) -> bool {
+        self.process.as_mut().is_some_and(|process| process.signal(signal).is_ok() && process.ends_soon())
+    }
+
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         let down = || io::Error::new(io::ErrorKind::NotConnected, "the server is down: restart it first");
         self.process.as_ref().ok_or_else(down)?.signal(signal)
