@@ -188,6 +188,10 @@ impl Process {
     }
 
     /// Whether it ends within `QUIT_MS_MAX`. Blocks the thread meanwhile, for where nothing can be awaited.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is called where a value is dropped, for milliseconds, and in tests only"
+    )]
     pub(super) fn ends_soon(&mut self) -> bool {
         let end = std::time::Instant::now() + Duration::from_millis(QUIT_MS_MAX);
         loop {
