@@ -89,7 +89,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "distil",
         takes: "[--sentences N] [--dimensions N] [--out FILE]",
-        about: "write the built-in table of word vectors anew, or FILE, from a sentence model (80000, 128): half an hour, on Debian and its kin",
+        about: "write the built-in table of word vectors anew, or FILE, from a sentence model (85000, 128): up to an hour, on Debian and its kin",
         run: distil::distil,
     },
     Command { name: "openapi", takes: "", about: "write metamcp-server/openapi.json anew", run: test::openapi },

@@ -25,7 +25,10 @@ impl PieceLists {
         pieces.sort_unstable();
         pieces.dedup();
         self.pieces.extend(pieces);
-        self.ends.push(u32::try_from(self.pieces.len()).expect("a tool has at most a few hundred pieces"));
+        self.ends.push(
+            u32::try_from(self.pieces.len())
+                .expect("all tools of an index have fewer pieces than it has bytes of memory"),
+        );
     }
 
     pub(super) fn of(&self, tool: u32) -> &[u16] {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
+    LexicalMatcher,
     fields::{Counts, Field, Lengths, rarity, texts, worth},
     fusion,
     index::Index,
@@ -16,11 +17,13 @@ use super::{
     words::Words,
 };
 use crate::{
+    auth::Principal,
     id::{Lane, ServerName},
     matching::{
-        Capability, Catalog, ServerTerms,
+        Capability, CapabilityMatcher as _, Catalog, Reason, ServerTerms,
         dense::{DenseTable, Vectors},
     },
+    task::Need,
 };
 
 const VOCABULARY: [&str; 24] = [
@@ -108,10 +111,7 @@ fn brute_force(
             }
         }
         if let (Some(table), Some(need)) = (table, &query.meaning) {
-            let mut vectors = Vectors::with_dimensions(table.dimensions());
-            let (vector, pieces) = meaning(capability, &capability.input_schema.view().unwrap(), table);
-            vectors.push(&vector, pieces);
-            score += fusion::similarity(&vectors, 0, need, score > 0.0).unwrap_or(0.0);
+            score += fusion::similarity(&alone(capability, table), 0, need, score > 0.0).unwrap_or(0.0);
         }
         if score > 0.0 {
             found.push(Scored { tool, score });
@@ -119,6 +119,19 @@ fn brute_force(
     }
     found.sort_by(Scored::rank);
     found
+}
+
+/// What the nearness of its pieces adds to a tool, read from the tool alone.
+fn nearness(query: &Query, capability: &Capability, table: &DenseTable) -> f32 {
+    query.pieces.as_ref().map_or(0.0, |need| fusion::nearness(&alone(capability, table), 0, need))
+}
+
+/// The vectors of one tool.
+fn alone(capability: &Capability, table: &DenseTable) -> Vectors {
+    let mut vectors = Vectors::with_dimensions(table.dimensions());
+    let (vector, pieces) = meaning(capability, &capability.input_schema.view().unwrap(), table);
+    vectors.push(&vector, pieces);
+    vectors
 }
 
 /// A table that knows some of the words, each in a direction of its own, some of them near one another.
@@ -162,6 +175,15 @@ proptest! {
                 scratch.search(&query, &index, (max, 0), None);
                 prop_assert_eq!(scratch.best.items(), &expected[..max.min(expected.len())]);
             }
+            let mut closer = scratch.best.items().to_vec();
+            scratch.look_closer(&query, &index);
+            let few = closer.len().min(fusion::CLOSER_MAX);
+            for scored in &mut closer[..few] {
+                let capability = &catalog.capabilities()[scored.tool as usize];
+                scored.score += table.as_ref().map_or(0.0, |table| nearness(&query, capability, table));
+            }
+            closer[..few].sort_by(Scored::rank);
+            prop_assert_eq!(scratch.best.items(), &closer);
             let odd = |c: &Capability| c.id.server().as_str().ends_with('1');
             scratch.search(&query, &index, (max, max), Some(&odd));
             let (fit, unfit): (Vec<_>, Vec<_>) =
@@ -183,6 +205,7 @@ proptest! {
             }
             let mut scratch = Scratch::default();
             scratch.search(&query, &index, (100, 0), None);
+            scratch.look_closer(&query, &index);
             let named = |s: &Scored| (index.capability(s.tool).id.to_string(), s.score.to_bits());
             scratch.best.items().iter().map(named).filter(|(id, _)| id != "aaa/zylophor").collect::<Vec<_>>()
         };
@@ -209,10 +232,32 @@ proptest! {
     }
 }
 
+#[tokio::test]
+async fn reasons_add_up_to_the_score_also_where_pieces_were_looked_at() {
+    let tools = ["read_file", "write_file", "weather_forecast"].map(|name| {
+        let definition = json!({ "name": name }).into();
+        Arc::new(
+            Capability::from_definition(&ServerName::new("x").unwrap(), Arc::<ServerTerms>::default(), definition)
+                .unwrap(),
+        )
+    });
+    let matcher = LexicalMatcher::new().with_table(table());
+    let need = Need::new("read a file of the time zone");
+    let route = matcher.rank(&Principal::local(), &need, &Catalog::new(tools)).await.unwrap();
+    assert_eq!(route.candidates.len(), 2, "{route:?}");
+    for candidate in &route.candidates {
+        let told: f32 = candidate.reasons.iter().filter_map(Reason::score).sum();
+        assert!((told - candidate.score).abs() < 1e-3, "{candidate:?}");
+    }
+}
+
 fn terms_of(need: &str, tools: &[&str]) -> Vec<(String, Role)> {
     let catalog = Catalog::new(tools.iter().map(|name| {
         let definition = json!({ "name": name }).into();
-        Arc::new(Capability::from_definition(&ServerName::new("x").unwrap(), Arc::default(), definition).unwrap())
+        Arc::new(
+            Capability::from_definition(&ServerName::new("x").unwrap(), Arc::<ServerTerms>::default(), definition)
+                .unwrap(),
+        )
     }));
     let words = Words::new();
     let index = Index::build(&catalog, &words, None, &[]);
