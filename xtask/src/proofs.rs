@@ -21,7 +21,7 @@ const FUZZ_TARGETS: u64 = 4;
 /// The stores a fleet is tormented on, and the word for one after the other.
 const CHAOS_STORES: [&str; 3] = ["redis", "sentinel", "postgres"];
 const CHAOS_ALL: &str = "all";
-/// The nextest profile without a bound on time: see `.config/nextest.toml`.
+/// The profile of nextest without a bound on time (`.config/nextest.toml`), and that of cargo for proofs that need fast code.
 const PROFILE: &str = "proof";
 
 /// `cargo xtask kill9 [--cycles N] [--seed S]`.
@@ -42,7 +42,8 @@ pub(crate) fn power_cut(place: &Place, args: &[String]) -> Result<()> {
     let seed = args.number("--seed")?.unwrap_or_else(any_seed);
     args.finish()?;
     println!("replay: cargo xtask powercut --cuts {cuts} --seed {seed}\n");
-    let what = ["--release", "-p", "metamcp-mcp-adapters", "--features", "embedded", "--test", "power_cut"];
+    let what =
+        ["--cargo-profile", PROFILE, "-p", "metamcp-mcp-adapters", "--features", "embedded", "--test", "power_cut"];
     prove(place, "power cuts", &what, &[("METAMCP_POWER_CUTS", cuts), ("METAMCP_SEED", seed)])
 }
 

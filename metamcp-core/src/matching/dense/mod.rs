@@ -4,6 +4,7 @@
 //! tools each piece of the need is also held against those of the tool. No model runs, nothing is downloaded; nearness depends on the need
 //! and the tool alone, so other tools never move it.
 
+mod lanes;
 mod nearest;
 mod pieces;
 mod table;

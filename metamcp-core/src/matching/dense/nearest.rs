@@ -2,14 +2,17 @@
 //!
 //! It costs as many products of vectors as the need has pieces times as the tool has, so only the few best are asked for it.
 
-use std::sync::LazyLock;
+use fearless_simd::Simd;
 
-use fearless_simd::{Level, dispatch};
-
-use super::table::DenseTable;
+use super::{
+    lanes::{LANES, Row, lay, on_best, pair, pairs_each, products, rows_each},
+    table::DenseTable,
+    vectors::DIMENSIONS_MAX,
+};
 
 /// Pieces of a need that are looked at: those that tell the most. The others are mostly words of asking.
 const NEED_PIECES_MAX: usize = 8;
+const _: () = assert!(NEED_PIECES_MAX <= LANES);
 
 /// The different pieces of many tools, numbered from zero.
 #[derive(Debug, Default)]
@@ -42,9 +45,9 @@ impl PieceLists {
 #[derive(Debug)]
 pub(in crate::matching) struct AskedPieces {
     table: DenseTable,
-    /// Their vectors, one after the other, wide enough to be multiplied as they are.
-    vectors: Vec<i16>,
-    /// By piece: what its nearness to one like it adds, and what one step of a product is worth then. The former add up to one.
+    /// Their vectors.
+    rows: Vec<Row>,
+    /// By piece: what one step of its product with the direction of another adds. Of a piece with itself they add up to one.
     shares: Vec<f32>,
 }
 
@@ -62,39 +65,39 @@ impl AskedPieces {
             return None;
         }
         let shares = pieces.iter().zip(&weights).map(|(piece, weight)| weight / sum * table.inverse_length(*piece));
-        let vectors = pieces.iter().flat_map(|piece| table.vector(*piece)).map(|step| i16::from(*step));
-        Some(Self { shares: shares.collect(), vectors: vectors.collect(), table: table.clone() })
+        let mut rows = vec![Row::default(); rows_each(table.dimensions())];
+        for (lane, piece) in pieces.iter().enumerate() {
+            lay(&mut rows, lane, table.vector(*piece).iter().copied());
+        }
+        Some(Self { shares: shares.collect(), rows, table: table.clone() })
     }
 
     /// The mean of the cosines of its pieces, each with the nearest of these, by how much it tells; at most 1.
     pub(super) fn nearness(&self, tool: &[u16]) -> f32 {
-        static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
-        dispatch!(*LEVEL, _ => self.hold_against(tool))
+        on_best!(simd => self.hold_against(simd, tool))
     }
 
     // Loops, not closures: those would be compiled for the least of instruction sets.
     #[inline(always)]
-    fn hold_against(&self, tool: &[u16]) -> f32 {
-        let mut sum = 0.0;
-        for (asked, share) in self.vectors.chunks_exact(self.table.dimensions()).zip(&self.shares) {
-            let mut nearest = 0.0_f32;
-            for piece in tool {
-                let cosine = dot(self.table.vector(*piece), asked) as f32 * self.table.inverse_length(*piece);
-                nearest = nearest.max(cosine);
+    fn hold_against<S: Simd>(&self, simd: S, tool: &[u16]) -> f32 {
+        let mut nearest = [0.0_f32; LANES];
+        let mut one = [0; DIMENSIONS_MAX / 2];
+        let one = &mut one[..pairs_each(self.table.dimensions())];
+        for piece in tool {
+            let step = self.table.inverse_length(*piece);
+            pair(simd, self.table.vector(*piece), one);
+            let products = products(simd, &self.rows, one);
+            for lane in 0..LANES {
+                let cosine = products[lane] as f32 * step;
+                nearest[lane] = if cosine > nearest[lane] { cosine } else { nearest[lane] };
             }
+        }
+        let mut sum = 0.0;
+        for (share, nearest) in self.shares.iter().zip(nearest) {
             sum += share * nearest;
         }
         sum
     }
-}
-
-#[inline(always)]
-fn dot(a: &[i8], b: &[i16]) -> i32 {
-    let mut sum = 0;
-    for (a, b) in a.iter().zip(b) {
-        sum += i32::from(i16::from(*a)) * i32::from(*b);
-    }
-    sum
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
 //! Vectors of texts, and those of all tools of an index, small enough that a need is held against every one of them.
-//!
-//! The loop over all of them is compiled for several instruction sets, and the best one this machine has is taken when it runs.
 
-use std::sync::LazyLock;
+use fearless_simd::Simd;
 
-use fearless_simd::{Level, dispatch};
-
-use super::nearest::{AskedPieces, PieceLists};
+use super::{
+    lanes::{LANES, Row, lay, on_best, pair, pairs_each, products, rows_each},
+    nearest::{AskedPieces, PieceLists},
+};
 
 /// Most dimensions of a table.
 pub(super) const DIMENSIONS_MAX: usize = 1024;
-/// Numbers of one block; a constant length is what compilers turn into the best vector instructions.
-const BLOCK: usize = 128;
 /// Largest number of a stored vector.
 const STEPS: f32 = 127.0;
 
@@ -64,24 +61,14 @@ impl Vector {
     }
 }
 
-/// One vector as whole numbers, filled up with zeros.
-type Block = [i8; BLOCK];
-/// A block of the need, wide enough to be multiplied as it is.
-type WideBlock = [i16; BLOCK];
-
-fn blocks(vector: &Vector) -> (Vec<Block>, f32) {
-    let (mut numbers, step) = vector.quantized();
-    let count = vector.0.len().div_ceil(BLOCK);
-    ((0..count).map(|_| std::array::from_fn(|_| numbers.next().unwrap_or(0))).collect(), step)
-}
-
 /// The vectors of many tools, numbered from zero.
 #[derive(Debug, Default)]
 pub(in crate::matching) struct Vectors {
-    blocks_each: usize,
-    /// By tool.
-    blocks: Vec<Block>,
-    /// By tool: what one step of its numbers is worth.
+    dimensions: usize,
+    tools: usize,
+    /// By group of tools.
+    rows: Vec<Row>,
+    /// By tool: what one step of its numbers is worth. Filled up to whole groups.
     steps: Vec<f32>,
     pieces: PieceLists,
 }
@@ -89,27 +76,37 @@ pub(in crate::matching) struct Vectors {
 /// A need, ready to be held against vectors.
 #[derive(Debug)]
 pub(in crate::matching) struct Asked {
-    blocks: Vec<WideBlock>,
+    /// Two numbers each, wide enough to be multiplied as they are: the first in the lower half. Filled up to whole rows.
+    pairs: Vec<i32>,
     step: f32,
 }
 
 impl Asked {
     pub(in crate::matching) fn new(vector: &Vector) -> Self {
-        let (blocks, step) = blocks(vector);
-        Self { blocks: blocks.iter().map(|block| block.map(i16::from)).collect(), step }
+        let (numbers, step) = vector.quantized();
+        let numbers: Vec<i8> = numbers.collect();
+        let mut pairs = vec![0; pairs_each(numbers.len())];
+        on_best!(simd => pair(simd, &numbers, &mut pairs));
+        Self { pairs, step }
     }
 }
 
 impl Vectors {
     pub(in crate::matching) fn with_dimensions(dimensions: usize) -> Self {
-        Self { blocks_each: dimensions.div_ceil(BLOCK), ..Self::default() }
+        Self { dimensions, ..Self::default() }
     }
 
     /// Adds the vector of the next tool, and all pieces of its texts, in any order.
     pub(in crate::matching) fn push(&mut self, vector: &Vector, pieces: Vec<u16>) {
-        let (blocks, step) = blocks(vector);
-        self.blocks.extend(blocks);
-        self.steps.push(step);
+        if self.tools.is_multiple_of(LANES) {
+            self.rows.resize(self.rows.len() + rows_each(self.dimensions), Row::default());
+            self.steps.resize(self.steps.len() + LANES, 0.0);
+        }
+        let (numbers, step) = vector.quantized();
+        let group = self.tools / LANES * rows_each(self.dimensions);
+        lay(&mut self.rows[group..], self.tools % LANES, numbers);
+        self.steps[self.tools] = step;
+        self.tools += 1;
         self.pieces.push(pieces);
     }
 
@@ -120,32 +117,71 @@ impl Vectors {
 
     /// The cosine of a tool with a need.
     pub(in crate::matching) fn cosine(&self, tool: u32, need: &Asked) -> f32 {
-        let tool = tool as usize;
-        cosine(&self.blocks[tool * self.blocks_each..][..self.blocks_each], self.steps[tool], need)
+        let (group, lane) = (tool as usize / LANES, tool as usize % LANES);
+        let rows = &self.rows[group * rows_each(self.dimensions)..];
+        let steps = &self.steps[group * LANES..][..LANES];
+        on_best!(simd => cosines(simd, rows, steps, need))[lane]
     }
 
-    /// Changes what is kept of each tool by its cosine with a need, in order.
-    pub(in crate::matching) fn each_cosine(&self, need: &Asked, kept: &mut [f32], change: impl Fn(f32, &mut f32)) {
-        static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
-        dispatch!(*LEVEL, _ => self.hold_against(need, kept, change));
+    /// Makes of each number that is kept of a tool, in order, what `change` makes of it and the tool's cosine with a need.
+    pub(in crate::matching) fn each_cosine(&self, need: &Asked, kept: &mut [f32], change: impl Fn(f32, f32) -> f32) {
+        on_best!(simd => self.hold_against(simd, need, kept, change));
     }
 
+    // Loops, not closures: those would be compiled for the least of instruction sets.
     #[inline(always)]
-    fn hold_against(&self, need: &Asked, kept: &mut [f32], change: impl Fn(f32, &mut f32)) {
-        let tools = self.blocks.chunks_exact(self.blocks_each.max(1)).zip(&self.steps);
-        for ((blocks, step), kept) in tools.zip(kept) {
-            change(cosine(blocks, *step, need), kept);
+    fn hold_against<S: Simd>(&self, simd: S, need: &Asked, kept: &mut [f32], change: impl Fn(f32, f32) -> f32) {
+        let mut groups = self.rows.chunks_exact(rows_each(self.dimensions)).zip(self.steps.chunks_exact(LANES));
+        let (whole, rest) = kept.as_chunks_mut::<LANES>();
+        for (kept, (rows, steps)) in whole.iter_mut().zip(&mut groups) {
+            let cosines = cosines(simd, rows, steps, need);
+            for lane in 0..LANES {
+                kept[lane] = change(kept[lane], cosines[lane]);
+            }
+        }
+        for (rows, steps) in groups {
+            let cosines = cosines(simd, rows, steps, need);
+            for (kept, cosine) in rest.iter_mut().zip(cosines) {
+                *kept = change(*kept, cosine);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn cosine(tool: &[Block], step: f32, need: &Asked) -> f32 {
-    let sum: i32 = tool.iter().zip(&need.blocks).map(|(a, b)| dot(a, b)).sum();
-    sum as f32 * need.step * step
+fn cosines<S: Simd>(simd: S, rows: &[Row], steps: &[f32], need: &Asked) -> [f32; LANES] {
+    let mut cosines = [0.0; LANES];
+    let products = products(simd, rows, &need.pairs);
+    for lane in 0..LANES {
+        cosines[lane] = products[lane] as f32 * need.step * steps[lane];
+    }
+    cosines
 }
 
-#[inline(always)]
-fn dot(a: &Block, b: &WideBlock) -> i32 {
-    a.iter().zip(b).map(|(a, b)| i32::from(i16::from(*a)) * i32::from(*b)).sum()
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn side_by_side_or_alone_a_cosine_is_the_same(
+            dimensions in 1_usize..40,
+            numbers in prop::collection::vec(-1.0_f32..1.0, 40 * 40),
+            tools in 0_usize..39,
+        ) {
+            let vector = |at: usize| Vector(numbers[40 * at..][..dimensions].into());
+            let need = Asked::new(&vector(39));
+            let mut vectors = Vectors::with_dimensions(dimensions);
+            (0..tools).for_each(|tool| vectors.push(&vector(tool), Vec::new()));
+            let mut together = vec![0.0; tools];
+            vectors.each_cosine(&need, &mut together, |_, cosine| cosine);
+            for (tool, together) in (0_u32..).zip(together) {
+                prop_assert_eq!(vectors.cosine(tool, &need).to_bits(), together.to_bits());
+                let exact: f32 = vector(tool as usize).0.iter().zip(&vector(39).0).map(|(a, b)| a * b).sum();
+                prop_assert!((exact - together).abs() < 0.01 * dimensions as f32, "{exact} {together}");
+            }
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub(super) fn similarity(vectors: &Vectors, tool: u32, need: &Asked, words: bool
 
 /// Adds what similarity is worth to the scores that words have made, by tool, and so brings in tools that share no word.
 pub(super) fn add_similarity(scores: &mut [f32], vectors: &Vectors, need: &Asked) {
-    vectors.each_cosine(need, scores, |cosine, score| *score += worth(cosine, *score > 0.0));
+    vectors.each_cosine(need, scores, |score, cosine| score + worth(cosine, score > 0.0));
 }
 
 /// What the nearness of its pieces adds to the score of one of the first tools.

@@ -197,7 +197,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
     let worth = |s: &&Scored| s.score >= top * SCORE_SHARE_MIN;
     let mut route = Route::default();
     let mut refused: Vec<(Scored, String)> = Vec::new();
-    for (at, scored) in best.iter().take_while(worth).enumerate() {
+    for scored in best.iter().take_while(worth) {
         if route.candidates.len() == ROUTE_CANDIDATES_MAX {
             break;
         }
@@ -206,7 +206,7 @@ fn answer(need: &Need, input: &Input, query: &Query, index: &Index, best: &[Scor
             Some(reason) if refused.len() < REJECTED_MAX => refused.push((*scored, reason)),
             Some(_) => {}
             None => {
-                let reasons = reasons(query, index, scored.tool, at < fusion::CLOSER_MAX);
+                let reasons = reasons(query, index, scored);
                 route.candidates.push(Candidate::new(capability, scored.score, reasons));
             }
         }
@@ -248,8 +248,9 @@ pub(crate) fn misfit(need: &Need, capability: &Capability) -> Option<String> {
     need.resources.refused_by(&terms.resources).map(|why| format!("resources: {why}"))
 }
 
-/// Which word of the need adds how much through which field, the weightiest first; `closer` tells whether its pieces were looked at.
-fn reasons(query: &Query, index: &Index, tool: u32, closer: bool) -> Vec<Reason> {
+/// Which word of the need adds how much through which field, the weightiest first.
+fn reasons(query: &Query, index: &Index, scored: &Scored) -> Vec<Reason> {
+    let tool = scored.tool;
     let mut told: Vec<(&'static str, usize, f32)> = Vec::with_capacity(2 * query.terms.len());
     for t in &query.terms {
         let Some((weight, shares)) = index.shares(t.term, tool) else { continue };
@@ -269,12 +270,10 @@ fn reasons(query: &Query, index: &Index, tool: u32, closer: bool) -> Vec<Reason>
         score,
     };
     let mut reasons: Vec<Reason> = told.into_iter().map(reason).collect();
-    let near = index.vector(tool).map_or(0.0, |(vectors, number)| {
-        let meaning = query.meaning.as_ref();
-        let meaning = meaning.and_then(|need| fusion::similarity(vectors, number, need, !reasons.is_empty()));
-        let pieces = query.pieces.as_ref().filter(|_| closer);
-        meaning.unwrap_or(0.0) + pieces.map_or(0.0, |need| fusion::nearness(vectors, number, need))
-    });
+    let meaning = index.vector(tool).zip(query.meaning.as_ref());
+    let meaning =
+        meaning.and_then(|((vectors, number), need)| fusion::similarity(vectors, number, need, !reasons.is_empty()));
+    let near = meaning.unwrap_or(0.0) + scored.nearness;
     if near > 0.0 {
         let place = reasons.partition_point(|r| matches!(r, Reason::Term { score, .. } if *score >= near));
         reasons.insert(place, Reason::Similarity { score: near });

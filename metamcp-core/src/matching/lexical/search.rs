@@ -24,9 +24,15 @@ pub(super) struct Scored {
     /// Its place in the catalogue.
     pub tool: u32,
     pub score: f32,
+    /// What of its score the nearness of its pieces has added.
+    pub nearness: f32,
 }
 
 impl Scored {
+    pub(super) const fn new(tool: u32, score: f32) -> Self {
+        Self { tool, score, nearness: 0.0 }
+    }
+
     /// Better first; of equals the one that comes first in the catalogue.
     pub(super) fn rank(&self, other: &Self) -> Ordering {
         other.key().cmp(&self.key())
@@ -39,7 +45,7 @@ impl Scored {
 
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the key")]
     fn of_key(key: u64) -> Self {
-        Self { tool: !(key as u32), score: f32::from_bits((key >> 32) as u32) }
+        Self::new(!(key as u32), f32::from_bits((key >> 32) as u32))
     }
 }
 
@@ -98,7 +104,7 @@ impl Top {
 pub(super) struct Scratch {
     /// By term of the query: its weight there and its rarity in one.
     weights: Vec<f32>,
-    /// By tool of a part; all zero between parts.
+    /// By tool of a part, in whole steps of a scan; all zero between parts.
     scores: Vec<f32>,
     touched: Vec<u32>,
     /// Whether every tool is looked at, so that none need be noted as touched.
@@ -124,8 +130,9 @@ impl Scratch {
     ) {
         self.best.reset(best_max);
         self.unfit.reset(unfit_max);
-        if self.scores.len() < index.part_tools_max() {
-            self.scores.resize(index.part_tools_max(), 0.0);
+        let blocks = index.part_tools_max().next_multiple_of(LANES);
+        if self.scores.len() < blocks {
+            self.scores.resize(blocks, 0.0);
         }
         let mut fitting = std::mem::take(&mut self.fitting);
         fitting.clear();
@@ -158,7 +165,8 @@ impl Scratch {
             let few = &mut top.items[..few];
             for scored in &mut *few {
                 let vector = index.vector(scored.tool);
-                scored.score += vector.map_or(0.0, |(vectors, number)| fusion::nearness(vectors, number, need));
+                scored.nearness = vector.map_or(0.0, |(vectors, number)| fusion::nearness(vectors, number, need));
+                scored.score += scored.nearness;
             }
             few.sort_unstable_by(Scored::rank);
         }
@@ -208,7 +216,7 @@ impl Scratch {
         let (best, unfit) = (&mut self.best, &mut self.unfit);
         let mut offer = |best: &mut Top, unfit: &mut Top, tool: u32, score: f32| {
             if let Some(place) = view.place(tool) {
-                offer(best, unfit, tool, Scored { tool: place, score });
+                offer(best, unfit, tool, Scored::new(place, score));
             }
         };
         if !self.all {
@@ -218,13 +226,14 @@ impl Scratch {
             }
             return;
         }
-        let scores = &mut self.scores[..view.tools()];
+        let scores = &mut self.scores[..view.tools().next_multiple_of(LANES)];
         let mut first = 0_u32;
-        for block in scores.chunks(LANES) {
+        for block in scores.as_chunks::<LANES>().0 {
             let floor = best.score_floor().min(unfit.score_floor());
-            if block.iter().fold(0.0_f32, |a, b| a.max(*b)) >= floor {
+            // All are compared, whichever does: that is done at once.
+            if block.iter().fold(false, |any, score| any | (*score >= floor)) {
                 for (tool, score) in (first..).zip(block) {
-                    if *score > 0.0 {
+                    if *score > 0.0 && *score >= floor {
                         offer(best, unfit, tool, *score);
                     }
                 }

@@ -114,7 +114,7 @@ fn brute_force(
             score += fusion::similarity(&alone(capability, table), 0, need, score > 0.0).unwrap_or(0.0);
         }
         if score > 0.0 {
-            found.push(Scored { tool, score });
+            found.push(Scored::new(tool, score));
         }
     }
     found.sort_by(Scored::rank);
@@ -180,7 +180,8 @@ proptest! {
             let few = closer.len().min(fusion::CLOSER_MAX);
             for scored in &mut closer[..few] {
                 let capability = &catalog.capabilities()[scored.tool as usize];
-                scored.score += table.as_ref().map_or(0.0, |table| nearness(&query, capability, table));
+                scored.nearness = table.as_ref().map_or(0.0, |table| nearness(&query, capability, table));
+                scored.score += scored.nearness;
             }
             closer[..few].sort_by(Scored::rank);
             prop_assert_eq!(scratch.best.items(), &closer);
