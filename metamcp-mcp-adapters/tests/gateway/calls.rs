@@ -12,9 +12,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use metamcp_core::{
-    engine::{Orchestrator, Worker, WorkerOptions},
+    engine::{Orchestrator, ServerEntry, Worker, WorkerOptions},
     id::ServerName,
-    matching::Annotations,
+    matching::{Annotations, GroupTool, ServerTerms},
     queue::{JobQuery, JobStore, MemoryJobStore},
     record::MemoryRecordStore,
     time::SystemClock,
@@ -390,6 +390,54 @@ async fn a_few_tools_find_and_call_all_others() {
     assert_eq!(text(&world.result("task_result", json!({ "task_id": id, "wait_s": 30 })).await), "21");
     let chained = json!({ "text": { "$ref": format!("task://{}#/content/0/text", id.as_str().unwrap()) } });
     assert_eq!(text(&world.result("reverse_text", chained).await), "12");
+}
+
+#[tokio::test]
+async fn a_need_in_the_words_of_a_group_is_served_by_what_an_endpoint_shows_of_it() {
+    let reads = Annotations { read_only_hint: Some(true), ..Annotations::default() };
+    let strict = |argument: &str| {
+        let properties = json!({ "repo": {}, argument: {} });
+        json!({ "type": "object", "properties": properties, "required": [argument], "additionalProperties": false })
+    };
+    let server = |server: &str, tool: &'static str, argument: &str, in_group: Vec<(String, GroupTool)>| {
+        let schema = strict(argument);
+        let tools = LocalTools::new(name(server));
+        let tools = tools.tool(tool, "shows a document", schema, reads, async |given, _| Ok(json!(given.get())));
+        let terms = ServerTerms {
+            equivalent: Some("documents".to_owned()),
+            equivalent_tools: in_group.into_iter().collect(),
+            ..ServerTerms::default()
+        };
+        ServerEntry { name: name(server), terms, connector: Arc::new(tools) }
+    };
+    let own = [("repo".to_owned(), json!("/srv")), ("revision".to_owned(), json!("HEAD:{path}"))];
+    let git_show = GroupTool::named("read_file").with_arguments(own).unwrap();
+    let git = server("git", "git_show", "revision", vec![("git_show".to_owned(), git_show)]);
+    let files = server("files", "read_file", "path", Vec::new());
+    let engine = Orchestrator::builder().servers([files, git]).build();
+    let _worker = engine.worker(WorkerOptions::default());
+    assert_eq!(engine.tools().await.capabilities().len(), 2);
+    let mut options = GatewayOptions::default();
+    options.main.servers = [name("git")].into();
+    let records = Arc::new(MemoryRecordStore::new(Arc::new(SystemClock::default())));
+    let gateway = Gateway::builder(engine, records).options(options).build().await.unwrap();
+    let service = GatewayService::new(gateway, HttpOptions::default());
+    let run = async |input: Value| {
+        let told = call(&service, "run_task", json!({ "need": "show a document", "input": input }), json!({})).await;
+        told["result"].clone()
+    };
+    let listed = async {
+        while !ask(&service, "tools/list", json!({}), json!({})).await.to_string().contains("git_show") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listed).await.unwrap();
+    let served = run(json!({ "path": "a.md" })).await;
+    assert_eq!(text(&served), r#"{"repo":"/srv","revision":"HEAD:a.md"}"#, "{served}");
+    let served = run(json!({ "revision": "main:b.md" })).await;
+    assert_eq!(text(&served), r#"{"revision":"main:b.md"}"#, "its own words are left as they are: {served}");
+    let refused = run(json!({ "path": "a.md", "tail": 3 })).await;
+    assert!(refused["isError"] == true && text(&refused).contains("`tail` has no place"), "{refused}");
 }
 
 #[tokio::test]
