@@ -24,6 +24,7 @@ use hyper::{
 use hyper_util::{client::legacy::connect::HttpConnector as Tcp, rt::TokioIo};
 use tokio::{
     net::TcpStream,
+    runtime::{Handle, Id},
     task::unconstrained,
     time::{Instant, Sleep, sleep, timeout},
 };
@@ -31,7 +32,7 @@ use tower_service::Service;
 
 use super::http_client::{CONNECT_S_MAX, POOL_IDLE_S, SendError, no_connection_in_time};
 
-/// Connections that are kept idle; further ones are closed when they are done with.
+/// Connections that are kept idle for each runtime; further ones are closed when they are done with.
 const IDLE_MAX: usize = 1_024;
 /// Pause between two looks for idle connections to close, in milliseconds.
 const SWEEP_MS: u64 = 1_000;
@@ -45,17 +46,22 @@ pub(super) struct Wires {
     idle: Mutex<Idle>,
 }
 
-/// Those that nobody uses; the last one used is used first.
+/// Those that nobody uses; the last one used is used first. Each is used on the runtime that it was made on, which is told first of what comes.
 #[derive(Debug, Default)]
 struct Idle {
-    wires: Vec<(Instant, Box<Wire>)>,
+    wires: Vec<(Id, Kept)>,
     /// Whether somebody looks for those to close.
     is_swept: bool,
 }
 
+/// Idle ones with the time from when on.
+type Kept = Vec<(Instant, Box<Wire>)>;
+
 /// One connection.
 #[derive(Debug)]
 struct Wire {
+    /// The runtime that it was made on.
+    home: Id,
     sender: SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
     connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
@@ -78,6 +84,22 @@ impl Wake for Waiting {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.0.wake();
+    }
+}
+
+impl Idle {
+    /// Those of one runtime, if it has had any.
+    fn of(&mut self, runtime: Id) -> Option<&mut Kept> {
+        self.wires.iter_mut().find(|(id, _)| *id == runtime).map(|(_, kept)| kept)
+    }
+
+    fn keep(&mut self, wire: Box<Wire>) {
+        let kept = (Instant::now(), wire);
+        match self.of(kept.1.home) {
+            Some(wires) if wires.len() < IDLE_MAX => wires.push(kept),
+            Some(_) => {}
+            None => self.wires.push((kept.1.home, vec![kept])),
+        }
     }
 }
 
@@ -115,38 +137,37 @@ impl Wires {
         let waiting = Arc::new(Waiting::default());
         let waker = Waker::from(Arc::clone(&waiting));
         let silence = Box::pin(sleep(silence));
-        Ok(Box::new(Wire { sender, connection: Some(connection), waiting, waker, silence }))
+        let home = Handle::current().id();
+        Ok(Box::new(Wire { home, sender, connection: Some(connection), waiting, waker, silence }))
     }
 
     fn take(&self) -> Option<Box<Wire>> {
-        self.idle().wires.pop().map(|(_, wire)| wire)
+        let here = Handle::try_current().ok()?.id();
+        self.idle().of(here)?.pop().map(|(_, wire)| wire)
     }
 
     fn give_back(self: &Arc<Self>, wire: Box<Wire>) {
         let mut idle = self.idle();
-        if idle.wires.len() >= IDLE_MAX {
-            return;
-        }
         if !idle.is_swept {
             // Without a runtime nobody will use it either.
-            let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+            let Ok(runtime) = Handle::try_current() else { return };
             idle.is_swept = true;
             runtime.spawn(sweep(Arc::downgrade(self)));
         }
-        idle.wires.push((Instant::now(), wire));
+        idle.keep(wire);
     }
 
     /// Closes those that their server has closed or that were idle for too long; whether there are any left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut idle = self.idle();
-        idle.wires.retain_mut(|(since, wire)| {
-            now.duration_since(*since) < Duration::from_secs(POOL_IDLE_S) && wire.is_idle()
+        idle.wires.retain_mut(|(_, wires)| {
+            wires.retain_mut(|(since, wire)| {
+                now.duration_since(*since) < Duration::from_secs(POOL_IDLE_S) && wire.is_idle()
+            });
+            !wires.is_empty()
         });
         idle.is_swept = !idle.wires.is_empty();
-        if !idle.is_swept {
-            idle.wires = Vec::new();
-        }
         idle.is_swept
     }
 
@@ -327,10 +348,13 @@ impl Drop for Driven {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use http_body_util::BodyExt as _;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        runtime::Builder,
     };
 
     use super::*;
@@ -378,7 +402,7 @@ mod tests {
         for body in ["a.", "b.", "c."] {
             assert_eq!(text(wires.send(request(body), LONG).await.unwrap()).await, "ok");
         }
-        assert_eq!(wires.idle().wires.len(), 1);
+        assert_eq!(wires.idle().wires.iter().map(|(_, wires)| wires.len()).sum::<usize>(), 1);
         drop(server.await.unwrap());
         timeout(LONG, async {
             while wires.idle().is_swept {
@@ -388,6 +412,30 @@ mod tests {
         .await
         .expect("what the server closed is swept");
         assert!(wires.idle().wires.is_empty());
+    }
+
+    #[test]
+    fn a_connection_is_used_on_the_runtime_that_made_it() {
+        let server = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (listener, wires) = server.block_on(wires());
+        let accepted = Arc::<AtomicUsize>::default();
+        let counting = Arc::clone(&accepted);
+        server.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counting.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    loop {
+                        serve_one(&mut stream, WHOLE).await;
+                    }
+                });
+            }
+        });
+        let [first, second] = [(); 2].map(|()| Builder::new_current_thread().enable_all().build().unwrap());
+        for runtime in [&first, &second, &first, &second] {
+            let answer = runtime.block_on(async { text(wires.send(request("a."), LONG).await.unwrap()).await });
+            assert_eq!(answer, "ok");
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

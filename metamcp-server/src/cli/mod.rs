@@ -40,8 +40,8 @@ use self::{
 };
 use crate::wire;
 
-/// Most threads of the runtime: the work is waiting, and an idle process stays small.
-const THREADS_MAX: usize = 4;
+/// Most threads of a kind: the work is waiting, and an idle process stays small.
+const THREADS_MAX: NonZero<usize> = NonZero::new(4).unwrap();
 /// How long work on blocking threads may hold up the end of the process, in milliseconds.
 const RUNTIME_END_MS: u64 = 500;
 
@@ -62,13 +62,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How many threads there are of each kind: those of the engine, and those that serve connections.
+fn threads() -> NonZero<usize> {
+    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN).min(THREADS_MAX)
+}
+
 fn run(command: Command) -> Outcome {
     if let Command::Config(args) = &command {
         return config::run(&args.command);
     }
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(threads().get())
         .thread_name("metamcp")
         .enable_all()
         .build()

@@ -11,10 +11,10 @@ use metamcp_core::engine::Worker;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Failure, presence::Note};
+use super::{exit::Failure, presence::Note, threads};
 use crate::{
     config::{Config, StoreKind},
-    serve::{self, Drained, ServeOptions},
+    serve::{self, Cores, Drained, ServeOptions},
     wire::{self, App},
 };
 
@@ -91,6 +91,8 @@ pub(super) struct Running {
     stop: CancellationToken,
     grace: Duration,
     note: Option<Note>,
+    /// Last: what runs on them is closed with the rest before.
+    _cores: Cores,
 }
 
 impl Running {
@@ -108,15 +110,18 @@ impl Running {
             (config.store == StoreKind::Embedded).then(|| leave_note(&config.server.data_dir, address)).flatten();
         let worker = works.then(|| app.start_worker());
         let (stop, grace) = (CancellationToken::new(), config.server.drain);
+        let cores =
+            Cores::start(threads()).map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         let options = ServeOptions {
             connections_max: config.server.limits.connections_max,
             grace,
             drain: app.drain(),
+            runtimes: cores.handles().to_vec(),
             ..ServeOptions::default()
         };
         let mount = app.mount().await?;
         let serving = tokio::spawn(serve::run(listener, mount, options, stop.clone().cancelled_owned()));
-        Ok(Self { url, app, worker, serving, stop, grace, note })
+        Ok(Self { url, app, worker, serving, stop, grace, note, _cores: cores })
     }
 
     /// Where jobs are kept, for people.

@@ -4,6 +4,7 @@
 
 mod again;
 mod calls;
+mod cores;
 mod head_timer;
 mod mount;
 mod preface;
@@ -16,18 +17,22 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-pub use self::mount::Mount;
 use self::{again::Again, calls::Calls, head_timer::HeadTimer, preface::PrefaceTimeout};
+pub use self::{cores::Cores, mount::Mount};
 
 /// Connections served at the same time, unless options say otherwise; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1_024;
@@ -55,6 +60,8 @@ pub struct ServeOptions {
     pub grace: Duration,
     /// Cancelled when drain begins, so that streams without an end of their own can end.
     pub drain: CancellationToken,
+    /// Where connections are served, by turns; empty: where they are accepted.
+    pub runtimes: Vec<Handle>,
 }
 
 impl Default for ServeOptions {
@@ -64,6 +71,7 @@ impl Default for ServeOptions {
             header_read: Duration::from_millis(HEADER_READ_MS),
             grace: Duration::from_millis(DRAIN_GRACE_MS),
             drain: CancellationToken::new(),
+            runtimes: Vec::new(),
         }
     }
 }
@@ -98,6 +106,7 @@ where
     // Cut when they are dropped. A token that says so would be a lock that every poll of every connection takes.
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut turns = options.runtimes.iter().cycle();
     loop {
         let (stream, place) = tokio::select! {
             biased;
@@ -105,16 +114,11 @@ where
             Some(_) = connections.join_next() => continue,
             next = accept(&listener, &places) => next,
         };
-        let io = TokioIo::new(PrefaceTimeout::new(stream, options.header_read));
-        let service = Calls::new(app.clone());
-        let server = builder(options.header_read);
-        let connection = Again::new(graceful.watch(server.serve_connection_with_upgrades(io, service).into_owned()));
-        connections.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended with an error");
-            }
-            drop(place);
-        });
+        let serving = serve_one(stream, place, app.clone(), options.header_read, graceful.watcher());
+        match turns.next() {
+            Some(runtime) => connections.spawn_on(serving, runtime),
+            None => connections.spawn(serving),
+        };
     }
     drop(listener);
     options.drain.cancel();
@@ -132,8 +136,32 @@ where
     Ok(Drained { cut: left })
 }
 
+/// Serves one connection to its end, on the runtime that polls this.
+async fn serve_one<S, B>(
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
+    app: S,
+    header_read: Duration,
+    graceful: Watcher,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection cannot be waited for"),
+    };
+    let io = TokioIo::new(PrefaceTimeout::new(stream, header_read));
+    let server = builder(header_read);
+    let connection = server.serve_connection_with_upgrades(io, Calls::new(app)).into_owned();
+    if let Err(error) = Again::new(graceful.watch(connection)).await {
+        tracing::debug!(%error, "connection ended with an error");
+    }
+    drop(place);
+}
+
 /// The next connection with its place; a failing accept is paused on and tried again. Cancel-safe.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (std::net::TcpStream, OwnedSemaphorePermit) {
     let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
     let mut pause_ms = ACCEPT_PAUSE_MS.0;
     loop {
@@ -143,7 +171,11 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY not set");
                 }
-                return (stream, place);
+                // Let go of by the runtime that accepts, to be taken up by the one that serves.
+                match stream.into_std() {
+                    Ok(stream) => return (stream, place),
+                    Err(error) => tracing::debug!(%error, "connection lost after accept"),
+                }
             }
             Err(error) if is_of_the_connection(&error) => tracing::debug!(%error, "connection lost before accept"),
             Err(error) => {
