@@ -3,13 +3,10 @@
 //! Where threads share a runtime, a connection is served now by one and then by another, and what it and its call have in memory moves from
 //! core to core with it. Served by one thread for as long as it lasts, it stays where it is.
 
-use std::{io, num::NonZero, thread, time::Duration};
+use std::{io, num::NonZero, thread};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
-
-/// How long work on blocking threads may hold up the end of a runtime, in milliseconds.
-const END_MS: u64 = 500;
 
 /// As many runtimes as there are threads to be; they end when it is dropped, and what was spawned on them with them.
 #[derive(Debug)]
@@ -31,8 +28,8 @@ impl Cores {
         for _ in 0..threads.get() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
-            let end = end.clone();
-            thread::Builder::new().name("metamcp-core".to_owned()).spawn(move || drive(runtime, &end))?;
+            let (core, end) = (Core(Some(runtime)), end.clone());
+            thread::Builder::new().name("metamcp-core".to_owned()).spawn(move || core.drive(&end))?;
         }
         Ok(Self { handles, _end: guard })
     }
@@ -44,13 +41,29 @@ impl Cores {
     }
 }
 
-fn drive(runtime: Runtime, end: &CancellationToken) {
-    runtime.block_on(end.cancelled());
-    runtime.shutdown_timeout(Duration::from_millis(END_MS));
+/// A runtime that may be dropped anywhere: its end waits for no work on blocking threads. `None` only then.
+struct Core(Option<Runtime>);
+
+impl Core {
+    fn drive(self, end: &CancellationToken) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(end.cancelled());
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -69,5 +82,6 @@ mod tests {
         let endless = first.spawn(std::future::pending::<()>());
         drop(cores);
         assert!(endless.await.unwrap_err().is_cancelled());
+        drop(Core(Some(Builder::new_current_thread().build().unwrap())));
     }
 }
