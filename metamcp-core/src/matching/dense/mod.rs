@@ -8,10 +8,12 @@ mod lanes;
 mod nearest;
 mod pieces;
 mod table;
+mod vector;
 mod vectors;
 
 pub(super) use nearest::AskedPieces;
 pub(super) use pieces::Split;
 pub(super) use table::Reading;
 pub use table::{DenseTable, InvalidTable};
-pub(super) use vectors::{Asked, Vector, Vectors};
+pub(super) use vector::Vector;
+pub(super) use vectors::{Asked, Vectors};

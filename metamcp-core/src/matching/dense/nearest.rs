@@ -7,7 +7,7 @@ use fearless_simd::Simd;
 use super::{
     lanes::{LANES, Row, lay, on_best, pair, pairs_each, products, rows_each},
     table::DenseTable,
-    vectors::DIMENSIONS_MAX,
+    vector::DIMENSIONS_MAX,
 };
 
 /// Pieces of a need that are looked at: those that tell the most. The others are mostly words of asking.

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{
     pieces::{Split, pieces},
-    vectors::{DIMENSIONS_MAX, Vector},
+    vector::{DIMENSIONS_MAX, Vector},
 };
 
 const MAGIC: &[u8; 8] = b"MMCPDENS";
