@@ -11,6 +11,7 @@ use metamcp_core::{
     task::{Labels, Need, TaskRecord},
     time::Timestamp,
 };
+use redis::{FromRedisValue, ParsingError, Value};
 
 use super::{
     script::ScriptCall,
@@ -71,6 +72,28 @@ pub(super) fn enqueue_args<'s>(call: ScriptCall<'s>, job: &NewJob, body: Option<
 
 /// A job as `get.lua` tells it: id, head, body unless it is large, parts.
 pub(super) type ToldJob = (String, String, Option<Vec<u8>>, Vec<(String, String)>);
+
+/// Jobs as scripts tell them: one flat list of four entries for each.
+#[derive(Debug)]
+pub(super) struct ToldJobs(pub(super) Vec<ToldJob>);
+
+impl FromRedisValue for ToldJobs {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let mut entries = Vec::<Value>::from_redis_value(value)?.into_iter();
+        let mut jobs = Vec::with_capacity(entries.len() / 4);
+        while let (Some(id), Some(head), Some(body), Some(parts)) =
+            (entries.next(), entries.next(), entries.next(), entries.next())
+        {
+            jobs.push((
+                FromRedisValue::from_redis_value(id)?,
+                FromRedisValue::from_redis_value(head)?,
+                FromRedisValue::from_redis_value(body)?,
+                FromRedisValue::from_redis_value(parts)?,
+            ));
+        }
+        Ok(Self(jobs))
+    }
+}
 
 /// A job as it is told, and the error when its body cannot be read: another one stands in for it then, so that its owner still sees the job
 /// and how it ended.

@@ -16,7 +16,7 @@ use metamcp_core::{
 use super::{
     bodies, calls,
     error::STORE,
-    head::{self, ToldJob},
+    head::{self, ToldJobs},
     list,
     script::{Script, ScriptCall},
     scripts,
@@ -131,7 +131,7 @@ impl JobStore for RedisJobStore {
             call = call.arg(lane.as_str()).arg(leased_max.map_or_else(|| NONE.to_owned(), ToString::to_string));
         }
         // As safe as an enqueue: a lease that a failover forgets would let a call be made again that must not be.
-        let (next_due, mut told): (i64, Vec<ToldJob>) = self.namespace.acknowledge(&call).await?;
+        let (next_due, ToldJobs(mut told)): (i64, ToldJobs) = self.namespace.acknowledge(&call).await?;
         bodies::bring_large(&self.namespace, &mut told).await?;
         let (mut jobs, mut damaged) = (Vec::with_capacity(told.len()), Vec::new());
         for one in told {
@@ -205,7 +205,7 @@ impl JobStore for RedisJobStore {
     }
 
     async fn get(&self, job: JobId) -> StoreResult<Option<Job>> {
-        let mut told: Vec<ToldJob> = self.namespace.run(&self.call(&scripts::GET).arg(job.to_string())).await?;
+        let ToldJobs(mut told) = self.namespace.run(&self.call(&scripts::GET).arg(job.to_string())).await?;
         bodies::bring_large(&self.namespace, &mut told).await?;
         told.into_iter().next().map_or(Ok(None), list::shown)
     }

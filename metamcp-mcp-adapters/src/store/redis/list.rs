@@ -8,7 +8,7 @@ use metamcp_core::{
 
 use super::{
     bodies,
-    head::{self, ToldJob},
+    head::{self, ToldJob, ToldJobs},
     scripts,
     store::Namespace,
     words::word,
@@ -59,7 +59,7 @@ pub(super) async fn page(namespace: &Namespace, query: &JobQuery) -> StoreResult
         let wanted = if filtered { LIST_READ_MAX } else { LIST_READ_MAX.min(room + 1) };
         let before = page.next.map_or_else(|| "+".to_owned(), |id| format!("({id}"));
         let call = namespace.call(&scripts::LIST).arg(&index).arg(before).arg(wanted).arg(LIST_BYTES_MAX);
-        let (more, last, mut told): (u8, String, Vec<ToldJob>) = namespace.run(&call).await?;
+        let (more, last, ToldJobs(mut told)): (u8, String, ToldJobs) = namespace.run(&call).await?;
         bodies::bring_large(namespace, &mut told).await?;
         seen += wanted;
         for one in told {

@@ -11,8 +11,9 @@ local backlog_max = tonumber(ARGV[2])
 local all_terms = {} -- by their words
 local takers = {} -- the jobs that idempotency keys stand for, by where the keys are kept
 
--- The terms as a head that lacks the id, and the hot part of its text: where nothing else is to be done for a job, its
--- head is put together as text, and the indexes take what they need from here.
+-- The terms as a head that lacks the id, and the hot part of its text. Most jobs are plain: ready at once, of no lease,
+-- with a small body. Their heads are put together as text, and what the indexes need of them is the same for all of the
+-- same terms.
 local function read_terms(words)
   local lane, tenant, priority, delay, deadline, retain, owner, flags, nonce, worker, visibility = words:match(TERMS)
   deadline = deadline == '-' and '-' or Q.print(now + deadline)
@@ -26,18 +27,25 @@ local function read_terms(words)
   if nonce ~= '-' then
     terms.lease = { nonce = nonce, worker = worker, lease_until = Q.print(now + visibility) }
   end
+  terms.is_plain = not terms.lease and not terms.is_large and terms.st == 'r'
+  terms.ids, terms.lane.gathered = {}, 0 -- plain jobs that are not in the indexes yet
   all_terms[words] = terms
   return terms
 end
 
-local function is_full(L) return L.r + L.d + L.b + L.w >= backlog_max end
+-- Puts the plain jobs that were gathered into the indexes.
+local function index_gathered()
+  for _, terms in pairs(all_terms) do
+    if #terms.ids > 0 then
+      Q.index_all_new(terms, terms.ids)
+      terms.ids, terms.lane.gathered = {}, 0
+    end
+  end
+end
+
+local function is_full(L) return L.r + L.d + L.b + L.w + L.gathered >= backlog_max end
 
 local function insert(id, terms, after, cold)
-  if not terms.lease and after == '' then
-    Q.rewrite(id, terms.hot .. cold)
-    terms.id = id
-    return Q.index_new(terms)
-  end
   local h = Q.parse(id, terms.hot .. cold)
   if after ~= '' then
     Q.put_part(h, 'a', after)
@@ -75,11 +83,28 @@ local function accept(id, terms, key_at, after, cold, body)
   return 'ok ' .. NOW
 end
 
+-- Takes in a plain job that is new. Answers whether it is one.
+local function accept_plain(id, terms, key_at, after, cold, body)
+  if not terms.is_plain or after ~= '' or Q.heads[id] or key_at and takers[key_at] or is_full(terms.lane) then
+    return false
+  end
+  local text, written, n = terms.hot .. cold, Q.written, Q.written_n + 4
+  Q.heads[id] = text
+  written[n - 3], written[n - 2], written[n - 1], written[n] = Q.JOB .. id, text, T .. ':b:' .. id, body
+  Q.written_n = n
+  if key_at then
+    takers[key_at] = id
+    Q.write(key_at, id)
+  end
+  terms.ids[#terms.ids + 1], terms.lane.gathered = id, terms.lane.gathered + 1
+  return true
+end
+
 local ids, keys, terms_of, keys_at, n = {}, {}, {}, {}, 0
 for i = 3, #ARGV, ARGS do
-  local id, words, key = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local words, key = ARGV[i + 1], ARGV[i + 2]
   n = n + 1
-  ids[n], terms_of[n] = id, all_terms[words] or read_terms(words)
+  ids[n], terms_of[n] = ARGV[i], all_terms[words] or read_terms(words)
   if key ~= '-' then
     keys_at[n] = terms_of[n].keys .. key
     keys[#keys + 1] = keys_at[n]
@@ -93,10 +118,18 @@ for m, id in ipairs(Q.in_chunks('MGET', keys)) do
   end
 end
 Q.fetch(ids)
-local answers = {}
+local answers, accepted = {}, 'ok ' .. NOW
 for m = 1, jobs do
   local i = 3 + (m - 1) * ARGS
-  answers[m] = accept(ids[m], terms_of[m], keys_at[m], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
+  local id, terms, key_at, after, cold, body = ids[m], terms_of[m], keys_at[m], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  if accept_plain(id, terms, key_at, after, cold, body) then
+    answers[m] = accepted
+  else
+    -- It may concern one of those that were gathered.
+    index_gathered()
+    answers[m] = accept(id, terms, key_at, after, cold, body)
+  end
 end
+index_gathered()
 Q.flush()
 return answers

@@ -28,6 +28,14 @@ local function finish(h, how, what)
   Q.finale(h, how)
 end
 
+-- Plain jobs of one lane and retention that have ended and are not in the indexes so yet.
+local gathered = { ids = {} }
+
+local function index_gathered()
+  if #gathered.ids > 0 then Q.index_all_ended(gathered.lane, gathered.retain, gathered.ids) end
+  gathered.ids = {}
+end
+
 -- Ends a plain job well, as `finish` would: most end so, and only what changes is touched. Answers whether it did.
 local function finish_plain(id, lease, result)
   local text = Q.heads[id]
@@ -35,12 +43,18 @@ local function finish_plain(id, lease, result)
   local held_by, started, rest, lane, retain = text:match(PLAIN)
   if held_by ~= lease then return false end
   Q.rewrite(id, '- 0 D ' .. lease .. ' - - F ' .. started .. ENDED_NOW .. result .. ' ' .. text:sub(rest))
-  Q.index_plain_end(id, lane, retain)
+  if lane ~= gathered.lane or retain ~= gathered.retain then
+    index_gathered()
+    gathered.lane, gathered.retain = lane, retain
+  end
+  gathered.ids[#gathered.ids + 1] = id
   return true
 end
 
 local function answer(id, lease, how, what)
   if how == 'D' and finish_plain(id, lease, what) then return 'ok D' end
+  -- It may concern one of those that were gathered.
+  index_gathered()
   local h = Q.head(id)
   local epoch, nonce = lease:match('^(%S+) (%S+)$')
   local refused = Q.fence(h, epoch, nonce, ended_so, how, what)
@@ -59,5 +73,6 @@ for m = 1, n do
   local i = 4 * m - 2
   answers[m] = answer(ids[m], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3])
 end
+index_gathered()
 Q.flush()
 return answers

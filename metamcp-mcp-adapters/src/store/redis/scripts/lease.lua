@@ -6,7 +6,7 @@ local W = {
   worker = ARGV[2], request = ARGV[3], nonce = ARGV[4], max = tonumber(ARGV[5]),
   lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2],
   ids = {}, epochs = {}, n = 0,
-  -- A ready head without flags and users: epoch, when it started, from where on the rest stays, when due.
+  -- A ready head without flags and users: epoch, when it started, from where on the rest stays, when due. Most are so.
   PLAIN = '^%- 0 r (%d+) %S+ %S+ %S+ %S+ (%S+) %S+ %- %- %- ()(%S+)',
   to_promote = 512, -- most due jobs promoted
   to_set_aside = 512, -- most jobs passed over or delayed on the way
@@ -50,21 +50,24 @@ function W.earlier(a, b)
   return #a.name < #b.name
 end
 
--- The tenant whose turn it is. The first tenants are read once and kept in order here, until one that was not read may
--- be earlier.
+-- The tenant whose turn it is, and who is next if somebody is. The first tenants are read once and kept in order here,
+-- until one that was not read may be earlier.
 function W.at_turn(L)
-  local best
+  local best, rival = nil, L.last_read
   for _, t in ipairs(L.order or {}) do
-    if t.n > 0 and (not best or W.earlier(t, best)) then best = t end
+    if t.n > 0 then
+      if not best or W.earlier(t, best) then t, best = best, t end
+      if t and (not rival or W.earlier(t, rival)) then rival = t end
+    end
   end
-  if best and not (L.last_read and W.earlier(L.last_read, best)) then return best end
+  if best and not (L.last_read and W.earlier(L.last_read, best)) then return best, rival end
   if L.r == 0 then return nil end
   Q.write_passes(L)
   L.order = {}
   for n, name in ipairs(Q.zfirst(L.turns, W.turns_read)) do L.order[n] = Q.tenant(L, name) end
   local last = L.order[W.turns_read]
   L.last_read = last and { pass = last.pass, name = last.name }
-  return L.order[1]
+  return L.order[1], L.order[2]
 end
 
 -- The first ready job of a tenant.
@@ -143,25 +146,35 @@ function W.granted(id, epoch)
   W.ids[n], W.epochs[n], W.n = id, epoch, n
 end
 
--- Gives a plain job its lease, as `Q.hold` would: most are, and only what changes is touched. Answers whether it did.
-function W.serve_plain(L, t, id)
-  local text = id and Q.heads[id]
-  if type(text) ~= 'string' then return false end
-  local epoch, started, rest, due = text:match(W.PLAIN)
-  if not epoch then return false end
-  epoch = Q.print(epoch + 1)
-  if started == '-' then started = NOW end
-  W.pay_turn(L, t)
-  Q.rewrite(id, '- 0 l ' .. epoch .. W.held .. started .. W.held_now .. text:sub(rest))
-  Q.index_plain_lease(L, id, t.name, due, W.timer)
-  W.granted(id, epoch)
+-- Gives the plain jobs at the front of a tenant's queue their leases, as `Q.hold` would, as long as it is its turn: only
+-- what changes is touched. Answers whether there was one.
+function W.serve_plain(L, t, rival, most)
+  W.first_ready(L, t)
+  local heads, queue, first = Q.heads, t.queue, t.at
+  local at = first
+  while at - first < most and (at == first or not rival or W.earlier(t, rival)) do
+    local id = queue[at]
+    local text = id and heads[id]
+    if type(text) ~= 'string' then break end
+    local epoch, started, rest, due = text:match(W.PLAIN)
+    if not epoch then break end
+    epoch = Q.print(epoch + 1)
+    if started == '-' then started = NOW end
+    W.pay_turn(L, t)
+    Q.rewrite(id, '- 0 l ' .. epoch .. W.held .. started .. W.held_now .. text:sub(rest))
+    L.dues[due] = (L.dues[due] or 0) - 1
+    W.granted(id, epoch)
+    at = at + 1
+  end
+  if at == first then return false end
+  t.at = at
+  Q.index_first_leased(L, t, first, W.timer)
   return true
 end
 
 -- Looks at the first job of the tenant at turn. Answers whether to go on.
 function W.look(L, t)
   local id = W.first_ready(L, t)
-  if W.serve_plain(L, t, id) then return true end
   local h = id and Q.head(id)
   if h then return W.serve(L, t, h) end
   -- Its head was removed by other hands: it must not hold up the lane. When it became due nobody knows: that is put
@@ -185,9 +198,12 @@ end
 
 function W.grant(L, leased_max)
   W.promote_due(L)
-  while W.n < W.max and (not leased_max or L.l < leased_max) do
-    local t = W.at_turn(L)
-    if not t or not W.look(L, t) then return end
+  leased_max = leased_max or math.huge
+  while W.n < W.max and L.l < leased_max do
+    local t, rival = W.at_turn(L)
+    if not t then return end
+    local most = math.min(W.max - W.n, leased_max - L.l)
+    if not W.serve_plain(L, t, rival, most) and not W.look(L, t) then return end
   end
 end
 

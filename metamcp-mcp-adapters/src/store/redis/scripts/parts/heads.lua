@@ -24,7 +24,6 @@ Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
 Q.heads = {} -- by id: as text until somebody asks for its fields; false: there is none
 Q.touched, Q.touched_n = {}, 0 -- those with fields that are to be written
 Q.written, Q.written_n = {}, 0 -- keys and texts that are to be written
-Q.NO_PARTS = {}
 Q.JOB = T .. ':j:'
 Q.ID = 36 -- characters of an id
 

@@ -112,19 +112,28 @@ function Q.index_new(h)
   if h.st == 'X' then zset(Q.DEAD, h.id, '0') end
 end
 
--- Moves a ready job without flags and users to those that are leased; `timer` is that of its lease.
-function Q.index_plain_lease(L, id, tenant, due, timer)
-  Q.remove_ready(L, id, tenant, due)
-  L.l = L.l + 1
-  Q.zset(Q.TIMERS, id, timer)
+-- Puts in ready jobs that were not there before and differ in nothing but their ids; `h` is the head of one.
+function Q.index_all_new(h, ids)
+  Q.add_all_ready(Q.lane(h.ln), h, ids)
+  local at = Q.timer(h)
+  if at then Q.zset_all({ Q.TIMERS }, Q.print(at), ids, 1, #ids) end
+  Q.zset_all({ Q.ALL, Q.owned(h), Q.LIVE }, '0', ids, 1, #ids)
 end
 
--- Moves a leased job without flags and users to those that have ended.
-function Q.index_plain_end(id, lane, retain)
-  local L, zset = Q.lane(lane), Q.zset
-  L.l = L.l - 1
-  zset(Q.TIMERS, id, Q.print(Q.ENDED + now + retain))
-  zset(Q.LIVE, id, false)
+-- Moves the first jobs of a tenant, without flags and users, to those that are leased; `timer` is that of their leases.
+function Q.index_first_leased(L, t, first, timer)
+  local last = t.at - 1
+  Q.zset_all({ Q.TIMERS }, timer, t.queue, first, last)
+  L.l = L.l + last - first + 1
+  Q.remove_first(L, t, first)
+end
+
+-- Moves leased jobs of a lane, without flags and users, to those that have ended.
+function Q.index_all_ended(lane, retain, ids)
+  local L = Q.lane(lane)
+  L.l = L.l - #ids
+  Q.zset_all({ Q.TIMERS }, Q.print(Q.ENDED + now + retain), ids, 1, #ids)
+  Q.zrem_all(Q.LIVE, ids, 1, #ids)
 end
 
 -- Takes a head out that is to be changed.
@@ -151,25 +160,25 @@ function Q.flush()
   end
 end
 
--- Jobs as they stand, for the answer: id, head, body unless it is large, fields of x:<id>. Those that are gone are left
--- out.
+-- Jobs as they stand, for the answer, four entries for each: id, head, body unless it is large, fields of x:<id> if it
+-- has some. Those that are gone are left out. One flat list: Redis takes its time over lists within lists.
 function Q.jobs_of(ids)
   Q.fetch(ids)
-  local told, n, keys, small, m = {}, 0, {}, {}, 0
+  local told, n, keys, places, m = {}, 0, {}, {}, 0
   for _, id in ipairs(ids) do
     local h = Q.heads[id]
     if h then
       local text = type(h) == 'string' and h or h.text
       local flags = text:match('^%S+') or '-'
-      local parts = flags:find('[cqnpekaw]') and R('HGETALL', T .. ':x:' .. id) or Q.NO_PARTS
-      n = n + 1
-      told[n] = { id, text, false, parts }
+      told[n + 1], told[n + 2], told[n + 3], told[n + 4] = id, text, false, false
+      n = n + 4
       if not flags:find('B', 1, true) then
         m = m + 1
-        keys[m], small[m] = T .. ':b:' .. id, told[n]
+        keys[m], places[m] = T .. ':b:' .. id, n - 1
       end
+      if flags:find('[cqnpekaw]') then told[n] = R('HGETALL', T .. ':x:' .. id) end
     end
   end
-  for n, body in ipairs(Q.in_chunks('MGET', keys)) do small[n][3] = body end
+  for k, body in ipairs(Q.in_chunks('MGET', keys)) do told[places[k]] = body end
   return told
 end

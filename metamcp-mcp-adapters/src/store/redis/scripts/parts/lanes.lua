@@ -52,8 +52,8 @@ function Q.tenant(L, name)
   return t
 end
 
-function Q.add_ready(L, h)
-  local t = Q.tenant(L, h.tn)
+-- Counts ready jobs of a tenant that are to be put into its queue.
+function Q.count_ready(L, t, due, count)
   if t.n == 0 then
     if t.idle then
       Q.zset(L.idle, t.name, false)
@@ -63,9 +63,21 @@ function Q.add_ready(L, h)
     Q.zset(L.turns, t.name, Q.print(t.pass))
     L.order = nil
   end
+  L.dues[due] = (L.dues[due] or 0) + count
+  t.n, L.r, L.made, t.queue = t.n + count, L.r + count, L.made + count, nil
+end
+
+function Q.add_ready(L, h)
+  local t = Q.tenant(L, h.tn)
+  Q.count_ready(L, t, h.du, 1)
   Q.zset(t.key, h.id, Q.place(h))
-  L.dues[h.du] = (L.dues[h.du] or 0) + 1
-  t.n, L.r, L.made, t.queue = t.n + 1, L.r + 1, L.made + 1, nil
+end
+
+-- Puts in jobs that differ in nothing but their ids; `h` is the head of one.
+function Q.add_all_ready(L, h, ids)
+  local t = Q.tenant(L, h.tn)
+  Q.count_ready(L, t, h.du, #ids)
+  Q.zset_all({ t.key }, Q.place(h), ids, 1, #ids)
 end
 
 -- The lane ran empty. Where its virtual time stands does not matter then, only what is ahead of it.
@@ -80,8 +92,18 @@ function Q.remove_ready(L, id, tenant, due)
   local t = Q.tenant(L, tenant)
   Q.zset(t.key, id, false)
   L.dues[due] = (L.dues[due] or 0) - 1
-  t.n, L.r = t.n - 1, L.r - 1
   if t.queue and t.queue[t.at] == id then t.at = t.at + 1 else t.queue = nil end
+  Q.uncount_ready(L, t, 1)
+end
+
+-- Takes the first jobs of the queue that was read out of it, up to where it stands now; `first` is where it stood.
+function Q.remove_first(L, t, first)
+  Q.zrem_all(t.key, t.queue, first, t.at - 1)
+  Q.uncount_ready(L, t, t.at - first)
+end
+
+function Q.uncount_ready(L, t, count)
+  t.n, L.r = t.n - count, L.r - count
   if t.n > 0 then return end
   Q.zset(L.turns, t.name, false)
   if t.pass > L.v then

@@ -48,6 +48,28 @@ function Q.zset(key, member, score)
   end
 end
 
+-- Puts the ids from `first` to `last` of a list into some sets, all with one score. For many it costs a tenth of `zset`.
+function Q.zset_all(keys, score, ids, first, last)
+  for _, key in ipairs(keys) do Q.zflush(key) end
+  for from = first, last, Q.CHUNK / 2 do
+    local args, m = { 'ZADD', '' }, 2
+    for n = from, math.min(from + Q.CHUNK / 2 - 1, last) do
+      m = m + 2
+      args[m - 1], args[m] = score, ids[n]
+    end
+    for _, key in ipairs(keys) do
+      args[2] = key
+      R(unpack(args, 1, m))
+    end
+  end
+end
+
+-- Takes the ids from `first` to `last` of a list out of a set.
+function Q.zrem_all(key, ids, first, last)
+  Q.zflush(key)
+  for from = first, last, Q.CHUNK do R('ZREM', key, unpack(ids, from, math.min(from + Q.CHUNK - 1, last))) end
+end
+
 -- The first `count` members.
 function Q.zfirst(key, count)
   Q.zflush(key)
