@@ -1,6 +1,7 @@
 //! The way over two streams of bytes, one frame a line: a child's stdin and stdout, or a pipe within the process.
 //!
-//! One task writes, one reads. Neither waits for the other, so a server that stops reading cannot stop its answers from being read.
+//! One task writes, one reads. The reader never waits for the writer, so a server that stops reading cannot stop its answers from being read.
+//! The writer keeps a busy server's pace.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     child::{EndedWatch, Process},
     news::News,
+    pace::{Pace, Said},
     peer::{Out, Peer},
     way::{Ask, Failure, Step, Way},
 };
@@ -53,28 +55,41 @@ impl Duplex {
         let (peer, frames) = Peer::new(server);
         let closing = process.as_ref().map_or_else(CancellationToken::new, Process::closing);
         let ended = process.as_ref().map(Process::ended);
-        tokio::spawn(write(writer, frames, Arc::clone(&peer), closing.clone()));
-        tokio::spawn(read(LineReader::new(reader, FRAME_BYTES_MAX), ended, Arc::clone(&peer), closing.clone()));
+        let said = Arc::new(Said::default());
+        tokio::spawn(write(writer, frames, Arc::clone(&said), Arc::clone(&peer), closing.clone()));
+        tokio::spawn(read(LineReader::new(reader, FRAME_BYTES_MAX), ended, said, Arc::clone(&peer), closing.clone()));
         Self { kind, peer, _closing_on_drop: closing.clone().drop_guard(), closing, process }
     }
 }
 
-async fn write<W>(writer: W, mut frames: mpsc::Receiver<Out>, peer: Arc<Peer>, closing: CancellationToken)
-where
+/// Writes what is asked.
+async fn write<W>(
+    writer: W,
+    mut frames: mpsc::Receiver<Out>,
+    said: Arc<Said>,
+    peer: Arc<Peer>,
+    closing: CancellationToken,
+) where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let mut writer = BufWriter::new(writer);
+    let mut pace = Pace::new(said);
     let work = async {
         while let Some(out) = frames.recv().await {
             if out.slot.is_some_and(|slot| !slot.send()) {
                 continue;
             }
             writer.write_all(&line::of_frame(out.frame)).await?;
+            pace.hold();
             if frames.is_empty() {
                 // Whoever asks in the same turn shares the write.
                 tokio::task::yield_now().await;
                 if frames.is_empty() {
+                    pace.keep(peer.under_way()).await;
+                }
+                if frames.is_empty() {
                     writer.flush().await?;
+                    pace.has_written();
                 }
             }
         }
@@ -93,8 +108,13 @@ where
     // The writer is dropped here: a child sees the end of its stdin.
 }
 
-async fn read<R>(mut reader: LineReader<R>, mut ended: Option<EndedWatch>, peer: Arc<Peer>, closing: CancellationToken)
-where
+async fn read<R>(
+    mut reader: LineReader<R>,
+    mut ended: Option<EndedWatch>,
+    said: Arc<Said>,
+    peer: Arc<Peer>,
+    closing: CancellationToken,
+) where
     R: AsyncRead + Send + Unpin + 'static,
 {
     let last_words = Duration::from_millis(LAST_WORDS_MS);
@@ -112,7 +132,7 @@ where
     tokio::select! {
         () = closing.cancelled() => return peer.fail("connection was closed"),
         () = gone => {},
-        () = lines(&mut reader, &peer) => {},
+        () = lines(&mut reader, &said, &peer) => {},
     }
     peer.refuse("the server ended its output");
     let why = match &mut ended {
@@ -127,9 +147,14 @@ where
 }
 
 /// Reads until the end of the stream.
-async fn lines<R: AsyncRead + Send + Unpin>(reader: &mut LineReader<R>, peer: &Peer) {
+async fn lines<R: AsyncRead + Send + Unpin>(reader: &mut LineReader<R>, said: &Said, peer: &Peer) {
     loop {
-        match reader.next().await {
+        if !reader.has_line() {
+            said.all_read();
+        }
+        let line = reader.next().await;
+        said.line();
+        match line {
             Ok(Some(Line::Text(text))) => match std::str::from_utf8(text) {
                 Ok(text) if text.trim().is_empty() => {}
                 Ok(text) => peer.receive(text),

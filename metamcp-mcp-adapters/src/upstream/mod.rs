@@ -33,6 +33,7 @@ mod list;
 mod listen;
 mod meta;
 mod news;
+mod pace;
 mod parked;
 mod peer;
 mod pipe;

@@ -127,6 +127,11 @@ impl Peer {
         self.state().closed.is_some()
     }
 
+    /// How many requests wait for their answers.
+    pub(super) fn under_way(&self) -> usize {
+        self.state().under_way.waiting.values().filter(|slot| !slot.standing).count()
+    }
+
     /// Whether the server was seen to ask.
     pub(super) fn asks(&self) -> bool {
         self.asks.load(Ordering::Relaxed)

@@ -37,6 +37,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Self { inner: BufReader::new(inner), line: Vec::new(), bytes_max }
     }
 
+    /// Whether a whole line is there already.
+    pub(crate) fn has_line(&self) -> bool {
+        self.inner.buffer().contains(&b'\n')
+    }
+
     /// The next line; `None` at the end of the stream. A last line without an end counts. Not cancel safe: a dropped call loses its part.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
