@@ -169,14 +169,14 @@ function Q.jobs_of(ids)
     local h = Q.heads[id]
     if h then
       local text = type(h) == 'string' and h or h.text
-      local flags = text:match('^%S+') or '-'
+      local flags = text:sub(1, 2) == '- ' and '-' or text:match('^%S+') or '-'
       told[n + 1], told[n + 2], told[n + 3], told[n + 4] = id, text, false, false
       n = n + 4
       if not flags:find('B', 1, true) then
         m = m + 1
         keys[m], places[m] = T .. ':b:' .. id, n - 1
       end
-      if flags:find('[cqnpekaw]') then told[n] = R('HGETALL', T .. ':x:' .. id) end
+      if flags ~= '-' and flags:find('[cqnpekaw]') then told[n] = R('HGETALL', T .. ':x:' .. id) end
     end
   end
   for k, body in ipairs(Q.in_chunks('MGET', keys)) do told[places[k]] = body end
