@@ -29,6 +29,7 @@ use history::{Event, History};
 use load::Callers;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use settle::Store;
+use tokio::signal::unix::{self, SignalKind};
 
 /// How long things go wrong unless told otherwise, in seconds.
 const SECONDS: u64 = 20;
@@ -82,8 +83,26 @@ fn report(kind: Kind, seed: u64, seconds: u64, deaths: u32, history: &History) {
     );
 }
 
+/// Waits for somebody to end the run.
+async fn interrupted() {
+    let mut term = unix::signal(SignalKind::terminate()).expect("signals can be heard");
+    let mut interrupt = unix::signal(SignalKind::interrupt()).expect("signals can be heard");
+    tokio::select! {
+        _ = term.recv() => {},
+        _ = interrupt.recv() => {},
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fleet_keeps_its_promises() {
+    // What is dropped ends its processes.
+    tokio::select! {
+        () = torment_a_fleet() => {},
+        () = interrupted() => panic!("ended from outside; its processes are stopped"),
+    }
+}
+
+async fn torment_a_fleet() {
     let kind = Kind::named(&env("METAMCP_CHAOS_STORE").unwrap_or_else(|| "redis".to_owned()));
     let seconds = number("METAMCP_CHAOS_SECONDS").unwrap_or(SECONDS);
     let seed = number("METAMCP_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000_000));
