@@ -1,7 +1,7 @@
 //! When to write to a server that is at work.
 //!
-//! A server that has much to do answers in bursts. What is asked until some of it is answered goes out in one write: both sides handle that for
-//! the price of one, and it is done no later, as the server would not have looked at it before. A server that is slow is not waited for.
+//! A server that has much to do answers in bursts. What is asked until some of it is answered goes out in one write, which both sides handle for
+//! the price of one. A server that is slow is not waited for.
 
 use std::{
     sync::{

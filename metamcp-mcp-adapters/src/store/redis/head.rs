@@ -79,7 +79,11 @@ pub(super) struct ToldJobs(pub(super) Vec<ToldJob>);
 
 impl FromRedisValue for ToldJobs {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let mut entries = Vec::<Value>::from_redis_value(value)?.into_iter();
+        let entries = Vec::<Value>::from_redis_value(value)?;
+        if entries.len() % 4 != 0 {
+            return Err(format!("jobs in {} entries, which are not four for each", entries.len()).into());
+        }
+        let mut entries = entries.into_iter();
         let mut jobs = Vec::with_capacity(entries.len() / 4);
         while let (Some(id), Some(head), Some(body), Some(parts)) =
             (entries.next(), entries.next(), entries.next(), entries.next())
@@ -371,6 +375,20 @@ mod tests {
             ("w", ids[2].to_string()),
         ];
         assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn a_list_of_jobs_has_four_entries_for_each() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let parts = Value::Array(vec![text("e"), text("why"), text("k"), text("so")]);
+        let mut told =
+            vec![text("id"), text("head"), text("body"), parts, text("id"), text("head"), Value::Nil, Value::Nil];
+        let ToldJobs(jobs) = ToldJobs::from_redis_value(Value::Array(told.clone())).expect("it reads");
+        let of = |name: &str, part: &str| (name.to_owned(), part.to_owned());
+        assert_eq!(jobs[0].3, [of("e", "why"), of("k", "so")]);
+        assert_eq!(jobs[1], ("id".to_owned(), "head".to_owned(), None, Vec::new()));
+        told.pop();
+        assert!(ToldJobs::from_redis_value(Value::Array(told)).is_err(), "nothing is left out silently");
     }
 
     #[test]

@@ -9,8 +9,8 @@ local PTRS, MEDIA, REFS = T .. ':ptrs', T .. ':media', T .. ':refs'
 local names, bodies = {}, {} -- of each pointer
 local stands = {} -- bodies that are in their places
 
--- Puts those that came with their pointers into their places, all of them unless all are there. The same name is the
--- same bytes.
+-- Puts those that came with their pointers into their places, together when none is there, as is most common. What is
+-- there is not written again.
 local function place_whole()
   local keys, written = {}, {}
   for m, body in ipairs(bodies) do
@@ -21,7 +21,12 @@ local function place_whole()
       written[#written + 1], written[#written + 2] = key, ARGV[i + 5]
     end
   end
-  if #keys > 0 and R('EXISTS', unpack(keys)) < #keys then Q.in_chunks('MSET', written) end
+  local there = #keys > 0 and R('EXISTS', unpack(keys)) or 0
+  if there == 0 then
+    Q.in_chunks('MSET', written)
+  elseif there < #keys then
+    for n, key in ipairs(keys) do R('SET', key, written[2 * n], 'NX') end
+  end
 end
 
 -- Whether a body that did not come with its pointer is in its place, or can be put there; `upload` is the end of the key

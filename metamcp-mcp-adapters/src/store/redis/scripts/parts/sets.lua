@@ -48,7 +48,7 @@ function Q.zset(key, member, score)
   end
 end
 
--- Puts the ids from `first` to `last` of a list into some sets, all with one score. For many it costs a tenth of `zset`.
+-- Puts the ids from `first` to `last` of a list into some sets, all with one score.
 function Q.zset_all(keys, score, ids, first, last)
   for _, key in ipairs(keys) do Q.zflush(key) end
   for from = first, last, Q.CHUNK / 2 do
