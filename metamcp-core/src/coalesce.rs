@@ -73,7 +73,9 @@ impl<I: Send + 'static, O: Send + 'static> Coalescer<I, O> {
                 }
                 let calling = call(items);
                 // In a task of its own: a call that panics leaves its own callers without an answer, and no others.
-                let called = tokio::spawn(async move { deal_out(store, calling.await, counts, replies) });
+                // On the heap from the start: a task that is spawned is moved about a dozen times.
+                let dealt = Box::pin(async move { deal_out(store, calling.await, counts, replies) });
+                let called = tokio::spawn(dealt);
                 let _ended = called.await;
             }
         });

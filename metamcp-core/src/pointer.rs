@@ -5,9 +5,13 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InvalidName, JobId, TenantId};
+
+/// Hexadecimal digits of a digest.
+const DIGITS: usize = 64;
 
 /// A SHA-256 digest, 32 bytes, printed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +40,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In halves: digests are in every pointer and every head, and a write for each byte is what that would cost.
-        self.0.as_chunks().0.iter().try_for_each(|half| write!(f, "{:032x}", u128::from_be_bytes(*half)))
+        f.write_str(HEXLOWER.encode_mut_str(&self.0, &mut [0; DIGITS]))
     }
 }
 
@@ -51,17 +54,15 @@ impl FromStr for Digest {
     type Err = InvalidName;
 
     fn from_str(s: &str) -> Result<Self, InvalidName> {
-        let bad = || InvalidName { what: "digest", value: s.chars().take(64).collect(), rule: "64 hexadecimal digits" };
-        // The numbers of the standard library would take a sign too.
-        if s.len() != 64 || !s.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(bad());
-        }
         let mut bytes = [0; 32];
-        let (halves, _) = bytes.as_chunks_mut();
-        for (half, digits) in halves.iter_mut().zip([&s[..32], &s[32..]]) {
-            *half = u128::from_str_radix(digits, 16).map_err(|_| bad())?.to_be_bytes();
+        match s.len() == DIGITS && HEXLOWER_PERMISSIVE.decode_mut(s.as_bytes(), &mut bytes).is_ok() {
+            true => Ok(Self(bytes)),
+            false => Err(InvalidName {
+                what: "digest",
+                value: s.chars().take(DIGITS).collect(),
+                rule: "64 hexadecimal digits",
+            }),
         }
-        Ok(Self(bytes))
     }
 }
 

@@ -67,7 +67,8 @@ impl Orchestrator {
                 format!("must not begin with {}; schedules and batches use these", submit::RESERVED_KEYS.join(" or "));
             return Err(InvalidTask::new("idempotency_key", mend).into());
         }
-        submit::submit(&self.ports, &self.servers, who, task).await
+        // On the heap from the start: the future of every caller would carry it.
+        Box::pin(submit::submit(&self.ports, &self.servers, who, task)).await
     }
 
     /// Accepts many tasks in one call, at most [`BATCH_TASKS_MAX`](super::BATCH_TASKS_MAX), each by itself: one that is refused holds no other

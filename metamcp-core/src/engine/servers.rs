@@ -140,6 +140,11 @@ impl Servers {
         })
     }
 
+    /// Whether there is such a server, for somebody.
+    pub(crate) fn admits(&self, who: &Principal, name: &ServerName) -> bool {
+        self.terms(name).is_some_and(|terms| terms.admits(&who.tenant))
+    }
+
     /// What a choice among equivalents goes by.
     pub(super) fn seen(&self, name: &ServerName) -> Seen {
         let now = self.clock.now();

@@ -154,7 +154,7 @@ pub(super) async fn rank(
 ) -> Result<Route, EngineError> {
     let named = need.tool.as_ref();
     if let Some(tool) = named
-        && !servers.statuses_for(who).iter().any(|s| s.name == *tool.server())
+        && !servers.admits(who, tool.server())
     {
         let known: Vec<_> = servers.statuses_for(who).into_iter().map(|s| s.name.to_string()).collect();
         let mend = format!("server `{}` is not configured; known servers: {}", tool.server(), known.join(", "));
@@ -234,12 +234,7 @@ fn of_server(servers: &Servers, best: &Candidate) -> Option<ConcurrencyKey> {
 /// Two requests are the same when the same caller asks the same on the same terms.
 fn request_digest(who: &Principal, task: &Task) -> Result<Digest, EngineError> {
     let Task { need, labels, priority, after, .. } = task;
-    // What a task without `after` digests to stays what it was before there was one.
-    let text = if after.is_empty() {
-        serde_json::to_vec(&(who, need, labels, priority))
-    } else {
-        serde_json::to_vec(&(who, need, labels, priority, after))
-    };
+    let text = serde_json::to_vec(&(who, need, labels, priority, after));
     let text = text.map_err(|error| InvalidTask::new("input", format!("cannot be written as JSON: {error}")))?;
     Ok(Digest::of(&text))
 }

@@ -224,10 +224,11 @@ impl Crew {
                     for leased in batch.jobs {
                         let hold = Arc::new(Hold::new(leased.key, first_asked + self.ports.policy.visibility));
                         let (crew, slot) = (Arc::clone(&self), slots.take(&leased.job.head.lane));
-                        jobs.spawn(async move {
+                        // On the heap from the start: a task that is spawned is moved about a dozen times.
+                        jobs.spawn(Box::pin(async move {
                             crew.serve(hold, leased).await;
                             drop(slot);
-                        });
+                        }));
                     }
                     (empty, next_due) = (0, None);
                     // That nothing more is ready was told with the jobs: it need not be asked for.

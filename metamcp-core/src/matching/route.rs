@@ -151,6 +151,7 @@ pub struct Candidate {
     /// Why, the weightiest first.
     pub reasons: Vec<Reason>,
     /// The lane its server's jobs go to; `None`: the default lane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<Lane>,
     /// Digest of the definition that was matched.
     pub definition: Digest,
@@ -195,6 +196,7 @@ pub struct Route {
     /// Best first; empty when nothing fits.
     pub candidates: Vec<Candidate>,
     /// Best first among the rejected; the rest is not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
 }
 

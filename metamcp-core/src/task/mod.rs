@@ -134,7 +134,7 @@ pub struct TaskRecord {
     /// What is needed.
     pub need: Need,
     /// The caller's labels.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// How old a result of an identical call may be that serves this task.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,17 +11,18 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Need {
     /// The need in words; may be empty only when `tool` is given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
     /// The input, a JSON object; becomes the tool's arguments.
     pub input: RawJson,
     /// Exactly this capability and no other.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<CapabilityId>,
     /// Exactly this lane.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<Lane>,
     /// What the place where it runs must have.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Resources::are_none")]
     pub resources: Resources,
 }
 
@@ -48,6 +49,10 @@ pub struct Resources {
 }
 
 impl Resources {
+    fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Why a place that has `offered` cannot serve this, or `None` when it can.
     #[must_use]
     pub fn refused_by(&self, offered: &Self) -> Option<String> {
@@ -80,7 +85,17 @@ mod tests {
         let other = Resources::default();
         assert_eq!([&local, &owned, &other].map(|place| local.refused_by(place).is_none()), [true, false, false]);
         assert_eq!([&local, &owned, &other].map(|place| owned.refused_by(place).is_none()), [true, true, false]);
-        // What was digested before there was such a wish is digested as it was.
-        assert_eq!(serde_json::to_string(&other).unwrap(), r#"{"gpu":false,"memory_mib":null,"local":false}"#);
+    }
+
+    #[test]
+    fn what_is_as_usual_is_not_written_and_reads_as_if_it_were() {
+        let plain = Need { tool: Some("s/t".parse().unwrap()), ..Need::default() };
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"input":{},"tool":"s/t"}"#);
+        let whole = r#"{"text":"","input":{},"tool":"s/t","lane":null,"resources":{"gpu":false,"memory_mib":null,"local":false}}"#;
+        for text in [whole, r#"{"input":{},"tool":"s/t"}"#] {
+            assert_eq!(serde_json::from_str::<Need>(text).unwrap(), plain, "{text}");
+        }
+        let odd = Need { resources: Resources { local: true, ..Resources::default() }, ..Need::new("a need") };
+        assert_eq!(serde_json::from_str::<Need>(&serde_json::to_string(&odd).unwrap()).unwrap(), odd);
     }
 }

@@ -6,7 +6,7 @@
 mod expansion;
 mod words;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use moka::sync::Cache;
@@ -25,8 +25,8 @@ use crate::{
 
 /// Largest schema that is compiled, in bytes.
 const SCHEMA_BYTES_MAX: usize = 256 << 10;
-/// Compiled schemas kept.
-const VALIDATORS_MAX: u64 = 1_024;
+/// Schemas kept compiled.
+const KNOWN_MAX: u64 = 1_024;
 /// Steps back one pattern may take on one text.
 const PATTERN_BACKTRACKS_MAX: usize = 10_000;
 /// Size of one compiled pattern, in bytes.
@@ -35,7 +35,28 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// In the place of an input that nobody has made yet.
 pub(crate) const UNKNOWN_INPUT: &str = "null";
 
-static VALIDATORS: LazyLock<Cache<Digest, Option<Arc<Validator>>>> = LazyLock::new(|| Cache::new(VALIDATORS_MAX));
+static KNOWN: LazyLock<Cache<Digest, Arc<Known>>> = LazyLock::new(|| Cache::new(KNOWN_MAX));
+
+/// A schema that inputs were held against.
+#[derive(Debug, Default)]
+struct Known {
+    outline: Outline,
+    /// Compiled when the outline does not settle it; `None` when it is left to the server.
+    validator: OnceLock<Option<Validator>>,
+}
+
+impl Known {
+    fn of(capability: &Capability) -> Arc<Self> {
+        KNOWN.get_with(capability.digest, || {
+            let outline = capability.input_schema.view().map(|schema: Value| Outline::of(&schema)).unwrap_or_default();
+            Arc::new(Self { outline, validator: OnceLock::new() })
+        })
+    }
+
+    fn validator(&self, capability: &Capability) -> Option<&Validator> {
+        self.validator.get_or_init(|| compile(capability)).as_ref()
+    }
+}
 
 /// Why the capability's `inputSchema` refuses `input`, or `None` when it does not. At most 300 bytes.
 ///
@@ -53,9 +74,7 @@ pub fn refusal_of_need(capability: &Capability, need: &Need) -> Option<String> {
 }
 
 fn refused(capability: &Capability, input: &Input) -> Option<String> {
-    let schema: Value = capability.input_schema.view().ok()?;
-    let outline = Outline::of(&schema);
-    input.refused_by(capability, &outline)
+    input.refused_by(capability, &Known::of(capability).outline)
 }
 
 /// What of a schema is worth knowing before it is compiled.
@@ -169,7 +188,8 @@ impl Input {
         if outline.accepts_empty && given.is_empty() {
             return None;
         }
-        let validator = VALIDATORS.get_with(capability.digest, || compile(capability).map(Arc::new))?;
+        let known = Known::of(capability);
+        let validator = known.validator(capability)?;
         let error = if self.open.is_empty() {
             validator.validate(&self.value).err()?
         } else {

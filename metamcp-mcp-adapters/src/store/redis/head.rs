@@ -112,7 +112,7 @@ pub(super) fn job(told: ToldJob) -> StoreResult<(Job, Option<serde_json::Error>)
 
 /// The key of the lease that was given last, also of a head that cannot be read as a whole.
 pub(super) fn lease_key((id, words, ..): &ToldJob) -> Option<LeaseKey> {
-    let mut words = words.split(' ').skip(EPOCH_AT);
+    let mut words = words.split_ascii_whitespace().skip(EPOCH_AT);
     Some(LeaseKey { job: id.parse().ok()?, epoch: words.next()?.parse().ok()?, nonce: words.next()?.parse().ok()? })
 }
 
@@ -131,7 +131,7 @@ fn head(id: &str, words: &str, parts: &HashMap<String, String>) -> StoreResult<J
 }
 
 fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobHead> {
-    let words: Vec<&str> = words.split(' ').collect();
+    let words: Vec<&str> = words.split_ascii_whitespace().collect();
     let &[
         fl,
         us,
