@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::Notify;
 
 /// Requests under way up to which each is written at once.
-const AT_ONCE_MAX: usize = 2;
+const AT_ONCE_MAX: usize = 8;
 /// Of so many requests that were written one must be answered before more are written.
 const ANSWERED_SHARE: usize = 4;
 /// Longest that a frame waits for that, in milliseconds.
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_requests_and_the_first_of_many_are_written_at_once() {
         let (mut pace, _said) = pace();
-        assert_eq!(kept(&mut pace, 1).await, Duration::ZERO);
+        assert_eq!(kept(&mut pace, AT_ONCE_MAX - 1).await, Duration::ZERO);
         let (mut pace, _said) = self::pace();
         for _ in 0..9 {
             pace.hold();
