@@ -4,8 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -15,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
+    batch_id::BatchId,
     error::EngineError,
     ports::{Ports, persist},
     servers::Servers,
@@ -24,7 +23,7 @@ use crate::{
     auth::Principal,
     error::{StoreError, StoreErrorKind},
     event::{EVENT_PAGE_MAX, EventKind, NewEvent},
-    id::{InvalidName, JobId},
+    id::JobId,
     pointer::Digest,
     queue::{JobState, LEASE_BATCH_MAX, NewJob},
     record::{Expect, RecordKind, Written},
@@ -42,56 +41,6 @@ const BATCH_GRACE: Duration = Duration::from_secs(3_600);
 const READS_AT_ONCE: usize = 16;
 /// Longest time between two looks at a batch that is waited for, in seconds: news may be missed.
 const LOOK_S_MAX: u64 = 5;
-
-/// Names a batch.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BatchId(String);
-
-impl BatchId {
-    pub(super) fn drawn(ports: &Ports) -> Self {
-        Self(JobId::drawn(ports.clock.now(), &*ports.entropy).to_string())
-    }
-
-    /// The same caller with the same key means the same batch.
-    pub(super) fn keyed(who: &Principal, key: &str) -> Self {
-        let text = serde_json::to_vec(&(who, key)).expect("names and text are JSON");
-        Self(Digest::of(&text).to_string())
-    }
-}
-
-impl fmt::Display for BatchId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for BatchId {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let drawn = text.parse::<JobId>().is_ok();
-        if drawn || text.parse::<Digest>().is_ok() {
-            return Ok(Self(text.to_owned()));
-        }
-        let value = text.chars().take(64).collect();
-        Err(InvalidName { what: "batch id", value, rule: "the id that the submission of the batch answered" })
-    }
-}
-
-impl TryFrom<String> for BatchId {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
-
-impl From<BatchId> for String {
-    fn from(id: BatchId) -> Self {
-        id.0
-    }
-}
 
 /// What became of one task of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,7 +216,7 @@ pub(super) async fn get(ports: &Ports, who: &Principal, id: &BatchId) -> Result<
 }
 
 pub(super) async fn read(ports: &Ports, id: &BatchId) -> Result<Option<Batch>, EngineError> {
-    let Some(record) = ports.records.get(RecordKind::Batch, &id.0).await? else { return Ok(None) };
+    let Some(record) = ports.records.get(RecordKind::Batch, id.as_str()).await? else { return Ok(None) };
     let batch = serde_json::from_slice(&record.value).map_err(|error| {
         let message = format!("batch {id} cannot be read; it may be of a newer version");
         StoreError::new(StoreErrorKind::Corrupt, "record store", message).with_source(error)

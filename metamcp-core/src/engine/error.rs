@@ -1,6 +1,6 @@
 //! Why the engine refuses a request: what is wrong and what to change. Faces map it to their own shapes.
 
-use super::batch::BatchId;
+use super::batch_id::BatchId;
 use crate::{
     error::StoreError,
     id::{InvalidName, JobId, Lane},

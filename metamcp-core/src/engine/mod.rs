@@ -6,6 +6,7 @@
 mod adopt;
 mod arguments;
 mod batch;
+mod batch_id;
 mod builder;
 mod cache;
 mod chain;
@@ -30,7 +31,8 @@ mod views;
 mod worker;
 
 pub use adopt::Adopted;
-pub use batch::{BATCH_TASKS_MAX, Batch, BatchId, BatchState, BatchTask};
+pub use batch::{BATCH_TASKS_MAX, Batch, BatchState, BatchTask};
+pub use batch_id::BatchId;
 pub use builder::OrchestratorBuilder;
 pub use chain::{MissingInput, PLAN_STEPS_MAX, Plan, PlanStep, STEP_REFERENCE};
 pub(crate) use dispatch::RESULT_GRACE;

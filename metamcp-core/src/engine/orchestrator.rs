@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::{
     adopt::{self, Adopted, Adoption},
     arguments,
-    batch::{self, Batch, BatchId, BatchState},
+    batch::{self, Batch, BatchState},
+    batch_id::BatchId,
     chain::{self, Plan},
     choice,
     error::EngineError,

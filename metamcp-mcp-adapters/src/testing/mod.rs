@@ -9,6 +9,7 @@ mod pair;
 mod patience;
 mod port;
 mod postgres;
+mod postgres_home;
 mod process;
 mod program;
 mod proxy;

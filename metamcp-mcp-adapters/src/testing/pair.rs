@@ -4,7 +4,8 @@ use std::{ffi::OsString, io, path::PathBuf};
 
 use super::{
     patience::Patience,
-    postgres::{Home, PostgresServer, PostgresSetup},
+    postgres::{PostgresServer, PostgresSetup},
+    postgres_home::Home,
     process::Launch,
 };
 

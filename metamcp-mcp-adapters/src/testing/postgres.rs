@@ -1,18 +1,13 @@
 //! A private PostgreSQL server on a copy of a data directory that was initialised once on this machine (see `template`).
 
-use std::{
-    fs, io,
-    os::unix::fs::{PermissionsExt as _, chown},
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use super::{
     port::{STARTS_MAX, free_port},
-    process::{Account, Launch, children, gone, kill_by_number, run},
-    program::{Program, find},
+    postgres_home::{Home, OWNER},
+    process::{Launch, children, gone, kill_by_number, run},
     redis::TlsFiles,
     server::Server,
     template,
@@ -20,8 +15,6 @@ use super::{
 
 /// What the log of PostgreSQL says once it serves; a replica goes on with "read-only connections".
 const READY: &str = "database system is ready to accept";
-/// The account every private server has; it may do everything.
-pub(super) const OWNER: &str = "metamcp";
 
 /// How a private PostgreSQL is set up. `PostgresSetup::default()` loses data on a power cut (no fsync) and is open to loopback.
 #[derive(Clone, Debug, Default)]
@@ -69,59 +62,6 @@ impl PostgresSetup {
     }
 }
 
-/// The folder of one server and the programs it is made of.
-#[derive(Debug)]
-pub(super) struct Home {
-    dir: TempDir,
-    pub(super) program: Program,
-    pub(super) account: Option<Account>,
-}
-
-impl Home {
-    pub(super) fn new() -> io::Result<Self> {
-        let account = Account::humble()?;
-        // Open to read, as the server that goes through it may run as somebody else; its own data directory is closed.
-        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir()?;
-        if let Some(Account { uid, gid }) = account {
-            chown(dir.path(), Some(uid), Some(gid))?;
-        }
-        Ok(Self { dir, program: find("postgres")?, account })
-    }
-
-    pub(super) fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
-    }
-
-    /// Puts a file into the data directory that the server alone may read.
-    fn put(&self, name: &str, text: &[u8]) -> io::Result<()> {
-        let path = self.data().join(name);
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        let Some(Account { uid, gid }) = self.account else { return Ok(()) };
-        chown(&path, Some(uid), Some(gid))
-    }
-
-    /// Starts a server on the data that is there.
-    async fn serve(&self, setup: &PostgresSetup) -> io::Result<(u16, Server)> {
-        let mut starts = 1;
-        loop {
-            let port = free_port()?;
-            let launch = Launch {
-                program: self.program.clone(),
-                args: setup.args(port, &self.data()).into_iter().map(Into::into).collect(),
-                account: self.account,
-                log: self.dir.path().join("postgres.log"),
-            };
-            // SIGINT is the fast shutdown: sessions are ended, the data is brought to the disk.
-            match Server::start(launch, READY, Signal::INT).await {
-                Ok(server) => return Ok((port, server)),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && starts < STARTS_MAX => starts += 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
 /// A running PostgreSQL on a loopback port, with a data directory of its own. Dropping it kills it and removes its data.
 #[derive(Debug)]
 pub struct PostgresServer {
@@ -158,7 +98,7 @@ impl PostgresServer {
     /// Starts a server on the data of `home`.
     pub(super) async fn on(home: Home, setup: PostgresSetup) -> io::Result<Self> {
         home.put("pg_hba.conf", setup.hba().as_bytes())?;
-        let (port, server) = home.serve(&setup).await?;
+        let (port, server) = serve(&home, &setup).await?;
         Ok(Self { setup, port, server, home })
     }
 
@@ -241,6 +181,26 @@ impl Drop for PostgresServer {
         let sessions = self.pid().map(children).unwrap_or_default();
         if !self.server.quit(Signal::QUIT) {
             sessions.into_iter().for_each(kill_by_number);
+        }
+    }
+}
+
+/// Starts a server on the data that is there.
+async fn serve(home: &Home, setup: &PostgresSetup) -> io::Result<(u16, Server)> {
+    let mut starts = 1;
+    loop {
+        let port = free_port()?;
+        let launch = Launch {
+            program: home.program.clone(),
+            args: setup.args(port, &home.data()).into_iter().map(Into::into).collect(),
+            account: home.account,
+            log: home.log(),
+        };
+        // SIGINT is the fast shutdown: sessions are ended, the data is brought to the disk.
+        match Server::start(launch, READY, Signal::INT).await {
+            Ok(server) => return Ok((port, server)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && starts < STARTS_MAX => starts += 1,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    postgres::{Home, OWNER},
+    postgres_home::{Home, OWNER},
     process::{Account, Launch, run},
     program::tools_dir,
 };

@@ -9,7 +9,8 @@ use crate::{
     auth::Principal,
     engine::{
         arguments,
-        batch::{self, Batch, BatchId, BatchTask, Made},
+        batch::{self, Batch, BatchTask, Made},
+        batch_id::BatchId,
         error::EngineError,
         ports::{Ports, persist},
         servers::Servers,

@@ -4,8 +4,6 @@
 
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use super::table::DenseTable;
-
 /// Longest word that is taken apart, in bytes.
 const WORD_BYTES_MAX: usize = 64;
 /// Before a piece that goes on with a word.
@@ -20,13 +18,19 @@ pub(in crate::matching) enum Split {
     Name,
 }
 
-/// Calls `each` with the number of every piece of `text`, while pieces are `left`.
-pub(super) fn pieces(table: &DenseTable, split: Split, text: &str, left: &mut usize, mut each: impl FnMut(u16)) {
+/// Calls `each` with the number of every piece of `text`, while pieces are `left`. `known` tells the number of a piece, if there is such.
+pub(super) fn pieces(
+    known: impl Fn(&str) -> Option<u16>,
+    split: Split,
+    text: &str,
+    left: &mut usize,
+    mut each: impl FnMut(u16),
+) {
     let mut word = String::new();
     let mut key = String::new();
     let mut found = Vec::new();
     let mut end = |word: &mut String| {
-        if !word.is_empty() && word.len() <= WORD_BYTES_MAX && take_apart(table, word, &mut key, &mut found) {
+        if !word.is_empty() && word.len() <= WORD_BYTES_MAX && take_apart(&known, word, &mut key, &mut found) {
             found.iter().take(*left).for_each(|piece| each(*piece));
             *left = left.saturating_sub(found.len());
         }
@@ -53,8 +57,8 @@ pub(super) fn pieces(table: &DenseTable, split: Split, text: &str, left: &mut us
     end(&mut word);
 }
 
-/// Whether `word` is made of pieces of the table, which are then `found`.
-fn take_apart(table: &DenseTable, word: &str, key: &mut String, found: &mut Vec<u16>) -> bool {
+/// Whether `word` is made of known pieces, which are then `found`.
+fn take_apart(known: impl Fn(&str) -> Option<u16>, word: &str, key: &mut String, found: &mut Vec<u16>) -> bool {
     found.clear();
     let mut start = 0;
     while start < word.len() {
@@ -64,7 +68,7 @@ fn take_apart(table: &DenseTable, word: &str, key: &mut String, found: &mut Vec<
             key.clear();
             key.push_str(if start > 0 { INSIDE } else { "" });
             key.push_str(&rest[..end]);
-            Some((end, table.piece(key)?))
+            Some((end, known(key)?))
         });
         let Some((end, piece)) = longest else { return false };
         found.push(piece);

@@ -192,11 +192,17 @@ impl<'a> Reading<'a> {
 
     pub(in crate::matching) fn add(&mut self, split: Split, text: &str) {
         let Inner { dimensions, scales, vectors, .. } = self.table.inner();
-        pieces(self.table, split, text, &mut self.pieces_left, |piece| {
-            let at = usize::from(piece);
-            self.pieces.push(piece);
-            self.sum.add_scaled(&vectors[at * dimensions..][..*dimensions], scales[at]);
-        });
+        pieces(
+            |piece| self.table.piece(piece),
+            split,
+            text,
+            &mut self.pieces_left,
+            |piece| {
+                let at = usize::from(piece);
+                self.pieces.push(piece);
+                self.sum.add_scaled(&vectors[at * dimensions..][..*dimensions], scales[at]);
+            },
+        );
     }
 
     /// The vector, of length one, or zero when no piece was known; and all pieces, in order.

@@ -19,9 +19,9 @@ use crate::{
     matching::Route,
     pointer::{Digest, ResultPointer},
     queue::{
-        Beat, Cancelled, Checkpoint, CoreLimits, Enqueued, Fenced, Final, Finish, Heartbeat, Job, JobBody, JobError,
-        JobErrorCode, JobHead, JobState, JobStore, LEASE_BATCH_MAX, LaneCounts, LeaseBatch, LeaseKey, LeaseRequest,
-        Leased, Maintained, Nack, NackHow, NewJob, Redriven,
+        Beat, Cancelled, Checkpoint, ConcurrencyKey, CoreLimits, Enqueued, Fenced, Final, Finish, Heartbeat, Job,
+        JobBody, JobError, JobErrorCode, JobHead, JobState, JobStore, LEASE_BATCH_MAX, LaneCounts, LeaseBatch,
+        LeaseKey, LeaseRequest, Leased, Maintained, Nack, NackHow, NewJob, Redriven,
     },
     task::{Need, TaskRecord},
     testing::clock::StoreTime,
@@ -67,6 +67,11 @@ pub fn new_job() -> NewJob {
         rate: None,
         held: None,
     }
+}
+
+/// A job of which no more than `max` may be leased at a time, counting all with this key.
+pub(super) fn limited(key: &str, max: u32) -> NewJob {
+    NewJob { concurrency: Some(ConcurrencyKey { key: key.to_owned(), max }), ..new_job() }
 }
 
 /// A principal of another tenant.

@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     fence::all_refused,
     fixture::{
-        JobStoreFixture, SUITE_LANE_JOBS_MAX, VISIBILITY, done, fail_after, ids, new_job, of_tenant, release_after,
-        worker,
+        JobStoreFixture, SUITE_LANE_JOBS_MAX, VISIBILITY, done, fail_after, ids, limited, new_job, of_tenant,
+        release_after, worker,
     },
-    limits::limited,
     rate::rated,
 };
 use crate::{

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{
-    fixture::{JobStoreFixture, SUITE_LANE_JOBS_MAX, VISIBILITY, done, ids, lane, new_job, of_tenant, worker},
-    limits::limited,
+use super::fixture::{
+    JobStoreFixture, SUITE_LANE_JOBS_MAX, VISIBILITY, done, ids, lane, limited, new_job, of_tenant, worker,
 };
 use crate::{
     error::StoreErrorKind,

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     fixture::{
-        JobStoreFixture, bounded, done, error, fail_after, ids, new_job, of_tenant, park, pointer, release_after,
-        sorted, worker,
+        JobStoreFixture, bounded, done, error, fail_after, ids, limited, new_job, of_tenant, park, pointer,
+        release_after, sorted, worker,
     },
     lease::add_for,
 };
@@ -13,15 +13,10 @@ use crate::{
     error::StoreErrorKind,
     id::{JobId, Lane},
     queue::{
-        Cancelled, ConcurrencyKey, Fenced, Final, JobErrorCode, JobState, LIMIT_KEY_BYTES_MAX, LaneCounts, LeaseKey,
-        LeaseRequest, NackHow, NewJob, RateKey,
+        Cancelled, Fenced, Final, JobErrorCode, JobState, LIMIT_KEY_BYTES_MAX, LaneCounts, LeaseKey, LeaseRequest,
+        NackHow, NewJob, RateKey,
     },
 };
-
-/// A job of which no more than `max` may be leased at a time, counting all with this key.
-pub(super) fn limited(key: &str, max: u32) -> NewJob {
-    NewJob { concurrency: Some(ConcurrencyKey { key: key.to_owned(), max }), ..new_job() }
-}
 
 /// A holder of `k`, and jobs that were passed over for it.
 async fn held_with_blocked<const N: usize>(fx: &JobStoreFixture, blocked: [NewJob; N]) -> (LeaseKey, [JobId; N]) {

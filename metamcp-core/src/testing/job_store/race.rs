@@ -11,8 +11,7 @@ use std::{
 use super::{
     concurrent::{together, want},
     depend::child_of,
-    fixture::{JobStoreFixture, STEP_S_MAX, done, new_job},
-    limits::limited,
+    fixture::{JobStoreFixture, STEP_S_MAX, done, limited, new_job},
     rate::rated,
 };
 use crate::{

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{
     fixture::{
-        JobStoreFixture, VISIBILITY, done, fail_after, ids, lane, new_job, of_tenant, park, release_after, worker,
+        JobStoreFixture, VISIBILITY, done, fail_after, ids, lane, limited, new_job, of_tenant, park, release_after,
+        worker,
     },
     lease::add_for,
-    limits::limited,
 };
 use crate::{
     id::{JobId, Lane},

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::{
     depend::child_of,
-    fixture::{DurableJobStoreFixture, done, error, ids, lane, new_job, park, pointer, sorted},
+    fixture::{DurableJobStoreFixture, done, error, ids, lane, limited, new_job, park, pointer, sorted},
     held::held,
-    limits::limited,
     rate::rated,
     restore::{all, another, take_over},
 };

@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     depend::child_of,
     fixture::{
-        JobStoreFixture, VISIBILITY, done, error, fail_after, ids, new_job, of_tenant, park, pointer, sorted,
+        JobStoreFixture, VISIBILITY, done, error, fail_after, ids, limited, new_job, of_tenant, park, pointer, sorted,
         suite_limits,
     },
-    limits::limited,
     rate::rated,
 };
 use crate::{

@@ -12,9 +12,9 @@ use super::{
     Front,
     body::Events,
     call::{ALIVE, Answer},
+    head::{Head, invalid},
     legacy,
     outbox::event,
-    post::{Head, invalid},
 };
 use crate::{
     gateway::{

@@ -18,9 +18,9 @@ use tokio::time::{Instant, interval, timeout_at};
 use super::{
     Front,
     call::Answer,
+    head::{Head, invalid},
     headers,
     outbox::Outbox,
-    post::{Head, invalid},
 };
 use crate::{
     gateway::{

@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod get;
 mod guard;
+mod head;
 mod headers;
 mod legacy;
 mod modern;
@@ -42,9 +43,9 @@ pub use self::{
 use self::{
     call::{Answer, Call, First},
     guard::Guard,
+    head::Head,
     headers::Accepts,
     outbox::Outbox,
-    post::Head,
 };
 use super::{Gateway, session::Sessions};
 use crate::wire::header::SESSION_ID;
@@ -131,21 +132,21 @@ impl Front {
         let refused = |answer| Begun::Refused(respond(answer));
         let (mut parts, body) = request.into_parts();
         if let Err(why) = self.guard.check(&self.options, &parts.uri, &parts.headers) {
-            return refused(post::invalid(StatusCode::FORBIDDEN, why));
+            return refused(head::invalid(StatusCode::FORBIDDEN, why));
         }
         let Some(endpoint) = self.endpoint(parts.uri.path()) else {
-            return refused(post::invalid(StatusCode::NOT_FOUND, "there is no such endpoint; see [gateway.endpoints]"));
+            return refused(head::invalid(StatusCode::NOT_FOUND, "there is no such endpoint; see [gateway.endpoints]"));
         };
         let principal = parts.extensions.remove::<Principal>();
         let accepts = Accepts::of(&parts.headers);
         let head = Head { principal, endpoint, headers: parts.headers, accepts };
         match parts.method {
             Method::POST if !headers::is_json(&head.headers) => {
-                refused(post::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send `Content-Type: application/json`"))
+                refused(head::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send `Content-Type: application/json`"))
             }
             Method::POST if !accepts.json && !accepts.events => {
                 let why = "accept `application/json` and `text/event-stream`";
-                refused(post::invalid(StatusCode::NOT_ACCEPTABLE, why))
+                refused(head::invalid(StatusCode::NOT_ACCEPTABLE, why))
             }
             Method::POST => {
                 let outbox = Arc::new(Outbox::new(accepts.events));
@@ -185,7 +186,7 @@ async fn first(call: Call, accepts: Accepts) -> Response<GatewayBody> {
 }
 
 fn not_allowed(allowed: &'static str) -> Response<GatewayBody> {
-    let mut response = respond(post::invalid(StatusCode::METHOD_NOT_ALLOWED, format!("use one of: {allowed}")));
+    let mut response = respond(head::invalid(StatusCode::METHOD_NOT_ALLOWED, format!("use one of: {allowed}")));
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Front,
     call::{ALIVE, Answer},
+    head::Head,
     headers,
     outbox::{Outbox, event},
-    post::Head,
 };
 use crate::{
     gateway::{

@@ -1,51 +1,28 @@
 //! A POST: what came is told apart by era and kind, and goes on to whoever answers it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body::Body;
-use metamcp_core::{auth::Principal, json::RawJson};
+use metamcp_core::json::RawJson;
 
 use super::{
     Front,
     body::{self, Unread},
     call::Answer,
-    headers::{self, Accepts},
+    head::{Head, invalid, refused},
     legacy, modern,
     outbox::Outbox,
 };
 use crate::{
     gateway::{
         Request, RpcFault, front,
-        incoming::{self, INVALID_REQUEST, Incoming, Message, PARSE_ERROR, Refusal},
+        incoming::{self, Incoming, Message, PARSE_ERROR, Refusal},
         lifecycle,
     },
-    wire::{era::LEGACY, header::SESSION_ID},
+    wire::header::SESSION_ID,
 };
-
-/// What is known of a request besides its body.
-#[derive(Debug)]
-pub(super) struct Head {
-    /// Who a layer before this one says it is.
-    pub(super) principal: Option<Principal>,
-    pub(super) endpoint: Option<Arc<str>>,
-    pub(super) headers: HeaderMap,
-    pub(super) accepts: Accepts,
-}
-
-impl Head {
-    /// Who asks.
-    pub(super) fn principal(&self) -> &Principal {
-        static LOCAL: LazyLock<Principal> = LazyLock::new(Principal::local);
-        self.principal.as_ref().unwrap_or_else(|| &LOCAL)
-    }
-
-    /// Whether the headers name a revision without sessions.
-    pub(super) fn is_modern(&self) -> bool {
-        headers::revision(&self.headers).is_some_and(|revision| !LEGACY.contains(&revision))
-    }
-}
 
 /// Reads a POST and answers it.
 #[expect(clippy::manual_async_fn, reason = "the future of one that is async would hold its arguments twice")]
@@ -93,14 +70,4 @@ fn is_modern(head: &Head, request: &Request<'_>) -> bool {
     lifecycle::revision(request).is_some()
         || (request.method != "initialize" && head.is_modern())
         || (request.method == "server/discover" && !in_session())
-}
-
-/// An error that belongs to no request.
-pub(super) fn refused(status: StatusCode, fault: &RpcFault) -> Answer {
-    Answer::whole(status, front::fault(None, fault))
-}
-
-/// An error of a request that is not served at all.
-pub(super) fn invalid(status: StatusCode, why: impl Into<String>) -> Answer {
-    refused(status, &RpcFault::new(INVALID_REQUEST, why))
 }

@@ -2,7 +2,7 @@
 
 use metamcp_core::{error::StoreResult, id::JobId};
 
-use super::{head::ToldJob, store::Namespace};
+use super::{head::ToldJob, namespace::Namespace};
 
 /// Longest body that goes through a script, in bytes of JSON.
 const SMALL_BYTES_MAX: usize = 2 << 10;

@@ -13,10 +13,10 @@ use metamcp_core::{
 };
 
 use super::{
-    error::{invalid, unavailable},
+    error::{corrupt, invalid, unavailable},
+    namespace::Namespace,
     script::ScriptCall,
-    store::{Namespace, corrupt, span_ms},
-    words::{NONE, checkpoint_part, error_part, lease_end, questions_part, state},
+    words::{NONE, checkpoint_part, error_part, lease_end, questions_part, span_ms, state},
 };
 
 /// The first word of an answer, and the rest.

@@ -20,6 +20,11 @@ pub(super) fn unavailable(message: impl Into<String>) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, STORE, message)
 }
 
+/// An error for what is stored, or answered, and cannot be understood.
+pub(super) fn corrupt(message: impl Into<String>) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, STORE, message)
+}
+
 /// The store's error for one of Redis. The server's own words stand at the end, as the advice must be readable without them.
 pub(super) fn store_error(error: RedisError) -> StoreError {
     let (kind, advice) = judge(&error);

@@ -11,10 +11,10 @@ use metamcp_core::{
 use redis::Cmd;
 
 use super::{
-    error::invalid,
+    error::{corrupt, invalid},
+    namespace::Namespace,
     news::News,
     scripts,
-    store::{Namespace, corrupt},
 };
 
 /// Entries of the stream that one read brings; each holds what one call published.

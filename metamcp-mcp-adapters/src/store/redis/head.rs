@@ -14,13 +14,13 @@ use metamcp_core::{
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::{
+    error::corrupt,
     script::ScriptCall,
-    store::{corrupt, instant_ms, span_ms},
     words::{
         ADMITTED, BLOCKED, LARGE, LEASE_ENDS, LIMITED, MAYBE_CALLED, NONE, RATED, STATES, all, checkpoint_of,
         checkpoint_part, concurrency_of, concurrency_word, error_of, error_part, flags, from_json, ids_of, ids_part,
-        instant_of, json, key_word, lease_end, optional, or_none, progress_part, rate_of, rate_word, state, unword,
-        word,
+        instant_ms, instant_of, json, key_word, lease_end, optional, or_none, progress_part, rate_of, rate_word,
+        span_ms, state, unword, word,
     },
 };
 

@@ -18,11 +18,11 @@ use super::{
     error::STORE,
     head::{self, ToldJobs},
     list,
+    namespace::Namespace,
     script::{Script, ScriptCall},
     scripts,
-    store::{Namespace, span_ms},
     wake::RedisWake,
-    words::{NONE, checkpoint_part, json, progress_part, word},
+    words::{NONE, checkpoint_part, json, progress_part, span_ms, word},
 };
 
 /// Most moves of one maintenance script: what it does holds up everybody else.

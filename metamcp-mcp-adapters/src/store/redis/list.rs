@@ -9,8 +9,8 @@ use metamcp_core::{
 use super::{
     bodies,
     head::{self, ToldJob, ToldJobs},
+    namespace::Namespace,
     scripts,
-    store::Namespace,
     words::word,
 };
 

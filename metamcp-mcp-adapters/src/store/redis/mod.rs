@@ -24,6 +24,7 @@ mod jobs;
 mod link;
 mod list;
 mod master;
+mod namespace;
 mod news;
 mod options;
 mod pool;
@@ -40,6 +41,7 @@ pub use self::{
     check::ServerReport,
     events::RedisEventBus,
     jobs::RedisJobStore,
+    namespace::{EVENTS_KEPT_MAX, RESULT_BYTES, RedisStoreOptions},
     options::{
         CONNECT_MS, NAMESPACE_BYTES_MAX, POOL_SIZE, POOL_SIZE_MAX, RESPONSE_MS, RedisOptions, TIME_MS_MAX, WAIT_MS,
         WAIT_REPLICAS_MAX,
@@ -48,6 +50,6 @@ pub use self::{
     records::RedisRecordStore,
     results::RedisResultStore,
     script::{Script, ScriptCall, WhenFull},
-    store::{EVENTS_KEPT_MAX, RESULT_BYTES, RedisStore, RedisStoreOptions},
+    store::RedisStore,
     wake::{RedisWake, wake_key},
 };

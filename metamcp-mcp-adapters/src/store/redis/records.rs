@@ -10,11 +10,7 @@ use metamcp_core::{
     time::Timestamp,
 };
 
-use super::{
-    error::STORE,
-    scripts,
-    store::{Namespace, span_ms},
-};
+use super::{error::STORE, namespace::Namespace, scripts, words::span_ms};
 
 /// Bytes of values after which one script reads no further record.
 const LIST_BYTES_MAX: usize = 4 << 20;

@@ -15,11 +15,11 @@ use metamcp_core::{
 };
 
 use super::{
-    error::{STORE, invalid, unavailable},
+    error::{STORE, corrupt, invalid, unavailable},
+    namespace::Namespace,
     script::ScriptCall,
     scripts,
-    store::{Namespace, corrupt, instant_ms},
-    words::{unword, word},
+    words::{instant_ms, unword, word},
 };
 
 /// Bytes that one command writes or reads: a larger one would hold up everybody else.

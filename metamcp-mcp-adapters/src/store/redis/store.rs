@@ -1,150 +1,16 @@
-//! One namespace of a Redis, and the views of it: jobs, results, events, records.
+//! The views of one namespace: jobs, results, events, records.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
-use metamcp_core::{
-    error::{StoreError, StoreErrorKind, StoreResult},
-    queue::{CoreLimits, Durability},
-    time::{Clock, Timestamp},
-};
-use redis::FromRedisValue;
+use metamcp_core::{error::StoreResult, time::Clock};
 
 use super::{
-    check::ServerReport,
-    error::{STORE, script_error},
     events::RedisEventBus,
     jobs::RedisJobStore,
-    options::RedisOptions,
-    pool::RedisPool,
+    namespace::{Namespace, RedisStoreOptions},
     records::RedisRecordStore,
     results::RedisResultStore,
-    script::{Script, ScriptCall},
-    scripts,
 };
-
-/// Answers the server's time in milliseconds. It names a key, so that it runs where those of its namespace are.
-const NOW: &str = "local now = redis.call('TIME') return now[1] * 1000 + math.floor(now[2] / 1000)";
-/// Events that are kept unless the options say otherwise.
-pub const EVENTS_KEPT_MAX: u64 = 100_000;
-/// Largest result body unless the options say otherwise, in bytes. Redis keeps all of them in memory.
-pub const RESULT_BYTES: usize = 1 << 20;
-/// The version of the form in which everything is stored, and the newest that this build reads.
-const FORMAT: u32 = 1;
-/// Longest span and, ten times that, latest instant that is kept, in milliseconds: 317 years. Lua prints no more digits in full.
-const SPAN_MS_MAX: u64 = 10_000_000_000_000;
-
-/// How a Redis is used as a store.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RedisStoreOptions {
-    /// Where it is, and how it is reached.
-    pub redis: RedisOptions,
-    /// Bounds and delays of the queue. The same for all processes of a namespace.
-    pub limits: CoreLimits,
-    /// Most events that are kept; those of the oldest call that is kept in part stay with it.
-    pub events_kept_max: u64,
-    /// Largest result body, in bytes; at most [`RESULT_BYTES_MAX`](metamcp_core::result::RESULT_BYTES_MAX). Larger ones belong into object
-    /// storage.
-    pub result_bytes_max: usize,
-}
-
-impl From<RedisOptions> for RedisStoreOptions {
-    fn from(redis: RedisOptions) -> Self {
-        Self { redis, limits: CoreLimits::default(), events_kept_max: EVENTS_KEPT_MAX, result_bytes_max: RESULT_BYTES }
-    }
-}
-
-/// What all views of one namespace share.
-#[derive(Debug)]
-pub(super) struct Namespace {
-    pub(super) pool: RedisPool,
-    pub(super) options: RedisStoreOptions,
-    /// What all keys begin with.
-    pub(super) tag: String,
-    /// A clock in place of the server's, in tests.
-    clock: Option<Arc<dyn Clock>>,
-    /// As it was last looked at.
-    durability: Mutex<Durability>,
-}
-
-impl Namespace {
-    /// A key of this namespace.
-    pub(super) fn key(&self, name: &str) -> String {
-        format!("{}:{name}", self.tag)
-    }
-
-    /// The call of a script, its time given.
-    pub(super) fn call(&self, script: &'static Script) -> ScriptCall<'static> {
-        let now = self.clock.as_ref().map(|clock| clock.now().as_millis().to_string());
-        script.call(&[&self.tag]).arg(now.unwrap_or_default())
-    }
-
-    /// The time of the server that has this namespace.
-    pub(super) async fn now(&self) -> StoreResult<Timestamp> {
-        if let Some(clock) = &self.clock {
-            return Ok(clock.now());
-        }
-        let mut ask = redis::cmd("EVAL");
-        ask.arg(NOW).arg(1).arg(self.key("now"));
-        let millis: u64 = self.pool.share().await?.query(&ask).await.map_err(|error| script_error("now", error))?;
-        Ok(Timestamp::from_millis(millis))
-    }
-
-    /// Runs what nobody would miss after a failover, or what can be found out again.
-    pub(super) async fn run<T: FromRedisValue>(&self, call: &ScriptCall<'_>) -> StoreResult<T> {
-        self.pool.run(call).await
-    }
-
-    /// Runs what is acknowledged to a caller: with as many replicas as the options ask for.
-    pub(super) async fn acknowledge<T: FromRedisValue>(&self, call: &ScriptCall<'_>) -> StoreResult<T> {
-        self.pool.run_replicated(call).await
-    }
-
-    /// How far an acknowledged write is safe.
-    pub(super) fn durability(&self) -> Durability {
-        *self.durability.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Looks at the server anew.
-    pub(super) async fn look(&self) -> StoreResult<ServerReport> {
-        let mut report = self.pool.check().await?;
-        if self.options.redis.wait_replicas > 0 && report.durability != Durability::Memory {
-            report.durability = Durability::Replicated;
-        }
-        *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = report.durability;
-        Ok(report)
-    }
-
-    async fn check_format(&self) -> StoreResult<()> {
-        let version: String = self.acknowledge(&self.call(&scripts::OPEN).arg(FORMAT)).await?;
-        match version.parse::<u32>() {
-            Ok(version) if version <= FORMAT => Ok(()),
-            _ => Err(corrupt(format!(
-                "namespace {} has the form {version:?} and this build reads {FORMAT} at most; run the build that wrote it, a newer one, or use \
-                 another namespace",
-                self.options.redis.namespace
-            ))),
-        }
-    }
-}
-
-/// An error for what is stored, or answered, and cannot be understood.
-pub(super) fn corrupt(message: impl Into<String>) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, STORE, message)
-}
-
-/// A span as it is kept.
-pub(super) fn span_ms(span: std::time::Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).min(SPAN_MS_MAX)
-}
-
-/// An instant as it is kept.
-pub(super) fn instant_ms(at: Timestamp) -> u64 {
-    at.as_millis().min(SPAN_MS_MAX * 10 - 1)
-}
 
 /// One namespace of a Redis, open.
 ///
@@ -184,14 +50,7 @@ impl RedisStore {
     }
 
     async fn open(options: RedisStoreOptions, clock: Option<Arc<dyn Clock>>) -> StoreResult<Self> {
-        let pool = RedisPool::open(options.redis.clone()).await?;
-        let namespace =
-            Namespace { tag: options.redis.tag(), pool, options, clock, durability: Mutex::new(Durability::Memory) };
-        for warning in namespace.look().await?.warnings {
-            tracing::warn!(redis = %namespace.options.redis, "{warning}");
-        }
-        namespace.check_format().await?;
-        let namespace = Arc::new(namespace);
+        let namespace = Namespace::open(options, clock).await?;
         Ok(Self {
             jobs: Arc::new(RedisJobStore::new(Arc::clone(&namespace))),
             results: Arc::new(RedisResultStore::new(Arc::clone(&namespace))),

@@ -13,17 +13,26 @@ use metamcp_core::{
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    error::invalid,
-    store::{corrupt, span_ms},
-};
+use super::error::{corrupt, invalid};
 
+/// Longest span and, ten times that, latest instant that is kept, in milliseconds: 317 years. Lua prints no more digits in full.
+const SPAN_MS_MAX: u64 = 10_000_000_000_000;
 /// What a word cannot hold as it is: what is not visible, and the sign of what is written in its place.
 const NOT_IN_WORDS: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 /// The word for nothing.
 pub(super) const NONE: &str = "-";
 /// The word for an empty text.
 const EMPTY: &str = "%";
+
+/// A span as it is kept.
+pub(super) fn span_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).min(SPAN_MS_MAX)
+}
+
+/// An instant as it is kept.
+pub(super) fn instant_ms(at: Timestamp) -> u64 {
+    at.as_millis().min(SPAN_MS_MAX * 10 - 1)
+}
 
 /// Any text as one word that is not [`NONE`].
 pub(super) fn word(text: &str) -> String {
