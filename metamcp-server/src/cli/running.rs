@@ -68,7 +68,8 @@ pub(super) async fn open(config: &Config) -> Result<App, Failure> {
     let end = Instant::now() + Duration::from_secs(STORE_WAIT_S_MAX);
     let mut pause_ms = STORE_PAUSE_MS.0;
     loop {
-        match wire::build(config).await {
+        // Boxed: connecting to a store keeps 16 KiB of state that who waits for it need not carry.
+        match Box::pin(wire::build(config)).await {
             Err(error) if config.store.is_shared() && wire::is_down(&error) && Instant::now() < end => {
                 tracing::warn!(error = format!("{error:#}"), pause_ms, "the store is not there yet");
                 // Not all machines at the same instant.
