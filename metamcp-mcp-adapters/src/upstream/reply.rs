@@ -13,10 +13,7 @@ use metamcp_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    parked,
-    way::{error, rejected, violation},
-};
+use super::way::{error, rejected, violation};
 use crate::wire::{
     era::Era,
     frame::{self, Frame, Outcome, RpcError},
@@ -192,6 +189,7 @@ pub(super) fn of_call(
 }
 
 /// The answer to a relayed `tools/call`, which has the form of the modern era whatever its server speaks, as a job takes it.
+#[cfg(feature = "gateway")]
 pub(crate) fn of_relayed(
     server: &ServerName,
     tool: &str,
@@ -199,7 +197,7 @@ pub(crate) fn of_relayed(
     result: RawJson,
 ) -> Result<ToolReply, TransportError> {
     let view: ResultView<'_> = view(server, &result)?;
-    if let Some(state) = view.request_state.as_ref().and_then(|state| parked::named(state.raw())) {
+    if let Some(state) = view.request_state.as_ref().and_then(|state| super::parked::named(state.raw())) {
         let open = requests(server, view.input_requests.unwrap_or_default())?;
         return of_parked(server, ParkedRef { state, tool: tool.to_owned() }, open);
     }

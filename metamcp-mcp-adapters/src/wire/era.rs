@@ -46,8 +46,10 @@ pub(crate) const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// `_meta`: what progress reports of a request are marked with.
 pub(crate) const META_PROGRESS_TOKEN: &str = "progressToken";
 /// `_meta`: the listening that a modern notification belongs to.
+#[cfg(feature = "gateway")]
 pub(crate) const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// `_meta`: who a modern server is.
+#[cfg(feature = "gateway")]
 pub(crate) const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// What the names of the protocol's own `_meta` fields begin with.
 pub(crate) const META_PREFIX: &str = "io.modelcontextprotocol/";

@@ -53,6 +53,7 @@ pub(crate) fn of_arguments(params: &[ParamHeader], arguments: &RawValue) -> Vec<
 
 impl ParamHeader {
     /// The header.
+    #[cfg(feature = "gateway")]
     pub(crate) const fn header(&self) -> &HeaderName {
         &self.header
     }

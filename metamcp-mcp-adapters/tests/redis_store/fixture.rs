@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use metamcp_core::{
     error::StoreResult,
+    pointer::ResultPointer,
     testing::{ManualClock, event_bus::SUITE_EVENTS_KEPT, job_store::suite_limits},
 };
 use metamcp_mcp_adapters::{
@@ -48,4 +50,9 @@ pub(crate) async fn fresh_with(setup: RedisSetup) -> (RedisServer, Arc<ManualClo
     let (server, clock) = (server(setup).await, ManualClock::new());
     let store = open(&server.url(), &clock).await;
     (server, clock, store)
+}
+
+/// The key of a result's body.
+pub(crate) fn body_key(pointer: &ResultPointer) -> String {
+    format!("{{metamcp}}:body:{}:{}", pointer.tenant, URL_SAFE_NO_PAD.encode(pointer.digest.as_bytes()))
 }

@@ -20,7 +20,7 @@ use metamcp_mcp_adapters::{
 
 use crate::{
     faults::{done, large_job, wish},
-    fixture::{fresh, open, server, with},
+    fixture::{body_key, fresh, open, server, with},
 };
 
 /// A wait that nobody sees the end of.
@@ -209,7 +209,7 @@ async fn a_result_over_the_bound_is_sent_to_object_storage() {
     let error = results.put(key, Bytes::from(vec![0; RESULT_BYTES + 1]), meta()).await.expect_err("too large");
     assert!(error.kind() == StoreErrorKind::Invalid && error.to_string().contains("object storage"), "{error}");
     let pointer = results.put(key, Bytes::from(vec![7; RESULT_BYTES]), meta()).await.unwrap();
-    server.cli(&["SETRANGE", &format!("{{metamcp}}:body:local:{}", pointer.digest), "9", "x"]).await.unwrap();
+    server.cli(&["SETRANGE", &body_key(&pointer), "9", "x"]).await.unwrap();
     let error = results.get(&pointer, None).await.expect_err("it is damaged");
     assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
     assert_eq!(server.cli(&["KEYS", "*:upload:*"]).await.unwrap().trim(), "", "nothing of the upload is left");

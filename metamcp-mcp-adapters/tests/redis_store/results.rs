@@ -11,7 +11,7 @@ use metamcp_core::{
 };
 use metamcp_mcp_adapters::{store::redis::RedisStore, testing::RedisServer};
 
-use crate::fixture::fresh;
+use crate::fixture::{body_key, fresh};
 
 /// Jobs whose results are put at a time.
 const JOBS: u8 = 250;
@@ -67,7 +67,7 @@ async fn results_of_many_callers_cost_few_scripts_and_are_counted_one_by_one() {
     for (n, pointer) in pointers.iter().enumerate() {
         let others = pointers[n + 1..].iter().any(|other| other.digest == pointer.digest);
         store.results().delete(pointer).await.unwrap();
-        let body = keys(&server, &format!("*:body:local:{}", pointer.digest)).await;
+        let body = keys(&server, &body_key(pointer)).await;
         assert_eq!(body, usize::from(others), "a body goes with its last pointer");
     }
     assert_eq!(server.cli(&["HLEN", "{metamcp}:refs"]).await.unwrap().trim(), "0");

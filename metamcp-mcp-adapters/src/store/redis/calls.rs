@@ -15,8 +15,9 @@ use metamcp_core::{
 use super::{
     error::{corrupt, invalid, unavailable},
     namespace::Namespace,
+    pointer::{result_of, result_word},
     script::ScriptCall,
-    words::{NONE, checkpoint_part, error_part, lease_end, questions_part, span_ms, state},
+    words::{NONE, checkpoint_part, error_part, lease_end, optional, questions_part, span_ms, state},
 };
 
 /// The first word of an answer, and the rest.
@@ -77,8 +78,8 @@ pub(super) fn lease_words(key: LeaseKey) -> String {
 pub(super) fn finish_args<'s>(call: ScriptCall<'s>, done: &Finish) -> StoreResult<ScriptCall<'s>> {
     let LeaseKey { job, epoch, nonce } = done.lease;
     let (how, what) = match &done.end {
-        Final::Done(result) => ("D", format!("{result} {NONE}")),
-        Final::Cached { result, from } => ("D", format!("{result} {from}")),
+        Final::Done(result) => ("D", format!("{} {NONE}", result_word(result, job))),
+        Final::Cached { result, from } => ("D", format!("{} {from}", result_word(result, job))),
         Final::Dead(error) => ("X", error_part(error)?),
         Final::Cancelled { reason } => ("C", reason.clone()),
     };
@@ -128,8 +129,9 @@ pub(super) fn maintained(done: &mut Maintained, told: &str) -> StoreResult<()> {
         ("settled", told) => done.settled.push(id_and_state(told)?),
         ("removed", told) => {
             let (job, result) = split(told);
-            let result = (result != NONE).then(|| result.parse().or_else(|_| not_understood(result))).transpose()?;
-            done.removed.push((id(job)?, result));
+            let job = id(job)?;
+            let Some(result) = optional(result, |result| result_of(result, job)) else { return not_understood(result) };
+            done.removed.push((job, result));
         }
         _ => return not_understood(told),
     }

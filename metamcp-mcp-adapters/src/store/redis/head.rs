@@ -15,6 +15,7 @@ use redis::{FromRedisValue, ParsingError, Value};
 
 use super::{
     error::corrupt,
+    pointer::{digest_of, digest_word, result_of, result_word},
     script::ScriptCall,
     words::{
         ADMITTED, BLOCKED, LARGE, LEASE_ENDS, LIMITED, MAYBE_CALLED, NONE, RATED, STATES, all, checkpoint_of,
@@ -40,7 +41,7 @@ fn cold_words(job: &NewJob) -> String {
         concurrency_word(job.concurrency.as_ref()),
         rate_word(job.rate.as_ref()),
         key_word(job.idempotency_key.as_deref()),
-        job.request_digest.to_string(),
+        digest_word(&job.request_digest),
     ];
     words.join(" ")
 }
@@ -138,20 +139,20 @@ fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobH
         st,
         ep,
         no,
+        sa,
         wk,
         un,
         le,
-        sa,
         up,
         fi,
         rs,
         cf,
         du,
         ln,
+        rt,
         tn,
         pr,
         da,
-        rt,
         cr, // hot
         ow,
         dl,
@@ -168,11 +169,11 @@ fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobH
     else {
         return None;
     };
-    let state = state(st).ok()?;
+    let (id, state) = (id.parse().ok()?, state(st).ok()?);
     let until = instant_of(un)?;
     let part = |name: &str| parts.get(name);
     Some(JobHead {
-        id: id.parse().ok()?,
+        id,
         owner: Principal::new(tn.parse().ok()?, unword(ow)?),
         lane: ln.parse().ok()?,
         priority: pr.parse().ok()?,
@@ -203,10 +204,10 @@ fn decode(id: &str, words: &str, parts: &HashMap<String, String>) -> Option<JobH
         input_until: until.filter(|_| state == JobState::Input),
         // Only news: one that is no number in JSON costs nothing else.
         progress: part("p").and_then(|part| from_json(part)),
-        result: optional(rs, |result| result.parse().ok())?,
+        result: optional(rs, |result| result_of(result, id))?,
         error: all(part("e"), |part| error_of(part))?,
         idempotency_key: optional(ik, unword)?,
-        request_digest: dg.parse().ok()?,
+        request_digest: digest_of(dg)?,
         after: all(part("a"), |part| ids_of(part))?.unwrap_or_default(),
         waits_on: all(part("w"), |part| ids_of(part))?.unwrap_or_default(),
         users: us.parse().ok()?,
@@ -248,20 +249,20 @@ pub(super) fn encode(head: &JobHead, large: bool) -> StoreResult<(String, Vec<(&
         if head.blocked { BLOCKED } else { state }.to_owned(),
         head.epoch.to_string(),
         head.nonce.to_string(),
+        instant(head.started_at),
         or_none(head.worker.as_ref()),
         instant(head.lease_until.or(head.input_until)),
         head.lease_end.map_or(NONE, lease_end).to_owned(),
-        instant(head.started_at),
         instant_ms(head.updated_at).to_string(),
         instant(head.finished_at),
-        or_none(head.result.as_ref()),
+        or_none(head.result.as_ref().map(|result| result_word(result, head.id))),
         or_none(head.cached_from),
         instant_ms(head.due_at).to_string(),
         head.lane.to_string(),
+        span_ms(head.retain).to_string(),
         head.owner.tenant.to_string(),
         head.priority.to_string(),
         instant(head.deadline_at),
-        span_ms(head.retain).to_string(),
         instant_ms(head.created_at).to_string(),
         word(&head.owner.subject),
         or_none(head.deadline.map(span_ms)),
@@ -273,7 +274,7 @@ pub(super) fn encode(head: &JobHead, large: bool) -> StoreResult<(String, Vec<(&
         concurrency_word(head.concurrency.as_ref()),
         rate_word(head.rate.as_ref()),
         key_word(head.idempotency_key.as_deref()),
-        head.request_digest.to_string(),
+        digest_word(&head.request_digest),
     ];
     Ok((words.join(" "), parts))
 }
@@ -352,16 +353,16 @@ mod tests {
     #[test]
     fn the_form_is_that_of_version_1() {
         let (words, parts) = encode(&full(JobState::Leased), true).expect("it has a form");
-        let digest = new_job().request_digest;
+        let digest = digest_word(&new_job().request_digest);
         let ids =
             ["01", "02", "03", "04"].map(|byte| byte.repeat(16).parse::<metamcp_core::id::JobId>().expect("an id"));
         assert_eq!(
             words,
             format!(
-                "mdLRB 9 l 5 18446744073709551615 - 1767225600003 p 1767225600001 1767225600009 1767225600002 res://acme/{}/{digest} {} \
-                 1767225600000 light acme 3 1767225660000 3600000 1767225600000 Zo%C3%AB%20100%25%20{{x}} 60000 1 3 2 3 7 \
+                "mdLRB 9 l 5 18446744073709551615 1767225600001 - 1767225600003 p 1767225600009 1767225600002 acme/{digest} {} \
+                 1767225600000 light 3600000 acme 3 1767225660000 1767225600000 Zo%C3%AB%20100%25%20{{x}} 60000 1 3 2 3 7 \
                  2:a%20b 1500:4:per:minute %2D {digest}",
-                ids[0], ids[3]
+                ids[3]
             )
         );
         let expected = [

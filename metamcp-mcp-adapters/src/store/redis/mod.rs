@@ -27,6 +27,7 @@ mod master;
 mod namespace;
 mod news;
 mod options;
+mod pointer;
 mod pool;
 mod records;
 mod results;

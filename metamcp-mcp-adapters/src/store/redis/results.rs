@@ -17,6 +17,7 @@ use metamcp_core::{
 use super::{
     error::{STORE, corrupt, invalid, unavailable},
     namespace::Namespace,
+    pointer::{digest_word, full_word},
     script::ScriptCall,
     scripts,
     words::{instant_ms, unword, word},
@@ -81,17 +82,13 @@ impl Put {
         let ResultPointer { tenant, digest, .. } = &self.pointer;
         let expires = self.meta.expires_at.map_or_else(|| NEVER.to_owned(), |at| instant_ms(at).to_string());
         let media_type = if self.meta.media_type == JSON { String::new() } else { word(&self.meta.media_type) };
-        call.arg(format!("{tenant}:{digest}"))
-            .arg(name(&self.pointer))
+        call.arg(format!("{tenant}:{}", digest_word(digest)))
+            .arg(full_word(&self.pointer))
             .arg(expires)
             .arg(media_type)
             .arg(place)
             .arg(bytes)
     }
-}
-
-fn name(pointer: &ResultPointer) -> String {
-    format!("{}/{}/{}", pointer.tenant, pointer.job, pointer.digest)
 }
 
 fn not_found(pointer: &ResultPointer) -> StoreError {
@@ -151,7 +148,7 @@ impl RedisResultStore {
     /// The media type and the length of a body.
     async fn facts(&self, pointer: &ResultPointer) -> StoreResult<(String, usize)> {
         let mut commands = redis::pipe();
-        let name = name(pointer);
+        let name = full_word(pointer);
         commands.cmd("ZSCORE").arg(self.namespace.key("ptrs")).arg(&name);
         commands.cmd("HGET").arg(self.namespace.key("media")).arg(&name);
         commands.cmd("STRLEN").arg(self.body_key(pointer));
@@ -165,7 +162,7 @@ impl RedisResultStore {
     }
 
     fn body_key(&self, pointer: &ResultPointer) -> String {
-        self.namespace.key(&format!("body:{}:{}", pointer.tenant, pointer.digest))
+        self.namespace.key(&format!("body:{}:{}", pointer.tenant, digest_word(&pointer.digest)))
     }
 
     async fn bytes(&self, pointer: &ResultPointer, start: usize, end: usize) -> StoreResult<Vec<u8>> {
@@ -214,7 +211,7 @@ impl ResultStore for RedisResultStore {
     }
 
     async fn delete(&self, pointer: &ResultPointer) -> StoreResult<()> {
-        let call = self.namespace.call(&scripts::RESULTS_REMOVE).arg("name").arg(name(pointer));
+        let call = self.namespace.call(&scripts::RESULTS_REMOVE).arg("name").arg(full_word(pointer));
         self.namespace.run(&call).await
     }
 

@@ -8,16 +8,26 @@ const TIME: &str = include_str!("scripts/parts/time.lua");
 const SETS: &str = include_str!("scripts/parts/sets.lua");
 const RECORDS: &str = include_str!("scripts/parts/records.lua");
 const LANES: &str = include_str!("scripts/parts/lanes.lua");
-/// The queue: `sets` gathers writes, `heads` and `lanes` are what is kept, `index` is derived from heads, `moves` are those of one head,
-/// `change` is what follows from a move.
-const QUEUE: [&str; 7] = [
+/// Around what a call over plain jobs gets along without: it is made when the first of its names is asked for. To make a function costs Redis
+/// as much as three entries of a sorted set, and each call makes them all anew.
+const RARE: [&str; 2] = [
+    "local function make_the_rest()",
+    "end\nsetmetatable(Q, { __index = function(_, name)\n  setmetatable(Q, nil)\n  make_the_rest()\n  return Q[name]\nend })",
+];
+/// The queue: `sets` gathers writes, `heads` and `lanes` are what is kept, `index` is derived from heads, `fields` and `index_one` are for
+/// heads that are not plain, `moves` are those of one head, `change` is what follows from a move.
+const QUEUE: [&str; 11] = [
     TIME,
     SETS,
     include_str!("scripts/parts/heads.lua"),
     LANES,
     include_str!("scripts/parts/index.lua"),
+    RARE[0],
+    include_str!("scripts/parts/fields.lua"),
+    include_str!("scripts/parts/index_one.lua"),
     include_str!("scripts/parts/moves.lua"),
     include_str!("scripts/parts/change.lua"),
+    RARE[1],
 ];
 
 /// `NAME = "file", when memory is full, parts before it`.

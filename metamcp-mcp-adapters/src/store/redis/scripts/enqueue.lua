@@ -19,11 +19,11 @@ local function read_terms(words)
   deadline = deadline == '-' and '-' or Q.print(now + deadline)
   local hot = table.concat({
     flags, '0', delay == '0' and 'r' or 'd', '0', '0', '-', '-', '-', '-', NOW,
-    '-', '-', '-', Q.print(now + delay), lane, tenant, priority, deadline, retain, NOW, '',
+    '-', '-', '-', Q.print(now + delay), lane, retain, tenant, priority, deadline, NOW, '',
   }, ' ')
   local terms = Q.parse('', hot)
   terms.hot, terms.ow, terms.lane = hot, owner, Q.lane(lane)
-  terms.keys, terms.is_large = T .. ':i:' .. tenant .. ':', Q.has(terms, 'B')
+  terms.keys, terms.is_large = T .. ':i:' .. tenant .. ':', flags:find('B', 1, true)
   if nonce ~= '-' then
     terms.lease = { nonce = nonce, worker = worker, lease_until = Q.print(now + visibility) }
   end

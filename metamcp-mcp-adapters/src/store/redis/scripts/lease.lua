@@ -7,7 +7,7 @@ local W = {
   lease_until = Q.print(now + ARGV[6]), weights = ARGV[7], kept_ms = ARGV[8], grants = T .. ':g:' .. ARGV[2],
   ids = {}, epochs = {}, n = 0,
   -- A ready head without flags and users: epoch, when it started, from where on the rest stays, when due. Most are so.
-  PLAIN = '^%- 0 r (%d+) %S+ %S+ %S+ %S+ (%S+) %S+ %- %- %- ()(%S+)',
+  PLAIN = '^%- 0 r (%d+) %S+ (%S+) %S+ %S+ %S+ %S+ %- %- %- ()(%S+)',
   to_promote = 512, -- most due jobs promoted
   to_set_aside = 512, -- most jobs passed over or delayed on the way
   turns_read = 16, -- tenants read at a time
@@ -15,8 +15,8 @@ local W = {
 }
 
 -- What a plain head says of its lease, and the timer of that.
-W.held = ' ' .. W.nonce .. ' ' .. W.worker .. ' ' .. W.lease_until .. ' - '
-W.held_now = ' ' .. NOW .. ' - - - '
+W.held_with = ' ' .. W.nonce .. ' '
+W.held_by = ' ' .. W.worker .. ' ' .. W.lease_until .. ' - ' .. NOW .. ' - - - '
 W.timer = Q.print(W.lease_until * 8 + Q.LEASE)
 
 -- The jobs of the same request made before, as far as they are still held; `false`: it was not made. One reply may be
@@ -161,7 +161,7 @@ function W.serve_plain(L, t, rival, most)
     epoch = Q.print(epoch + 1)
     if started == '-' then started = NOW end
     W.pay_turn(L, t)
-    Q.rewrite(id, '- 0 l ' .. epoch .. W.held .. started .. W.held_now .. text:sub(rest))
+    Q.rewrite(id, '- 0 l ' .. epoch .. W.held_with .. started .. W.held_by .. text:sub(rest))
     L.dues[due] = (L.dues[due] or 0) - 1
     W.granted(id, epoch)
     at = at + 1

@@ -7,54 +7,32 @@
 --
 --   st state: w waiting, d delayed, r ready, b ready and blocked, l leased, i input, D done, X dead, C cancelled
 --   ln lane                   tn tenant                pr priority            du due
---   ep epoch                  wk worker                un until when it is leased or waits for input
---   no nonce, never a number of Lua: it has 64 bits
+--   ep epoch                  no nonce, never a number of Lua: it has 64 bits
+--   sa started                wk worker                un until when it is leased or waits for input
 --   le end of the last lease: F finished, f failed, r released, p parked, l lost
 --   fl flags: m maybe called, d admitted: its slot of the rate is taken for this attempt, L has a concurrency key, R has
 --      a rate key, B has a large body, and one for each field of x:<id>
---   us users                  sa started               up updated             fi finished
---   da deadline               rt retention             cr created             rs result
---   cf cached from
+--   us users                  up updated               fi finished            cr created
+--   da deadline               rt retention             cf cached from
+--   rs result: tenant and digest, in between the job if it is another one's
 --   ow owner's subject        dl deadline as a span    ca candidate           dg digest of the request
 --   at, am attempts and their bound                    lo, lm lost leases and theirs
 --   cc concurrency `max:key`  rk rate `every:burst:key`                       ik idempotency key
 Q.HOT = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ()'
-Q.COLD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 Q.FINAL = { D = true, X = true, C = true } -- states in which a job has ended
 Q.heads = {} -- by id: as text until somebody asks for its fields; false: there is none
 Q.touched, Q.touched_n = {}, 0 -- those with fields that are to be written
 Q.written, Q.written_n = {}, 0 -- keys and texts that are to be written
 Q.JOB = T .. ':j:'
-Q.ID = 36 -- characters of an id
 
 function Q.parse(id, text)
-  local fl, us, st, ep, no, wk, un, le, sa, up, fi, rs, cf, du, ln, tn, pr, da, rt, cr, cold = text:match(Q.HOT)
+  local fl, us, st, ep, no, sa, wk, un, le, up, fi, rs, cf, du, ln, rt, tn, pr, da, cr, cold = text:match(Q.HOT)
   -- One that cannot be read is as good as none: it must not hold up the others.
   if not fl then return false end
   return {
     id = id, fl = fl, us = us, st = st, ep = ep, no = no, wk = wk, un = un, le = le, sa = sa, up = up, fi = fi,
     rs = rs, cf = cf, du = du, ln = ln, tn = tn, pr = pr, da = da, rt = rt, cr = cr, cold = text:sub(cold), text = text,
   }
-end
-
--- Makes the cold fields be there.
-function Q.warm(h)
-  if h.cold then
-    h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg = h.cold:match(Q.COLD)
-    h.cold = nil
-  end
-  return h
-end
-
--- Writes the fields as one text.
-function Q.compose(h)
-  local concat = table.concat
-  local cold = h.cold or concat({ h.ow, h.dl, h.at, h.am, h.lo, h.lm, h.ca, h.cc, h.rk, h.ik, h.dg }, ' ')
-  h.text = concat({
-    h.fl, h.us, h.st, h.ep, h.no, h.wk, h.un, h.le, h.sa, h.up,
-    h.fi, h.rs, h.cf, h.du, h.ln, h.tn, h.pr, h.da, h.rt, h.cr, cold,
-  }, ' ')
-  return h.text
 end
 
 -- Reads the heads of many ids at once.
@@ -72,16 +50,6 @@ function Q.fetch(ids)
   end
 end
 
-function Q.head(id)
-  if Q.heads[id] == nil then Q.fetch({ id }) end
-  local h = Q.heads[id]
-  if type(h) == 'string' then
-    h = Q.parse(id, h)
-    Q.heads[id] = h
-  end
-  return h
-end
-
 -- What is to be written with everything else.
 function Q.write(key, text)
   local n = Q.written_n + 2
@@ -94,50 +62,5 @@ function Q.rewrite(id, text)
   Q.write(Q.JOB .. id, text)
 end
 
--- Reads the heads of the ids in a text.
-function Q.fetch_all(text)
-  local ids = {}
-  for id in text:gmatch('%S+') do ids[#ids + 1] = id end
-  Q.fetch(ids)
-end
-
-function Q.touch(h)
-  if not h.touched then
-    h.touched, Q.touched_n = true, Q.touched_n + 1
-    Q.touched[Q.touched_n] = h
-  end
-end
-
-function Q.has(h, flag) return h.fl ~= '-' and h.fl:find(flag, 1, true) end
-
-function Q.set_flag(h, flag)
-  if not Q.has(h, flag) then h.fl = (h.fl == '-' and '' or h.fl) .. flag end
-end
-
-function Q.clear_flag(h, flag)
-  if Q.has(h, flag) then
-    h.fl = h.fl:gsub(flag, '')
-    if h.fl == '' then h.fl = '-' end
-  end
-end
-
--- A field of x:<id>; nil when it has none.
-function Q.part(h, name) return Q.has(h, name) and R('HGET', T .. ':x:' .. h.id, name) or nil end
-
-function Q.put_part(h, name, value)
-  R('HSET', T .. ':x:' .. h.id, name, value)
-  Q.set_flag(h, name)
-end
-
-function Q.drop_part(h, name)
-  if Q.has(h, name) then
-    R('HDEL', T .. ':x:' .. h.id, name)
-    Q.clear_flag(h, name)
-  end
-end
-
 -- Its place in its tenant's queue.
 function Q.place(h) return Q.print(h.du + (9 - h.pr) * 60000) end
-
--- Whether this is the newest lease of the job, and still held.
-function Q.holds(h, epoch, nonce) return h and h.st == 'l' and h.no == nonce and h.ep == epoch end
