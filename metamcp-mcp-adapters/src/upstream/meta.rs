@@ -21,7 +21,7 @@ pub(super) fn request(era: Era, id: u64, method: &str, members: &[(&str, &RawVal
     let room = members.iter().map(|(key, value)| key.len() + value.get().len() + 4).sum::<usize>() + META_BYTES;
     frame::request(id, method, room, |params| {
         for (key, value) in members {
-            params.value(key, value);
+            params.foreign(key, value.get());
         }
         let extra = meta.extra.iter().filter(|(key, _)| is_theirs(era, key));
         match era {
@@ -50,7 +50,7 @@ fn rest<'a>(text: &mut ObjectText, id: u64, progress: bool, extra: impl Iterator
         text.number(META_PROGRESS_TOKEN, id);
     }
     for (key, value) in extra {
-        text.value(key, value);
+        text.foreign(key, value.get());
     }
 }
 

@@ -174,7 +174,7 @@ pub(super) fn input_required(open: &[InputRequest], state: &str) -> RawJson {
     let mut text = ObjectText::with_capacity(128 + room + state.len());
     text.string("resultType", "input_required").object("inputRequests", |requests| {
         for InputRequest { key, request } in open {
-            requests.raw(key, request);
+            requests.foreign(key, request);
         }
     });
     text.string("requestState", state);
