@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::pins::Server;
 use crate::process::{Ended, Place, Run};
-use crate::tools::{Stamp, already, lock};
+use crate::stamp::{Stamp, already, lock};
 
 /// Folder of the tools folder where packages are unpacked; the tests look there first.
 const UNPACKED: &str = "debian";
@@ -22,35 +23,6 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 const POLICY_NEVER: &str = "#!/bin/sh\nexit 101\n";
 /// How long apt may wait for another package manager to finish, in seconds.
 const APT_WAIT_S_MAX: u32 = 600;
-
-/// A server the tests start.
-pub(crate) struct Server {
-    /// What is run.
-    pub(crate) program: &'static str,
-    /// Programs that must stand beside it.
-    pub(crate) beside: &'static [&'static str],
-    /// The oldest version that will do, as (major, minor).
-    pub(crate) version_min: (u32, u32),
-    /// The Debian package whose version is that of the server.
-    pub(crate) package: &'static str,
-    /// The Debian packages the programs are in; `{major}` is put in.
-    pub(crate) packages: &'static [&'static str],
-    /// What to do where there is no apt.
-    pub(crate) elsewhere: &'static str,
-}
-
-impl Server {
-    /// `redis-server 7.0 or newer`.
-    pub(crate) fn wanted(&self) -> String {
-        let (major, minor) = self.version_min;
-        format!("{} {major}.{minor} or newer", self.program)
-    }
-
-    /// The packages to install when the distribution has this major version.
-    fn packages(&self, major: u32) -> Vec<String> {
-        self.packages.iter().map(|name| name.replace("{major}", &major.to_string())).collect()
-    }
-}
 
 /// Makes `server` available.
 pub(crate) fn provide(place: &Place, server: &Server) -> Result<Ended> {

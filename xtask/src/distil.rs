@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::args::Args;
 use crate::pins;
 use crate::process::{Ended, Place, Run, Step, take};
-use crate::tools::{Stamp, already, lock, venv};
+use crate::stamp::{Stamp, already, lock};
+use crate::tools::venv;
 
 /// Name of the virtual environment, and what the names of the other folders begin with.
 const NAME: &str = "distil";

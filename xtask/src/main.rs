@@ -10,6 +10,7 @@ mod distil;
 mod pins;
 mod process;
 mod proofs;
+mod stamp;
 mod test;
 mod tools;
 mod verify;

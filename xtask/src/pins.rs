@@ -1,7 +1,34 @@
 //! Every version this repository pins outside `Cargo.lock`, in one place. Raising one here makes the next `cargo xtask tools`
 //! install it again. It holds facts only; `tools.rs` does the installing.
 
-use crate::debian::Server;
+/// A server the tests start.
+pub(crate) struct Server {
+    /// What is run.
+    pub(crate) program: &'static str,
+    /// Programs that must stand beside it.
+    pub(crate) beside: &'static [&'static str],
+    /// The oldest version that will do, as (major, minor).
+    pub(crate) version_min: (u32, u32),
+    /// The Debian package whose version is that of the server.
+    pub(crate) package: &'static str,
+    /// The Debian packages the programs are in; `{major}` is put in.
+    pub(crate) packages: &'static [&'static str],
+    /// What to do where there is no apt.
+    pub(crate) elsewhere: &'static str,
+}
+
+impl Server {
+    /// `redis-server 7.0 or newer`.
+    pub(crate) fn wanted(&self) -> String {
+        let (major, minor) = self.version_min;
+        format!("{} {major}.{minor} or newer", self.program)
+    }
+
+    /// The packages to install when the distribution has this major version.
+    pub(crate) fn packages(&self, major: u32) -> Vec<String> {
+        self.packages.iter().map(|name| name.replace("{major}", &major.to_string())).collect()
+    }
+}
 
 /// npm packages the tests and the demo need, as (name, exact version): real MCP servers, then what looks at the gateway from outside.
 pub(crate) const NPM: &[(&str, &str)] = &[

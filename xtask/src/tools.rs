@@ -3,15 +3,16 @@
 //! root's Redis and PostgreSQL (see `debian`). A stamp per group makes the next run instant. It does not install Node, Python or git:
 //! it says how to.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::args::Args;
-use crate::debian::{Server, provide};
-use crate::pins;
+use crate::debian::provide;
+use crate::pins::{self, Server};
 use crate::process::{Ended, Place, Run, Step, take};
+use crate::stamp::{Stamp, already, lock};
 
 /// `cargo xtask tools`.
 pub(crate) fn tools(place: &Place, args: &[String]) -> Result<()> {
@@ -160,10 +161,6 @@ fn debian(server: &Server) -> String {
     format!("{}; from Debian's packages if the machine has none", server.wanted())
 }
 
-pub(crate) fn already(what: &str) -> Ended {
-    Ended::Done(Some(what.to_owned()))
-}
-
 fn listed(pins: &[(&str, &str)], between: &str) -> String {
     let words: Vec<String> = pins.iter().map(|(name, version)| format!("{name}{between}{version}")).collect();
     words.join(" ")
@@ -175,58 +172,6 @@ fn package_json(pins: &[(&str, &str)]) -> String {
         "{{\n  \"name\": \"metamcp-tools\",\n  \"private\": true,\n  \"dependencies\": {{\n{}\n  }}\n}}\n",
         lines.join(",\n")
     )
-}
-
-/// Says that a group is installed: the pins it was installed from, and files that must still be there.
-pub(crate) struct Stamp {
-    file: PathBuf,
-    pins: String,
-    needed: Vec<PathBuf>,
-}
-
-impl Stamp {
-    pub(crate) fn new(place: &Place, group: &str, pins: &str, needed: Vec<PathBuf>) -> Self {
-        Self { file: place.tools.join(format!("{group}.stamp")), pins: pins.to_owned(), needed }
-    }
-
-    pub(crate) fn holds(&self) -> bool {
-        fs::read_to_string(&self.file).is_ok_and(|stamped| stamped == self.pins) && self.missing().is_none()
-    }
-
-    fn missing(&self) -> Option<&PathBuf> {
-        self.needed.iter().find(|path| !path.exists())
-    }
-
-    /// Before the work: an installation cut short must not look whole.
-    pub(crate) fn lift(&self) -> Result<()> {
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("cannot remove a stamp"),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn set(&self) -> Result<Ended> {
-        if let Some(missing) = self.missing() {
-            bail!("the installation ended well, yet {} is missing", missing.display());
-        }
-        fs::write(&self.file, &self.pins).with_context(|| format!("cannot write {}", self.file.display()))?;
-        Ok(Ended::Done(Some("installed".to_owned())))
-    }
-}
-
-/// Makes the tools folder and holds it, so that two runs at once install one after the other. Free again when dropped.
-pub(crate) fn lock(place: &Place) -> Result<File> {
-    fs::create_dir_all(&place.tools).with_context(|| format!("cannot make {}", place.tools.display()))?;
-    let file = File::create(place.tools.join("lock")).context("cannot make the lock file of the tools folder")?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            println!("another `cargo xtask` is installing; waiting for it");
-            file.lock().context("cannot lock the tools folder")?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the tools folder"),
-    }
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -10,15 +10,27 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{future::poll_immediate, stream};
+use http::{HeaderMap, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::{http::innermost, http_client::AnswerBody};
+use super::{http_client::AnswerBody, http_failure::innermost};
 use crate::wire::{
     FRAME_BYTES_MAX,
     sse::{Event, Events, EventsError},
 };
+
+/// The media type of one JSON text.
+pub(super) const JSON: &str = "application/json";
+/// The media type of a stream of events.
+pub(super) const EVENTS: &str = "text/event-stream";
+
+pub(super) fn is_media(headers: &HeaderMap, media: &str) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
+    let is = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(media));
+    kind == media || kind.to_str().is_ok_and(is)
+}
 
 /// Why there is no more of a body.
 #[derive(Debug, thiserror::Error)]

@@ -24,14 +24,10 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::http_wire::{Driven, Wires};
-
-/// Longest wait for a connection, TLS included, in seconds.
-pub(super) const CONNECT_S_MAX: u64 = 10;
-/// How long an idle connection is kept, in seconds.
-pub(super) const POOL_IDLE_S: u64 = 90;
-
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use super::{
+    http_failure::{BoxError, CONNECT_S_MAX, POOL_IDLE_S, SendError, no_connection_in_time},
+    http_wire::{Driven, Wires},
+};
 
 /// Sends requests to one address.
 #[derive(Debug, Clone)]
@@ -45,20 +41,6 @@ pub(super) struct Client {
 enum Way {
     Plain(Arc<Wires>),
     Tls(Box<Pooled<Patient, Full<Bytes>>>),
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SendError {
-    /// The request never left.
-    #[error("no connection")]
-    Connect(#[source] BoxError),
-    /// It may have.
-    #[error("the connection broke")]
-    Broke(#[source] BoxError),
-    /// Nothing came for too long.
-    #[error("nothing came for too long")]
-    Silent,
 }
 
 impl Client {
@@ -147,10 +129,6 @@ impl Body for AnswerBody {
             Self::Pooled(body) => body.size_hint(),
         }
     }
-}
-
-pub(super) fn no_connection_in_time() -> BoxError {
-    format!("no connection within {CONNECT_S_MAX} s").into()
 }
 
 /// Connects, but does not wait for ever.

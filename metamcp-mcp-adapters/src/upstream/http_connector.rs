@@ -22,13 +22,8 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{
-    handover::Handover,
-    handshake::Refusal,
-    http::{Http, innermost},
-    http_client::Client,
-    redact,
-    session::Session,
-    way::error,
+    handover::Handover, handshake::Refusal, http::Http, http_client::Client, http_failure::innermost, redact,
+    session::Session, way::error,
 };
 use crate::wire::era::Era;
 

@@ -15,10 +15,11 @@ use serde_json::value::RawValue;
 use super::{
     abilities::Lacking,
     gather::Gathering,
-    http::{Guard, Link},
-    http_answer::{EVENTS, broke_off, is_answer_to, is_media, judge, refused, too_large},
-    http_body::EventBody,
+    http_answer::{broke_off, is_answer_to, judge, too_large},
+    http_body::{EVENTS, EventBody, is_media},
     http_client::AnswerBody,
+    http_link::{Guard, Link},
+    http_refusal::refused,
     news::News,
     slot::{self, Growing, PROGRESS, Report},
     way::{Ask, Failure, Question, Rest, Step, violation},
@@ -86,7 +87,7 @@ pub(super) async fn get(link: &Link, mark: &Mark) -> Result<EventBody, Failure> 
     }
     let response = link.send(Method::GET, headers, Bytes::new()).await?;
     if !response.status().is_success() {
-        return Err(refused(link, response).await);
+        return Err(refused(&link.server, link.idle, response).await);
     }
     if !is_media(response.headers(), EVENTS) {
         return Err(violation(&link.server, "a GET that is answered with something else than events").into());

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     backoff::Backoff,
-    http::{Link, UNADDRESSED},
     http_events::{self, Mark},
+    http_link::{Link, UNADDRESSED},
     news::News,
     slot::Event,
     way::{Failure, Question},

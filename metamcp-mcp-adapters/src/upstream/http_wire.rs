@@ -30,7 +30,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::http_client::{CONNECT_S_MAX, POOL_IDLE_S, SendError, no_connection_in_time};
+use super::http_failure::{CONNECT_S_MAX, POOL_IDLE_S, SendError, no_connection_in_time};
 
 /// Connections that are kept idle for each runtime; further ones are closed when they are done with.
 const IDLE_MAX: usize = 1_024;

@@ -1,4 +1,4 @@
-//! The grammar of the command line: commands, their arguments and help texts. What a command does stands in the command's own file.
+//! Arguments that commands share, and those of commands that have nothing but arguments.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -6,69 +6,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use metamcp_core::id::{CapabilityId, JobId, Lane};
 
-use super::{
-    admin::AdminArgs, batches::BatchArgs, history::HistoryArgs, plan::PlanArgs, queues::QueuesArgs,
-    route::RouteCommand, schedules::SchedulesArgs,
-};
 use crate::{
     api::doc::{ConcurrencyDocument, RateDocument},
     config::{Environment, Flag, Sources},
 };
-
-/// State a need in words; MetaMCP finds the MCP tool that serves it, runs it as a durable job and hands you the result.
-#[derive(Debug, Parser)]
-#[command(name = "metamcp", version, max_term_width = 100, after_help = EXAMPLES)]
-pub(super) struct Cli {
-    #[command(subcommand)]
-    pub(super) command: Command,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  metamcp demo                                          see it work on the sources in this folder
-  metamcp serve --mcp-config ~/.mcp.json                orchestrate the servers of an MCP client's file
-  metamcp run \"list the functions of this file\" --arg path=src/main.rs
-  metamcp route \"find every place that uses main\" --arg name=main
-
-Exit codes: 0 done, 1 failed, 2 wrong usage or refused, 130 cancelled by Ctrl-C.";
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    /// Start a server here, run three tasks stated in words, and leave the server up
-    Demo(DemoArgs),
-    /// Serve the REST API and work on jobs until SIGTERM or Ctrl-C
-    Serve(ServeArgs),
-    /// Work on the jobs of a shared store until SIGTERM or Ctrl-C
-    Worker(WorkerArgs),
-    /// Submit a need, watch it, and print its result
-    Run(RunArgs),
-    /// List, show, cancel, retry and answer tasks
-    Tasks(TasksArgs),
-    /// Submit many tasks in one call
-    Batch(BatchArgs),
-    /// Show the queues, pause and resume them
-    Queues(QueuesArgs),
-    /// Tasks that recur: list, show, put, pause, resume, fire, delete
-    Schedules(SchedulesArgs),
-    /// Show which tools could serve a need, and why, without running any
-    Route(RouteArgs),
-    /// What was learned from the outcomes of tasks: list, show, remove, export, import
-    History(HistoryArgs),
-    /// Propose how to serve a need in several steps; run it when told to
-    Plan(PlanArgs),
-    /// List the configured MCP servers and how they are
-    Servers(ServersArgs),
-    /// Be one of MetaMCP's own MCP servers, over standard input and output
-    Mcp(McpArgs),
-    /// Look at, steer, back up and move a whole store
-    Admin(AdminArgs),
-    /// Check or print the configuration
-    Config(ConfigCommandArgs),
-}
 
 /// Where configuration comes from.
 #[derive(Debug, Args)]
@@ -378,32 +322,6 @@ pub(super) struct AnswerArgs {
     pub(super) responses: String,
 }
 
-/// `metamcp route`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "\
-Examples:
-  metamcp route \"find every place that uses JobStore\" --arg name=JobStore
-  metamcp route eval --tools tools.jsonl --queries eval.jsonl
-  metamcp route replay --config new.toml --data-dir ./state",
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
-pub(super) struct RouteArgs {
-    #[command(subcommand)]
-    pub(super) command: Option<RouteCommand>,
-    /// What is needed, in words; `eval` and `replay` alone are commands
-    #[arg(value_name = "NEED", required = true)]
-    pub(super) need: Option<String>,
-    #[command(flatten)]
-    pub(super) input: InputArgs,
-    /// Print the route's document
-    #[arg(long)]
-    pub(super) json: bool,
-    #[command(flatten)]
-    pub(super) backend: BackendArgs,
-}
-
 /// `metamcp servers`.
 #[derive(Debug, Args)]
 pub(super) struct ServersArgs {
@@ -509,14 +427,7 @@ pub(super) fn millis(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Cli::command().debug_assert();
-    }
 
     #[test]
     fn times_and_pairs_are_read() {

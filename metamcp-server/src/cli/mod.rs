@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod demo;
 mod exit;
+mod grammar;
 mod history;
 mod input;
 mod log;
@@ -35,8 +36,8 @@ use std::{num::NonZero, process::ExitCode, time::Duration};
 use clap::Parser as _;
 
 use self::{
-    args::{Cli, Command},
     exit::{Failure, Outcome},
+    grammar::{Cli, Command},
 };
 use crate::wire;
 

@@ -6,15 +6,41 @@ mod eval;
 mod replay;
 mod settings;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{
-    args::RouteArgs,
+    args::{BackendArgs, InputArgs},
     backend::Backend,
     exit::{Exit, Outcome},
     out,
 };
 use crate::api::doc::{CandidateDocument, NeedDocument, ReasonDocument, RouteDocument};
+
+/// `metamcp route`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "\
+Examples:
+  metamcp route \"find every place that uses JobStore\" --arg name=JobStore
+  metamcp route eval --tools tools.jsonl --queries eval.jsonl
+  metamcp route replay --config new.toml --data-dir ./state",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub(super) struct RouteArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<RouteCommand>,
+    /// What is needed, in words; `eval` and `replay` alone are commands
+    #[arg(value_name = "NEED", required = true)]
+    pub(super) need: Option<String>,
+    #[command(flatten)]
+    pub(super) input: InputArgs,
+    /// Print the route's document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) backend: BackendArgs,
+}
 
 /// What to measure.
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    raw::Raw,
+    raw::{Raw, quoted},
     store::{StoreKind, shown},
 };
 
@@ -148,11 +148,6 @@ impl Setting {
             Self::Address(address) => quoted(&address.to_string()),
         }
     }
-}
-
-/// A TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use metamcp_mcp_adapters::{
 use super::{
     Config,
     keys::KEYS,
-    kind::{Setting, quoted},
+    kind::Setting,
     layers::Source,
+    raw::quoted,
     raw::{Item, bare},
 };
 

@@ -2,8 +2,6 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::kind::quoted;
-
 /// A value as it is written.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Raw {
@@ -55,6 +53,11 @@ impl Raw {
             Self::Other(what) => format!("\"{what}\""),
         }
     }
+}
+
+/// A TOML string.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// A key, quoted when TOML wants it.

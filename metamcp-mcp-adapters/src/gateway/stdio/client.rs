@@ -8,11 +8,11 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StdioOptions, listen};
+use super::{StdioOptions, listen, outlet::Outlet};
 use crate::{
     gateway::{
         Caller, ClientSide, Gateway, Reply, Request, RpcFault,
-        elicitations::{Address, COMPLETE},
+        elicitations::Address,
         front::{self, Frame},
         incoming::Notification,
         lifecycle::{self, Hello, text},
@@ -30,7 +30,7 @@ pub(super) struct Client {
     /// Cancelled when there is nobody to tell any more.
     pub(super) gone: CancellationToken,
     endpoint: Option<Arc<str>>,
-    out: mpsc::Sender<Frame>,
+    outlet: Outlet,
     questions: Questions,
     session: Mutex<Option<Session>>,
     /// Cancelled when the client has closed its end: what listens for it ends.
@@ -47,7 +47,7 @@ impl Client {
     pub(super) fn new(
         gateway: Gateway,
         options: StdioOptions,
-        out: mpsc::Sender<Frame>,
+        outlet: Outlet,
         tasks: TaskTracker,
         gone: CancellationToken,
     ) -> Arc<Self> {
@@ -59,7 +59,7 @@ impl Client {
             running: Running::default(),
             tasks,
             gone,
-            out,
+            outlet,
             questions: Questions::default(),
             session: Mutex::default(),
         })
@@ -67,8 +67,7 @@ impl Client {
 
     /// Sends a message, when there is room for it.
     pub(super) async fn send(&self, frame: Frame) {
-        // An error says that the writer has ended: nobody reads.
-        let _ = self.out.send(frame).await;
+        self.outlet.send(frame).await;
     }
 
     /// How many requests are being answered.
@@ -113,7 +112,9 @@ impl Client {
         match begun.await {
             Ok((caller, result)) => {
                 self.send(front::answer(Era::Legacy, request, Reply::Result(result))).await;
-                let watch = listen::follow(self, Arc::clone(&caller), self.ended.clone());
+                let (gateway, line, ended) = (self.gateway.clone(), self.outlet.downgrade(), self.ended.clone());
+                let (watch, following) = listen::follow(gateway, line, Arc::clone(&caller), ended);
+                self.tasks.spawn(following);
                 *self.session() = Some(Session { caller, watch });
             }
             Err(fault) => self.send(front::fault(Some(request.id), &fault)).await,
@@ -161,7 +162,7 @@ impl Client {
                 Reply::Fault(RpcFault::new(METHOD_NOT_FOUND, why))
             }
             Ok(caller) if request.method == "subscriptions/listen" => {
-                return listen::listen(self, &caller, request, &self.ended, stop).await;
+                return listen::listen(&self.gateway, &self.outlet, &caller, request, [&self.ended, stop]).await;
             }
             Ok(caller) => self.gateway.handle(&caller, request, &**self).await,
             Err(fault) => Reply::Fault(fault),
@@ -201,28 +202,14 @@ impl Client {
     }
 }
 
-/// The line to a client, not kept open.
-struct Line(mpsc::WeakSender<Frame>);
-
-impl Address for Line {
-    fn completed(&self, params: &RawJson) {
-        let message = Frame::of(front::message(None, COMPLETE, Some(params.raw())));
-        if self.0.upgrade().is_none_or(|out| out.try_send(message).is_err()) {
-            tracing::debug!("dropped a notification: the client is gone, or does not read");
-        }
-    }
-}
-
 #[async_trait]
 impl ClientSide for Client {
     fn notify(&self, method: &str, params: Option<&RawValue>) {
-        if self.out.try_send(Frame::of(front::message(None, method, params))).is_err() {
-            tracing::debug!(method, "dropped a notification: the client does not read");
-        }
+        self.outlet.notify(method, params);
     }
 
     fn address(&self) -> Option<Arc<dyn Address>> {
-        Some(Arc::new(Line(self.out.downgrade())))
+        Some(Arc::new(self.outlet.downgrade()))
     }
 
     async fn ask(&self, method: &str, params: &RawJson) -> Result<RawJson, RpcFault> {

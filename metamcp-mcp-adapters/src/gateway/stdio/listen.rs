@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::outlet::{Outlet, WeakOutlet};
 use crate::{
     gateway::{
-        Caller, ClientSide as _, Request, RpcFault, front,
+        Caller, Gateway, Request, RpcFault, front,
         front::Frame,
         http::{acknowledged, listened},
         lifecycle,
@@ -29,21 +29,24 @@ pub(super) enum Watch {
     Remove(String),
 }
 
-/// Tells a legacy client of news until it ends.
-pub(super) fn follow(client: &Arc<Client>, caller: Arc<Caller>, ended: CancellationToken) -> mpsc::Sender<Watch> {
+/// What tells a legacy client of news until it ends, and where to say what it watches. The line is not kept open by it.
+pub(super) fn follow(
+    gateway: Gateway,
+    line: WeakOutlet,
+    caller: Arc<Caller>,
+    ended: CancellationToken,
+) -> (mpsc::Sender<Watch>, impl Future<Output = ()> + Send) {
     let (sender, mut watches) = mpsc::channel(WATCHES_MAX);
-    // Only a weak hold: the task must not keep the line open.
-    let weak = Arc::downgrade(client);
-    let mut subscription = client.gateway.subscribe(&caller, &Filter::lists());
-    client.tasks.spawn(async move {
+    let mut subscription = gateway.subscribe(&caller, &Filter::lists());
+    let following = async move {
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
                 watch = watches.recv() => {
-                    let (Some(watch), Some(client)) = (watch, weak.upgrade()) else { return };
+                    let Some(watch) = watch else { return };
                     match watch {
                         Watch::Add(uri) => {
-                            if !client.gateway.watch(&caller, &mut subscription, &uri) {
+                            if !gateway.watch(&caller, &mut subscription, &uri) {
                                 tracing::debug!(uri, "no server tells of this resource");
                             }
                         }
@@ -51,31 +54,31 @@ pub(super) fn follow(client: &Arc<Client>, caller: Arc<Caller>, ended: Cancellat
                     }
                 }
                 news = subscription.recv() => {
-                    let Some(client) = weak.upgrade() else { return };
-                    client.notify(news.method, news.params.as_ref().map(RawJson::raw));
+                    let Some(outlet) = line.upgrade() else { return };
+                    outlet.notify(news.method, news.params.as_ref().map(RawJson::raw));
                 }
             }
         }
-    });
-    sender
+    };
+    (sender, following)
 }
 
 /// Answers `subscriptions/listen`: nothing once the client has taken it back, its result when the line ends.
 pub(super) async fn listen(
-    client: &Arc<Client>,
+    gateway: &Gateway,
+    outlet: &Outlet,
     caller: &Caller,
     request: &Request<'_>,
-    ended: &CancellationToken,
-    stop: &CancellationToken,
+    [ended, stop]: [&CancellationToken; 2],
 ) -> Option<Frame> {
     let filter = request.param("notifications").map(|raw| serde_json::from_str::<Filter>(raw.get()));
     let Some(Ok(filter)) = filter else {
         let fault = RpcFault::new(INVALID_PARAMS, "`notifications` must be an object that says what to tell");
         return Some(front::fault(Some(request.id), &fault));
     };
-    client.gateway.settled().await;
-    let subscription = client.gateway.listen(caller, &filter).await;
-    client.send(Frame::of(acknowledged(request.id, subscription.granted()))).await;
+    gateway.settled().await;
+    let subscription = gateway.listen(caller, &filter).await;
+    outlet.send(Frame::of(acknowledged(request.id, subscription.granted()))).await;
     loop {
         tokio::select! {
             biased;
@@ -84,7 +87,7 @@ pub(super) async fn listen(
             news = subscription.recv() => {
                 let params = lifecycle::tagged(news.params.as_ref().map(RawJson::raw), request.id);
                 let params: &RawValue = serde_json::from_str(&params).expect("made of JSON");
-                client.notify(news.method, Some(params));
+                outlet.notify(news.method, Some(params));
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod client;
 mod listen;
+mod outlet;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::client::Client;
+use self::{client::Client, outlet::Outlet};
 use super::{
     Gateway, RpcFault,
     front::{self, Frame},
@@ -78,7 +79,7 @@ pub async fn serve_stdio(
     let _gone_when_dropped = gone.clone().drop_guard();
     let writer = tokio::spawn(write(output, lines, gone.clone()));
     let tasks = TaskTracker::new();
-    let client = Client::new(gateway, options, out, tasks.clone(), gone.clone());
+    let client = Client::new(gateway, options, Outlet::new(out), tasks.clone(), gone.clone());
     let read = tokio::select! {
         read = read(&client, input) => read,
         () = gone.cancelled() => Ok(()),

@@ -14,7 +14,7 @@ use super::{
         exit::{Exit, Failure, Outcome},
         out,
     },
-    FileArgs, MigrateArgs,
+    args::{FileArgs, MigrateArgs},
     live::{Live, said},
     store::{Folder, failure, now, open, open_named, place},
 };

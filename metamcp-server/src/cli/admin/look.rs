@@ -13,7 +13,7 @@ use super::{
         out,
         queues::table,
     },
-    DeadArgs, FilterArgs, StalledArgs, StoreArgs,
+    args::{DeadArgs, FilterArgs, StalledArgs, StoreArgs},
     store::{Folder, now, open},
 };
 use crate::api::doc::{JobDocument, Moment, QueueDocument};

@@ -10,7 +10,7 @@ use super::{
         exit::{Exit, Failure, Outcome},
         out,
     },
-    DrainArgs, LaneArgs, RedriveArgs,
+    args::{DrainArgs, LaneArgs, RedriveArgs},
     live::Live,
     look::filter,
     store::{Folder, open},
