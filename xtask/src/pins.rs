@@ -1,5 +1,5 @@
 //! Every version this repository pins outside `Cargo.lock`, in one place. Raising one here makes the next `cargo xtask tools`
-//! install it again. It holds facts only; `tools.rs` does the installing.
+//! install it again. It holds facts only; `tools.rs` and `debian.rs` do the installing.
 
 /// A server the tests start.
 pub(crate) struct Server {

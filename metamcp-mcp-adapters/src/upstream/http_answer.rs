@@ -1,4 +1,4 @@
-//! The answer to a POST that is one JSON body. It is bounded, and so is every silence in it.
+//! The answer to a POST that is one JSON body, bounded as every silence in it is; and what answers of either kind are judged by.
 
 use http::{Response, StatusCode};
 use metamcp_core::{

@@ -172,6 +172,32 @@ async fn a_damaged_job_costs_no_other() {
 }
 
 #[tokio::test]
+async fn odd_heads_are_ended_as_they_can_be_and_hold_up_no_other() {
+    let (server, _clock, store) = fresh().await;
+    let jobs = store.jobs();
+    let new: Vec<NewJob> = (0..4).map(|_| new_job()).collect();
+    jobs.enqueue(&new).await.unwrap();
+    let leased = jobs.lease(&wish(1, 10)).await.unwrap().jobs;
+    let head_key = |n: usize| format!("{{metamcp}}:j:{}", leased[n].key.job);
+    let head = |n: usize| {
+        let (server, key) = (&server, head_key(n));
+        async move { server.cli(&["GET", &key]).await.unwrap().trim().to_owned() }
+    };
+    // One that has ended before, as a copy from elsewhere may have it, one without what comes behind its lease, and one that is cut later.
+    let ended = head(0).await.replacen(" - - - ", " 7 - - ", 1);
+    let (first, second) = (head(1).await, head(2).await);
+    let lease_end = first.match_indices(' ').nth(4).unwrap().0;
+    let lane_end = second.find(" - - - ").unwrap() + " - - - 1".len();
+    for (n, odd) in [(0, &*ended), (1, &first[..=lease_end]), (2, &second[..lane_end])] {
+        server.cli(&["SET", &head_key(n), odd]).await.unwrap();
+    }
+    let done: Vec<_> = leased.iter().map(|leased| done(leased.key)).collect();
+    let told = jobs.finish(&done).await.unwrap();
+    assert_eq!(told, [Fenced::Ok(JobState::Done), Fenced::Gone, Fenced::Gone, Fenced::Ok(JobState::Done)]);
+    assert_eq!(jobs.get(leased[0].key.job).await.unwrap().unwrap().head.state, JobState::Done);
+}
+
+#[tokio::test]
 async fn a_namespace_of_a_newer_version_is_left_alone() {
     let server = server(RedisSetup::default()).await;
     server.cli(&["SET", "{metamcp}:format", "2"]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Arguments that commands share, and those of commands that have nothing but arguments.
+//! Arguments that commands share, and those of commands whose own file has none.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -41,11 +41,12 @@ local function finish_plain(id, lease, result)
   if type(text) ~= 'string' then return false end
   local held = '- 0 l ' .. lease .. ' '
   if text:find(held, 1, true) ~= 1 then return false end
-  -- Finding costs less than matching word by word: no word before the three that are empty as long as it is leased is.
-  local started = text:match('^%S+', #held + 1)
+  -- Finding costs less than matching word by word: of a sound head no three words in a row are empty before those three
+  -- that are so as long as it is leased. What is found elsewhere, or not at all, is none of these.
+  local started = text:match('^%S+', #held + 1) or ''
   local _, before = text:find(' - - - ', #held + #started, true)
-  if not before then return false end
-  local lane, retain = text:match('^%S+ (%S+) (%S+)', before + 1)
+  local lane, retain = text:match('^%d+ (%S+) (%d+) ', (before or #text) + 1)
+  if not lane then return false end
   Q.rewrite(id, '- 0 D ' .. lease .. ' ' .. started .. ENDED_NOW .. result .. ' ' .. text:sub(before + 1))
   if lane ~= gathered.lane or retain ~= gathered.retain then
     index_gathered()
