@@ -28,20 +28,18 @@ use super::{
     Caller, ClientSide, Gateway, Request, RpcFault,
     bridge::{self, Bridge, Goes, Origin, kind},
     catalog::ToolRef,
-    front::{self, Word},
+    front::Word,
     members::{Key, quoted},
     methods::relayed::{Beside, note_required},
-    own_tools, pointers, retry, tasks,
+    own_tools::{self, OwnReply, OwnTool},
+    pointers, retry, tasks,
+    tool_result::{METHOD, failed, shown},
     unanswered::Unanswered,
 };
 use crate::wire::era::{INTERNAL_ERROR, INVALID_PARAMS};
 
-/// The method of a call.
-pub(crate) const METHOD: &str = "tools/call";
 /// The client's own key of a call, in `_meta`: calls with the same one are one call.
 const KEY_META: &str = "io.github.metamcp/idempotencyKey";
-/// What is told of a failure, in `_meta` of the result.
-const ERROR_META: &str = "io.github.metamcp/error";
 /// Longest a call may last that cannot become a job.
 const CALL_MAX: Duration = Duration::from_secs(3_600);
 /// What arguments hold that are taken from elsewhere.
@@ -67,9 +65,9 @@ pub(crate) async fn answer(
         return Err(invalid("arguments: must be an object".to_owned()));
     }
     let Some(tool) = gateway.awaited_tool(caller, &name).await else {
-        // Boxed: `call_tool` makes calls itself.
         return match own_tools::named(&name) {
-            Some(own) => Box::pin(own_tools::call(own, gateway, caller, request, side)).await,
+            // Boxed: it may stand for the call of another tool.
+            Some(own) => Box::pin(of_own(own, gateway, caller, request, side)).await,
             None => Err(invalid(format!("unknown tool `{}`; tools/list names those there are", shown(&name)))),
         };
     };
@@ -101,6 +99,25 @@ pub(crate) async fn answer(
         return Box::pin(tasks::submit_call(gateway, caller, side, request, &tool, arguments, key.as_deref())).await;
     }
     direct(gateway, caller, request, side, tool, arguments).await
+}
+
+/// A call to one of our tools.
+async fn of_own(
+    own: OwnTool,
+    gateway: &Gateway,
+    caller: &Caller,
+    request: &Request<'_>,
+    side: &dyn ClientSide,
+) -> Result<RawJson, RpcFault> {
+    let other = match own_tools::call(own, gateway, caller, request, side).await? {
+        OwnReply::Result(result) => return Ok(result),
+        OwnReply::Call(other) => other,
+    };
+    match answer(gateway, caller, &other, side).await {
+        // The caller named a tool in an argument: that is for its model to mend.
+        Err(fault) if fault.code == INVALID_PARAMS => Ok(own_tools::refused(&fault.message)),
+        told => told,
+    }
 }
 
 /// A call on the live connection of its server.
@@ -138,7 +155,7 @@ async fn direct(
 /// A result as the client is given it: one that is too large for it is kept.
 async fn fit(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, result: RawJson) -> RawJson {
     if pointers::is_large(gateway, &result) {
-        Box::pin(pointers::keep(gateway, caller, call, result)).await
+        Box::pin(pointers::keep(gateway, caller, &call.tool.capability, call.arguments(), result)).await
     } else {
         result
     }
@@ -435,20 +452,6 @@ fn failure(call: &Call, error: &TransportError) -> RawJson {
     failed(&text, code, &format!(r#","server":{}"#, quoted(server.as_str())))
 }
 
-/// A result that says in words what went wrong; `more`: further members of its particulars.
-pub(crate) fn failed(text: &str, code: &str, more: &str) -> RawJson {
-    let content = format!(r#""content":[{{"type":"text","text":{}}}],"isError":true"#, quoted(text));
-    let meta = format!(r#""_meta":{{"{ERROR_META}":{{"code":{}{more}}}}}"#, quoted(code));
-    RawJson::parse(front::result(&format!("{content},{meta}"))).expect("the parts are JSON")
-}
-
-/// Longest name that an error repeats, in bytes.
-const SHOWN_BYTES_MAX: usize = 120;
-
-pub(crate) fn shown(name: &str) -> &str {
-    &name[..name.floor_char_boundary(SHOWN_BYTES_MAX)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -459,13 +462,5 @@ mod tests {
         (0..NOTES_MAX + 10).for_each(|_| notes.notify("a", None));
         assert_eq!(notes.take().len(), NOTES_MAX);
         assert!(notes.take().is_empty());
-    }
-
-    #[test]
-    fn a_failure_is_told_in_words_and_in_members() {
-        let result: serde_json::Value = failed("a \"b\"", "outcome_unknown", r#","server":"s""#).view().unwrap();
-        assert_eq!((&result["isError"], &result["content"][0]["text"]), (&true.into(), &"a \"b\"".into()));
-        assert_eq!(result["_meta"][ERROR_META]["code"], "outcome_unknown");
-        assert_eq!(result["_meta"][ERROR_META]["server"], "s");
     }
 }

@@ -88,7 +88,7 @@ impl Gateway {
         if !filter.task_ids.is_empty()
             && let Some((tasks, granted)) = TaskNews::follow(self, caller, &filter.task_ids).await
         {
-            subscription.follow(tasks, granted);
+            subscription.follow(Box::new(tasks), granted);
         }
         subscription
     }

@@ -34,6 +34,7 @@ mod session;
 mod stdio;
 mod subscribe;
 mod tasks;
+mod tool_result;
 mod unanswered;
 
 pub(crate) use self::{

@@ -4,14 +4,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use async_trait::async_trait;
 use metamcp_core::{id::ServerName, json::RawJson};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
-use super::{catalog::ChangedLists, elicitations::Elicitations, members::quoted, tasks::TaskNews};
+use super::{elicitations::Elicitations, members::quoted};
 
 /// Resources that one subscription may watch.
 pub(crate) const WATCHED_URIS_MAX: usize = 256;
@@ -61,6 +63,21 @@ pub(crate) struct News {
     pub(crate) params: Option<RawJson>,
 }
 
+/// Which lists of an endpoint changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ChangedLists {
+    pub(crate) tools: bool,
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+}
+
+/// What else a client is told of on its subscription.
+#[async_trait]
+pub(crate) trait Source: fmt::Debug + Send + Sync {
+    /// The next news. Cancel safe.
+    async fn recv(&self) -> News;
+}
+
 /// Everybody who wants to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
@@ -102,7 +119,7 @@ pub(crate) struct Subscription {
     hub: Arc<Hub>,
     ready: Arc<Notify>,
     granted: Filter,
-    tasks: Option<TaskNews>,
+    tasks: Option<Box<dyn Source>>,
 }
 
 impl Hub {
@@ -215,7 +232,7 @@ impl Subscription {
     }
 
     /// Follows tasks, too.
-    pub(crate) fn follow(&mut self, tasks: TaskNews, granted: Vec<String>) {
+    pub(crate) fn follow(&mut self, tasks: Box<dyn Source>, granted: Vec<String>) {
         self.granted.task_ids = granted;
         self.tasks = Some(tasks);
     }

@@ -5,10 +5,7 @@ use std::fmt::Write as _;
 use metamcp_core::json::RawJson;
 use serde_json::{Map, Value, json};
 
-use super::{
-    offer::{Abilities, UI_EXTENSION},
-    snapshot::Offered,
-};
+use super::offer::{Abilities, Offered, UI_EXTENSION};
 use crate::wire::era::TASKS_EXTENSION;
 
 /// The instructions of all servers together, in bytes.

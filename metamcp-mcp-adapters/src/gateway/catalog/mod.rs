@@ -7,6 +7,7 @@
 
 mod definition;
 mod discover;
+mod findable;
 mod follow;
 mod keep;
 mod offer;
@@ -14,6 +15,7 @@ mod pages;
 mod read;
 mod snapshot;
 mod template;
+mod tool_ref;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,25 +34,18 @@ use tokio::{
     time::Instant,
 };
 
+use self::offer::{Offer, Offered};
 pub(crate) use self::{
     discover::Discover,
     follow::Follower,
     pages::Pages,
-    snapshot::{Clash, Own, SERVERS_URI, Snapshot, ToolRef},
+    snapshot::{Clash, Own, SERVERS_URI, Snapshot},
+    tool_ref::ToolRef,
 };
-use self::{offer::Offer, snapshot::Offered};
 use super::{
     options::{GatewayOptions, ListMode},
-    subscribe::Hub,
+    subscribe::{ChangedLists, Hub},
 };
-
-/// Which lists of an endpoint changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct ChangedLists {
-    pub(crate) tools: bool,
-    pub(crate) prompts: bool,
-    pub(crate) resources: bool,
-}
 
 /// What is known of the servers, and what is shown of it.
 pub(crate) struct Catalog {

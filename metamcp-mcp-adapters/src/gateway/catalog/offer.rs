@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::definition::Definition;
 use crate::gateway::members::Members;
 
+/// A server with what it offers.
+pub(crate) type Offered<'a> = (&'a ServerName, &'a Offer);
+
 /// The lists as they came, and as they are kept across restarts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

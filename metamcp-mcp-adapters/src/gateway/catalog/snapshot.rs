@@ -8,56 +8,26 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use metamcp_core::{id::ServerName, json::RawJson, matching::Capability, transport::Freshness};
+use metamcp_core::{id::ServerName, json::RawJson, transport::Freshness};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     definition::Definition,
     discover::{self, Discover},
-    offer::Offer,
+    findable::Findable,
+    offer::{Offer, Offered},
     pages::{Entries, Pages},
     template::UriTemplate,
+    tool_ref::ToolRef,
 };
-use crate::{
-    gateway::{
-        members::Members,
-        options::{EndpointView, GatewayOptions, ListMode},
-        own_tools::Findable,
-        pattern::Selection,
-    },
-    wire::header::{self, ParamHeader},
+use crate::gateway::{
+    members::Members,
+    options::{EndpointView, GatewayOptions, ListMode},
+    pattern::Selection,
 };
 
 /// The resource that tells of the servers.
 pub(crate) const SERVERS_URI: &str = "metamcp://servers";
-
-/// A tool as an endpoint shows it.
-#[derive(Debug)]
-pub(crate) struct ToolRef {
-    /// What it is called here.
-    pub(crate) name: Box<str>,
-    /// The tool itself.
-    pub(crate) capability: Arc<Capability>,
-    /// Its server's own name of it, a JSON string.
-    pub(crate) own_name: Box<RawValue>,
-    /// Whether it is known to take long.
-    pub(crate) heavy: bool,
-    /// Which of its arguments are repeated in headers; read when it is called over HTTP.
-    headers: OnceLock<Vec<ParamHeader>>,
-}
-
-impl ToolRef {
-    fn new(name: &str, capability: &Arc<Capability>, heavy: bool) -> Self {
-        let own_name = to_raw_value(capability.id.tool()).expect("a string is JSON");
-        Self { name: name.into(), capability: Arc::clone(capability), own_name, heavy, headers: OnceLock::new() }
-    }
-
-    /// Which of its arguments are repeated in headers. A tool whose marks are wrong is as good as unmarked.
-    pub(crate) fn headers(&self) -> &[ParamHeader] {
-        self.headers.get_or_init(|| header::of_schema(&self.capability.input_schema).unwrap_or_default())
-    }
-}
 
 /// A prompt as an endpoint shows it.
 #[derive(Debug)]
@@ -100,9 +70,6 @@ pub(crate) struct Snapshot {
     /// Made when somebody first searches.
     findable: OnceLock<Findable>,
 }
-
-/// A server with what it offers.
-pub(crate) type Offered<'a> = (&'a ServerName, &'a Offer);
 
 /// Definitions of what we offer ourselves on an endpoint.
 #[derive(Debug, Clone, Default)]

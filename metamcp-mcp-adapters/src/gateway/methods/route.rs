@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Caller, Gateway, Reply, RpcFault};
 use crate::{
-    gateway::{call::shown, tasks},
+    gateway::{tasks, tool_result::shown},
     wire::era::INVALID_PARAMS,
 };
 

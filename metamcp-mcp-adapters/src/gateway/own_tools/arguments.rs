@@ -3,7 +3,7 @@
 use metamcp_core::json::RawJson;
 use serde::de::DeserializeOwned;
 
-use crate::gateway::{Request, call::failed};
+use crate::gateway::{Request, tool_result::failed};
 
 /// The arguments of a call to one of our tools; an error is the result that its caller reads.
 pub(super) fn read<T: DeserializeOwned>(request: &Request<'_>, tool: &str) -> Result<T, RawJson> {
@@ -13,6 +13,6 @@ pub(super) fn read<T: DeserializeOwned>(request: &Request<'_>, tool: &str) -> Re
 }
 
 /// What a caller reads whose arguments are not taken.
-pub(super) fn refused(why: &str) -> RawJson {
+pub(crate) fn refused(why: &str) -> RawJson {
     failed(why, "invalid_arguments", "")
 }

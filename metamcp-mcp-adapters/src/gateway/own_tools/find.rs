@@ -1,16 +1,10 @@
 //! `find_tools`: the tools of an endpoint ranked for a need in words.
 
-use std::{collections::HashMap, sync::Arc};
-
-use metamcp_core::{
-    id::CapabilityId,
-    json::RawJson,
-    matching::{Catalog, Reason},
-};
+use metamcp_core::{json::RawJson, matching::Reason};
 use serde::{Deserialize, Serialize};
 
-use super::{arguments, structured};
-use crate::gateway::{Caller, Gateway, Request, RpcFault, catalog::ToolRef, tasks};
+use super::arguments;
+use crate::gateway::{Caller, Gateway, Request, RpcFault, tasks, tool_result::structured};
 
 /// Most tools that are told, and how many when the caller does not say.
 pub(super) const FOUND_MAX: usize = 10;
@@ -21,30 +15,6 @@ const DESCRIPTION_BYTES_MAX: usize = 1_024;
 const SCHEMA_BYTES_MAX: usize = 8 << 10;
 /// Most reasons told of a tool.
 const REASONS_MAX: usize = 4;
-
-/// The tools of an endpoint as a matcher takes them, and what they are called there.
-#[derive(Debug)]
-pub(crate) struct Findable {
-    pub(crate) catalog: Catalog,
-    names: HashMap<CapabilityId, Arc<ToolRef>>,
-}
-
-impl Findable {
-    pub(crate) fn new<'a>(tools: impl Iterator<Item = &'a Arc<ToolRef>>) -> Self {
-        let names: HashMap<_, _> = tools.map(|tool| (tool.capability.id.clone(), Arc::clone(tool))).collect();
-        Self { catalog: Catalog::new(names.values().map(|tool| Arc::clone(&tool.capability))), names }
-    }
-
-    /// What a tool is called on the endpoint.
-    pub(crate) fn tool(&self, id: &CapabilityId) -> Option<&Arc<ToolRef>> {
-        self.names.get(id)
-    }
-
-    /// Whether every tool of `all` is among these.
-    pub(crate) fn holds(&self, all: &Catalog) -> bool {
-        all.capabilities().iter().all(|capability| self.names.contains_key(&capability.id))
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,8 +11,8 @@ mod task;
 
 use metamcp_core::json::RawJson;
 
-pub(crate) use self::{definitions::definitions, find::Findable};
-use super::{Caller, ClientSide, Gateway, Request, RpcFault, front, members::quoted};
+pub(crate) use self::{arguments::refused, definitions::definitions};
+use super::{Caller, ClientSide, Gateway, Request, RpcFault};
 
 /// One of our tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,34 +55,32 @@ pub(crate) fn named(name: &str) -> Option<OwnTool> {
     OwnTool::ALL.into_iter().find(|own| own.name() == name)
 }
 
+/// What comes of a call to one of our tools.
+pub(crate) enum OwnReply<'a> {
+    Result(RawJson),
+    /// It stands for the call of another tool.
+    Call(Request<'a>),
+}
+
 /// Calls one of our tools.
 ///
 /// # Errors
 /// What the caller is told in place of a result.
-pub(crate) async fn call(
+pub(crate) async fn call<'a>(
     own: OwnTool,
     gateway: &Gateway,
     caller: &Caller,
-    request: &Request<'_>,
+    request: &'a Request<'a>,
     side: &dyn ClientSide,
-) -> Result<RawJson, RpcFault> {
-    match own {
+) -> Result<OwnReply<'a>, RpcFault> {
+    let result = match own {
         OwnTool::FindTools => find::find_tools(gateway, caller, request).await,
-        OwnTool::CallTool => run::call_tool(gateway, caller, request, side).await,
+        OwnTool::CallTool => return Ok(run::called(request).map_or_else(OwnReply::Result, OwnReply::Call)),
         OwnTool::RunTask => run::run_task(gateway, caller, request, side).await,
         OwnTool::TaskSubmit => task::submit(gateway, caller, request).await,
         OwnTool::TaskStatus => task::status(gateway, caller, request).await,
         OwnTool::TaskResult => task::result(gateway, caller, request, side).await,
         OwnTool::TaskCancel => task::cancel(gateway, caller, request).await,
-    }
-}
-
-/// A result in words and in structure.
-fn structured(text: &str, structure: &RawJson) -> RawJson {
-    let text = format!(
-        r#""content":[{{"type":"text","text":{}}}],"structuredContent":{},"isError":false"#,
-        quoted(text),
-        structure.get()
-    );
-    RawJson::parse(front::result(&text)).expect("the parts are JSON")
+    };
+    result.map(OwnReply::Result)
 }

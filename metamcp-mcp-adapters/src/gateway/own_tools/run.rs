@@ -7,15 +7,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{OwnTool, arguments, named};
-use crate::{
-    gateway::{
-        Caller, ClientSide, Gateway, Request, RpcFault,
-        bridge::{Bridge, Goes, Origin},
-        call,
-        members::Members,
-        tasks,
-    },
-    wire::era::INVALID_PARAMS,
+use crate::gateway::{
+    Caller, ClientSide, Gateway, Request, RpcFault,
+    bridge::{Bridge, Goes, Origin},
+    members::Members,
+    tasks,
+    tool_result::METHOD,
 };
 
 /// Longest wait that a caller may ask for, in seconds.
@@ -23,31 +20,21 @@ pub(super) const WAIT_S_MAX: u64 = 300;
 /// How long a need is waited for when its caller does not say.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Calls another tool just as if it had been called by its name.
-pub(super) async fn call_tool(
-    gateway: &Gateway,
-    caller: &Caller,
-    request: &Request<'_>,
-    side: &dyn ClientSide,
-) -> Result<RawJson, RpcFault> {
+/// The call that one of `call_tool` stands for; else what its caller reads.
+pub(super) fn called<'a>(request: &'a Request<'a>) -> Result<Request<'a>, RawJson> {
     let given = request.param("arguments").and_then(|arguments| Members::of(arguments.get()).ok());
     let given = given.unwrap_or_else(|| Members(Vec::new()));
     let Some(name) = given.get("name") else {
-        return Ok(arguments::refused("call_tool: `name` is required; find_tools tells names"));
+        return Err(arguments::refused("call_tool: `name` is required; find_tools tells names"));
     };
     if given.text("name").and_then(|name| named(&name)) == Some(OwnTool::CallTool) {
-        return Ok(arguments::refused("call_tool: name the tool itself"));
+        return Err(arguments::refused("call_tool: name the tool itself"));
     }
     let mut params: Vec<_> = vec![("name".into(), name)];
     params.extend(given.get("arguments").map(|arguments| ("arguments".into(), arguments)));
     let kept = |key: &'static str| request.param(key).map(|value: &RawValue| (key.into(), value));
     params.extend(kept("inputResponses").into_iter().chain(kept("requestState")));
-    let inner = Request { id: request.id, method: request.method.clone(), params, meta: request.meta.clone() };
-    match call::answer(gateway, caller, &inner, side).await {
-        // The caller named a tool in an argument: that is for its model to mend.
-        Err(fault) if fault.code == INVALID_PARAMS => Ok(arguments::refused(&fault.message)),
-        other => other,
-    }
+    Ok(Request { id: request.id, method: request.method.clone(), params, meta: request.meta.clone() })
 }
 
 #[derive(Deserialize)]
@@ -72,7 +59,7 @@ pub(super) async fn run_task(
         Err(refused) => return Ok(refused),
     };
     let ours = ours();
-    let origin = Origin { who: &caller.principal, server: &ours, method: call::METHOD, name: OwnTool::RunTask.name() };
+    let origin = Origin { who: &caller.principal, server: &ours, method: METHOD, name: OwnTool::RunTask.name() };
     let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     let wait = wait_of(gateway, caller, wait_s);
     if let Goes::Job(job) = *bridge.goes() {

@@ -10,15 +10,15 @@ use metamcp_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{OwnTool, arguments, run, structured};
+use super::{OwnTool, arguments, run};
 use crate::gateway::{
     Caller, ClientSide, Gateway, Request, RpcFault,
     bridge::{Bridge, Goes, Origin},
-    call::{self, shown},
     front,
     members::quoted,
     pointers::{self, Found, Part, Range},
     tasks,
+    tool_result::{METHOD, shown, structured},
 };
 
 #[derive(Deserialize)]
@@ -135,7 +135,7 @@ pub(super) async fn result(
     };
     let ours = run::ours();
     let name = OwnTool::TaskResult.name();
-    let origin = Origin { who: &caller.principal, server: &ours, method: call::METHOD, name };
+    let origin = Origin { who: &caller.principal, server: &ours, method: METHOD, name };
     let mut bridge = Bridge::new(gateway.seal(), gateway.elicitations(), caller, side, origin, request)?;
     if *bridge.goes() == Goes::Job(job) {
         return tasks::go_on(gateway, caller, &mut bridge, job, None).await;

@@ -13,30 +13,25 @@ mod link;
 mod outline;
 mod part;
 
-use std::sync::Arc;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use metamcp_core::{
     engine::EngineError,
     json::RawJson,
+    matching::Capability,
     pointer::ResultPointer,
     queue::{Job, JobState},
     result::ByteRange,
     transport::{ToolOutput, ToolReply},
 };
 
-pub(crate) use self::part::{Part, Range};
+pub(crate) use self::part::{Found, Part, Range, SCHEME};
 use super::{
-    Caller, Gateway, RpcFault,
-    call::Call,
-    front,
+    Caller, Gateway, RpcFault, front,
     members::{Members, quoted},
-    tasks,
+    tool_result::shown,
 };
 use crate::wire::era::INVALID_PARAMS;
 
-/// What the URI of a result begins with.
-pub(crate) const SCHEME: &str = "res://";
 /// Largest part that is read in one piece, in bytes.
 const READ_BYTES_MAX: usize = 8 << 20;
 /// Longest wait until a large result is kept.
@@ -61,10 +56,16 @@ pub(crate) fn is_large(gateway: &Gateway, result: &RawJson) -> bool {
 }
 
 /// Keeps a large result of a direct call: the pointer that its client is told. What cannot be kept is told as it is.
-pub(crate) async fn keep(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, result: RawJson) -> RawJson {
-    let id = &call.tool.capability.id;
+pub(crate) async fn keep(
+    gateway: &Gateway,
+    caller: &Caller,
+    capability: &Capability,
+    arguments: RawJson,
+    result: RawJson,
+) -> RawJson {
+    let id = &capability.id;
     let engine = gateway.engine();
-    let adopted = match engine.adopt(&caller.principal, id, call.arguments()).await {
+    let adopted = match engine.adopt(&caller.principal, id, arguments).await {
         Ok(adopted) => adopted,
         Err(error) => {
             tracing::warn!(tool = %id, %error, "a large result is not kept and goes out whole");
@@ -78,7 +79,7 @@ pub(crate) async fn keep(gateway: &Gateway, caller: &Caller, call: &Arc<Call>, r
     match engine.wait(&caller.principal, job, KEPT_WAIT).await {
         Ok(Job { head, body }) if head.state == JobState::Done && head.result.is_some() => {
             let pointer = head.result.clone().expect("the arm above checks it");
-            link::of(&Job { head, body }, &pointer, result.get(), Some(&call.tool.capability))
+            link::of(&Job { head, body }, &pointer, result.get(), Some(capability))
         }
         _ => result,
     }
@@ -108,7 +109,7 @@ pub(crate) async fn told(
 
 /// `resources/read` of a result.
 pub(crate) async fn read(gateway: &Gateway, caller: &Caller, uri: &str) -> Result<RawJson, RpcFault> {
-    let refused = |why: String| RpcFault::new(INVALID_PARAMS, format!("`{}`: {why}", super::call::shown(uri)));
+    let refused = |why: String| RpcFault::new(INVALID_PARAMS, format!("`{}`: {why}", shown(uri)));
     let (pointer, part) = part::parse(uri).map_err(refused)?;
     let found = fetch(gateway, caller, &pointer, &part).await.map_err(refused)?;
     let uri = quoted(uri);
@@ -121,24 +122,6 @@ pub(crate) async fn read(gateway: &Gateway, caller: &Caller, uri: &str) -> Resul
         r#""contents":[{{"uri":{uri},"mimeType":{media},{content}}}],"ttlMs":0,"cacheScope":"private""#
     ));
     Ok(RawJson::parse(text).expect("the parts are JSON"))
-}
-
-/// A part of a result.
-pub(crate) enum Found {
-    /// Text; JSON or plain.
-    Text { text: String, json: bool },
-    /// Bytes that are no text.
-    Bytes(Vec<u8>),
-}
-
-impl Found {
-    const fn media_type(&self) -> &'static str {
-        match self {
-            Self::Text { json: true, .. } => "application/json",
-            Self::Text { json: false, .. } => "text/plain",
-            Self::Bytes(_) => "application/octet-stream",
-        }
-    }
 }
 
 /// Reads a part of a result under the caller's rights; an error says what to change.
@@ -158,7 +141,7 @@ pub(crate) async fn fetch(
     };
     let body = gateway.engine().result(&caller.principal, pointer, bytes).await.map_err(|error| match error {
         EngineError::NotFound { .. } => "there is no such result, or it is no longer kept".to_owned(),
-        other => tasks::fault(&other).message,
+        other => other.to_string(),
     })?;
     if bytes.is_some() {
         return Ok(match String::from_utf8(body.bytes.to_vec()) {

@@ -2,9 +2,12 @@
 
 use metamcp_core::{pointer::ResultPointer, task::reference::part_of};
 
-use super::{Found, SCHEME};
+use crate::gateway::tool_result::shown;
 
-/// A part of a result.
+/// What the URI of a result begins with.
+pub(crate) const SCHEME: &str = "res://";
+
+/// Which part of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Part {
     /// Which bytes or lines; `None`: all.
@@ -46,6 +49,24 @@ fn ends(text: &str, example: &str) -> Result<(u64, u64), String> {
     if last < first { Err(bad()) } else { Ok((first, last)) }
 }
 
+/// What was cut out.
+pub(crate) enum Found {
+    /// Text; JSON or plain.
+    Text { text: String, json: bool },
+    /// Bytes that are no text.
+    Bytes(Vec<u8>),
+}
+
+impl Found {
+    pub(super) const fn media_type(&self) -> &'static str {
+        match self {
+            Self::Text { json: true, .. } => "application/json",
+            Self::Text { json: false, .. } => "text/plain",
+            Self::Bytes(_) => "application/octet-stream",
+        }
+    }
+}
+
 /// Reads the URI of a result.
 pub(super) fn parse(uri: &str) -> Result<(ResultPointer, Part), String> {
     debug_assert!(uri.starts_with(SCHEME), "the caller looks at the scheme");
@@ -80,10 +101,7 @@ fn unescaped(pointer: &str) -> String {
 /// The part of a JSON document.
 pub(super) fn cut(document: &str, part: &Part) -> Result<Found, String> {
     let value = part_of(document, &part.pointer).ok_or_else(|| {
-        format!(
-            "the result has nothing at `{}`; read it without `#` to see its form",
-            super::super::call::shown(&part.pointer)
-        )
+        format!("the result has nothing at `{}`; read it without `#` to see its form", shown(&part.pointer))
     })?;
     // A string within is told as what it says, not as how it is written.
     let within = !part.pointer.is_empty();

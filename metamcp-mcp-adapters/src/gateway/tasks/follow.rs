@@ -12,13 +12,18 @@ use metamcp_core::{
     task::Task,
 };
 
-use super::{fault, handle_of, patience, refusal, takes_tasks, update, view};
+use super::{
+    refused::{fault, refusal},
+    terms::{patience, takes_tasks},
+    update,
+    view::{self, handle_of},
+};
 use crate::{
     gateway::{
         Caller, ClientSide, Gateway, Request, RpcFault,
         bridge::{Asked, Bridge, Goes, Origin},
-        call::METHOD,
         catalog::ToolRef,
+        tool_result::METHOD,
     },
     wire::era::{INTERNAL_ERROR, INVALID_PARAMS},
 };

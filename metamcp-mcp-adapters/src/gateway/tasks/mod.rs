@@ -6,45 +6,24 @@
 
 mod follow;
 mod news;
+mod refused;
+mod terms;
 mod update;
 mod view;
 
-use std::time::Duration;
-
-use metamcp_core::{engine::EngineError, id::JobId, json::RawJson, queue::Job};
+use metamcp_core::{engine::EngineError, id::JobId, json::RawJson};
 use serde_json::value::RawValue;
 
 pub(crate) use self::{
     follow::{follow, go_on, submit_call, submit_task},
     news::TaskNews,
-    view::{message, status},
+    refused::{fault, refusal},
+    terms::patience,
+    view::{handle_of, message, status},
 };
-use super::{Caller, Gateway, Reply, Request, RpcFault, call::failed, catalog::ToolRef, front, members::Members};
-use crate::wire::era::{Era, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CAPABILITY, TASKS_EXTENSION};
-
-/// Whether the client takes tasks in the place of results.
-pub(crate) fn takes_tasks(caller: &Caller) -> bool {
-    let text = caller.capabilities.get();
-    caller.era == Era::Modern && text.contains(TASKS_EXTENSION) && {
-        let extensions = Members::of(text).ok().and_then(|can| can.get("extensions"));
-        extensions.and_then(|map| Members::of(map.get()).ok()).is_some_and(|map| map.get(TASKS_EXTENSION).is_some())
-    }
-}
-
-/// How long the client waits before a call becomes a task; `None`: as long as it takes.
-pub(crate) fn patience(gateway: &Gateway, caller: &Caller) -> Option<Duration> {
-    let options = gateway.options();
-    if takes_tasks(caller) { options.upgrade_after } else { options.detach_after }
-}
-
-/// What a client is told of a job that goes on.
-pub(crate) fn handle_of(caller: &Caller, job: &Job, tool: Option<&ToolRef>) -> RawJson {
-    if takes_tasks(caller) {
-        let text = format!(r#"{{"resultType":"task",{}}}"#, view::task_members(job));
-        return RawJson::parse(text).expect("the parts are JSON");
-    }
-    view::detached(job, tool)
-}
+use self::{refused::not_found, terms::takes_tasks};
+use super::{Caller, Gateway, Reply, Request, RpcFault, front};
+use crate::wire::era::{METHOD_NOT_FOUND, MISSING_CAPABILITY, TASKS_EXTENSION};
 
 /// Answers `tasks/get`, `tasks/update` and `tasks/cancel`.
 pub(crate) async fn handle(gateway: &Gateway, caller: &Caller, request: &Request<'_>) -> Reply {
@@ -88,34 +67,4 @@ fn acknowledged() -> RawJson {
 pub(crate) fn id_of(id: Option<&RawValue>) -> Result<JobId, RpcFault> {
     let text = id.and_then(|id| serde_json::from_str::<String>(id.get()).ok());
     text.and_then(|text| text.parse().ok()).ok_or_else(not_found)
-}
-
-fn not_found() -> RpcFault {
-    RpcFault::new(INVALID_PARAMS, "taskId: there is no such task, or it is no longer kept")
-}
-
-/// An error of the engine on a task that a client names. Not there and not the caller's are the same.
-pub(crate) fn fault(error: &EngineError) -> RpcFault {
-    match error {
-        EngineError::NotFound { what: "task" } => not_found(),
-        EngineError::NotFound { .. } | EngineError::Invalid(_) | EngineError::Name(_) | EngineError::State { .. } => {
-            RpcFault::new(INVALID_PARAMS, error.to_string())
-        }
-        _ => RpcFault::new(INTERNAL_ERROR, error.to_string()),
-    }
-}
-
-/// A call that the engine does not take, in words for a model: it can say something else.
-pub(crate) fn refusal(error: &EngineError) -> RawJson {
-    let code = match error {
-        EngineError::Invalid(_) | EngineError::Name(_) => "invalid_arguments",
-        EngineError::NoMatch(_) => "no_match",
-        EngineError::Conflict { .. } => "conflict",
-        EngineError::Full { .. } => "full",
-        EngineError::NotFound { .. } => "not_found",
-        EngineError::State { .. } => "state",
-        EngineError::Stopping => "stopping",
-        _ => "internal",
-    };
-    failed(&error.to_string(), code, "")
 }

@@ -8,12 +8,16 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use metamcp_core::{auth::Principal, engine::Orchestrator, event::EVENT_PAGE_MAX, id::JobId, json::RawJson};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{takes_tasks, view};
-use crate::gateway::{Caller, Gateway, subscribe::News};
+use super::{terms::takes_tasks, view};
+use crate::gateway::{
+    Caller, Gateway,
+    subscribe::{News, Source},
+};
 
 /// Tasks that one subscription may follow.
 pub(crate) const FOLLOWED_TASKS_MAX: usize = 256;
@@ -66,6 +70,24 @@ impl Followed {
     }
 }
 
+#[async_trait]
+impl Source for TaskNews {
+    /// The next task that has changed. Cancel safe.
+    async fn recv(&self) -> News {
+        loop {
+            let Some((id, at)) = self.followed.next() else {
+                self.followed.ready.notified().await;
+                continue;
+            };
+            let told = self.tell(id).await;
+            self.followed.told(id, at);
+            if let Some(params) = told {
+                return News { method: "notifications/tasks", params: Some(params) };
+            }
+        }
+    }
+}
+
 impl TaskNews {
     /// Follows these tasks, as far as they are the caller's, and gives back which; `None` when there are none to be followed.
     pub(crate) async fn follow(gateway: &Gateway, caller: &Caller, ids: &[String]) -> Option<(Self, Vec<String>)> {
@@ -92,21 +114,6 @@ impl TaskNews {
         let following = AbortOnDropHandle::new(tokio::spawn(following));
         let news = Self { gateway: gateway.clone(), caller: caller.clone(), followed, _following: following };
         Some((news, granted))
-    }
-
-    /// The next task that has changed. Cancel safe.
-    pub(crate) async fn recv(&self) -> News {
-        loop {
-            let Some((id, at)) = self.followed.next() else {
-                self.followed.ready.notified().await;
-                continue;
-            };
-            let told = self.tell(id).await;
-            self.followed.told(id, at);
-            if let Some(params) = told {
-                return News { method: "notifications/tasks", params: Some(params) };
-            }
-        }
     }
 
     /// A task as it stands; `None` when it is not there any more.

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use metamcp_core::{
     engine::EngineError,
     error::StoreError,
+    id::JobId,
     json::RawJson,
     queue::{Answer, InputRequest, Job, JobState},
     record::{Expect, RecordKind, Written},
 };
 use serde_json::value::RawValue;
 
-use super::{fault, view::answers_name};
+use super::refused::fault;
 use crate::{
     gateway::{
         Caller, Gateway, RpcFault,
@@ -27,6 +28,11 @@ const TRIES_MAX: u32 = 8;
 
 /// Answers by the key of their question.
 type Answers = BTreeMap<String, RawJson>;
+
+/// What a job is called among the answers that came.
+fn answers_name(job: JobId) -> String {
+    format!("answers/{job}")
+}
 
 /// Takes answers. Those to questions that are not open are of no use and do no harm.
 pub(crate) async fn answer(

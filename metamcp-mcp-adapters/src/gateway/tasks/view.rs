@@ -1,14 +1,13 @@
 //! A job as the tasks extension tells it, and as a client without the extension reads it.
 
 use metamcp_core::{
-    id::JobId,
     json::RawJson,
     queue::{Job, JobError, JobHead, JobState},
 };
 
-use super::{super::pointers, fault, update};
+use super::{refused::fault, terms::takes_tasks, update};
 use crate::{
-    gateway::{Caller, Gateway, RpcFault, call::failed, catalog::ToolRef, front, members::quoted},
+    gateway::{Caller, Gateway, RpcFault, catalog::ToolRef, front, members::quoted, pointers, tool_result::failed},
     wire::era::INTERNAL_ERROR,
 };
 
@@ -24,6 +23,15 @@ pub(crate) const fn status(state: JobState) -> &'static str {
         JobState::Cancelled => "cancelled",
         _ => "working",
     }
+}
+
+/// What a client is told of a job that goes on.
+pub(crate) fn handle_of(caller: &Caller, job: &Job, tool: Option<&ToolRef>) -> RawJson {
+    if takes_tasks(caller) {
+        let text = format!(r#"{{"resultType":"task",{}}}"#, task_members(job));
+        return RawJson::parse(text).expect("the parts are JSON");
+    }
+    detached(job, tool)
 }
 
 /// The members that every view of a task has, without braces.
@@ -139,9 +147,4 @@ pub(super) fn ended_without(job: &Job) -> RawJson {
         }
         _ => failed("The task failed.", "failed", &more),
     }
-}
-
-/// What a job is called among its answers.
-pub(super) fn answers_name(job: JobId) -> String {
-    format!("answers/{job}")
 }
