@@ -14,21 +14,27 @@ use metamcp_core::transport::{RelayRequest, RelaySide, TransportError};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    session::Session,
-    way::{Asked, Failure, Rest, Step, Way},
-};
+use super::way::{Asked, Failure, Rest, Step, Way};
 
 /// Calls that have a connection of their own at a time; further ones share the first.
 const ASIDE_MAX: usize = 8;
 /// How long a connection that no call needs is kept: what its process tells of an elicitation by URL comes late.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// A connection beside the shared one.
+#[async_trait]
+pub(super) trait Beside: fmt::Debug + Send + Sync {
+    fn way(&self) -> &dyn Way;
+
+    /// Makes a call until it ends or asks.
+    async fn step(&self, request: &RelayRequest<'_>, side: &dyn RelaySide) -> Result<Step, Failure>;
+}
+
 /// Opens one more connection to the same server.
 #[async_trait]
 pub(super) trait Another: fmt::Debug + Send + Sync {
     /// It speaks the legacy era.
-    async fn open(&self) -> Result<Arc<Session>, TransportError>;
+    async fn open(&self) -> Result<Arc<dyn Beside>, TransportError>;
 }
 
 /// The connections beside the shared one.
@@ -43,9 +49,9 @@ pub(super) struct Aside {
 #[derive(Debug, Default)]
 struct State {
     /// Those that no call needs; the last was used last.
-    idle: Vec<Arc<Session>>,
+    idle: Vec<Arc<dyn Beside>>,
     /// All there are.
-    open: Vec<Weak<Session>>,
+    open: Vec<Weak<dyn Beside>>,
     closed: bool,
 }
 
@@ -59,7 +65,7 @@ impl Aside {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let idle = {
             let mut state = self.state();
-            state.idle.retain(|session| !session.way.is_closed());
+            state.idle.retain(|session| !session.way().is_closed());
             state.idle.pop()
         };
         let session = match idle {
@@ -69,7 +75,7 @@ impl Aside {
         Some(Own { aside: Arc::clone(self), session, _place: place })
     }
 
-    async fn open(&self, shared: &Arc<dyn Way>) -> Option<Arc<Session>> {
+    async fn open(&self, shared: &Arc<dyn Way>) -> Option<Arc<dyn Beside>> {
         let session = match self.another.open().await {
             Ok(session) => session,
             Err(error) => {
@@ -77,7 +83,7 @@ impl Aside {
                 return None;
             }
         };
-        let (mut news, shared) = (session.way.news().receiver(), Arc::downgrade(shared));
+        let (mut news, shared) = (session.way().news().receiver(), Arc::downgrade(shared));
         tokio::spawn(async move {
             // Ends with the connection.
             while let Ok(told) = news.recv().await {
@@ -104,12 +110,12 @@ impl Aside {
             std::mem::take(&mut state.open)
         };
         for session in open.iter().filter_map(Weak::upgrade) {
-            session.way.close().await;
+            session.way().close().await;
         }
     }
 
     /// Takes a connection back whose call has ended.
-    fn give_back(self: &Arc<Self>, session: Arc<Session>) {
+    fn give_back(self: &Arc<Self>, session: Arc<dyn Beside>) {
         let weak = Arc::downgrade(&session);
         {
             let mut state = self.state();
@@ -122,7 +128,7 @@ impl Aside {
         tokio::spawn(async move {
             tokio::time::sleep(IDLE).await;
             if let Some(aside) = aside.upgrade() {
-                aside.state().idle.retain(|idle| !std::ptr::eq(Arc::as_ptr(idle), weak.as_ptr()));
+                aside.state().idle.retain(|idle| !std::ptr::addr_eq(Arc::as_ptr(idle), weak.as_ptr()));
             }
         });
     }
@@ -136,14 +142,14 @@ impl Aside {
 #[derive(Debug)]
 pub(super) struct Own {
     aside: Arc<Aside>,
-    session: Arc<Session>,
+    session: Arc<dyn Beside>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Own {
     /// Makes the call.
     pub(super) async fn ask(self, request: &RelayRequest<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
-        let step = self.session.way.ask(&mut self.session.ask(request), side).await;
+        let step = self.session.step(request, side).await;
         self.after(step)
     }
 

@@ -16,9 +16,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    abilities, list,
+    abilities,
+    handover::Holder,
+    list,
+    reached::Reached,
     reply::{self, Again, ParkedRef, TaskRef, Unfinished},
-    session::{Reached, Session, raw},
+    session::{Session, raw},
     slot::PROGRESS,
     way::{Failure, error},
 };

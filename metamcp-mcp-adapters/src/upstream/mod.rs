@@ -41,6 +41,7 @@ mod parked;
 mod peer;
 mod pipe;
 mod rare;
+mod reached;
 pub mod redact;
 mod relay;
 mod reply;
@@ -49,6 +50,7 @@ mod slot;
 mod stdio;
 mod under_way;
 mod watch;
+mod watched;
 mod way;
 
 #[cfg(feature = "gateway")]

@@ -11,9 +11,11 @@ use serde_json::value::RawValue;
 use tokio::{sync::broadcast, time::timeout};
 
 use super::{
+    handover::Holder,
     level::{self, Wanted},
     parked,
-    session::{Reached, Session},
+    reached::Reached,
+    session::Session,
     way::Failure,
 };
 use crate::wire::era::Era;
@@ -36,7 +38,7 @@ impl Session {
             Some(state) => {
                 // A state that names nothing finds nothing.
                 let state = parked::named(state).unwrap_or_default();
-                Box::pin(self.go_on(&state, member("inputResponses"), request, &side)).await?
+                self.go_on(&state, member("inputResponses"), request, &side).await?
             }
         };
         Ok(match reached {

@@ -10,11 +10,11 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
 use metamcp_core::{
     id::ServerName,
     json::RawJson,
-    queue::InputRequest,
     transport::{Delivered, RelayMeta, RelayRequest, RelaySide, TransportError, TransportErrorKind, TransportInfo},
 };
 use serde::Serialize;
@@ -23,14 +23,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     abilities,
-    aside::{Another, Aside, Own},
-    handover::Handover,
+    aside::{Another, Aside, Beside, Own},
+    handover::{Handover, Holder},
     handshake::{self, Agreed, Refusal},
     level::SessionLevel,
     listen::Ear,
     meta,
     parked::{self, About, Parked, Waiting},
-    watch::Watched,
+    reached::Reached,
+    watched::Watched,
     way::{Ask, Failure, Step, Way, error, plain},
 };
 use crate::wire::{
@@ -56,17 +57,6 @@ pub(super) struct Session {
     pub(super) watched: Watched,
     /// The stream on which a modern server tells that lists changed.
     _lists: Option<AbortOnDropHandle<()>>,
-}
-
-/// How a request has ended for its caller.
-#[derive(Debug)]
-pub(super) enum Reached {
-    Result(RawJson),
-    /// It waits, alive, for the answers to these questions.
-    Parked {
-        open: Vec<InputRequest>,
-        state: String,
-    },
 }
 
 impl Session {
@@ -146,34 +136,6 @@ impl Session {
         self.way.close().await;
     }
 
-    /// Goes on with a parked request. With some of the answers that it waits for it
-    /// goes on waiting for the others; without any, the server is told that there is none.
-    pub(super) async fn go_on(
-        &self,
-        state: &str,
-        responses: Option<&RawValue>,
-        request: RelayRequest<'_>,
-        side: &dyn RelaySide,
-    ) -> Result<Reached, Failure> {
-        let Some(mut waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
-            return self.go_on_elsewhere(state, responses, &request).await;
-        };
-        if let Some(handover) = &self.handover {
-            handover.let_go(state);
-        }
-        let (took, open, count) = (waiting.take(responses), waiting.open(), waiting.count());
-        if took && !open.is_empty() {
-            // The server is told when it can be told all.
-            match self.park(waiting, &request) {
-                Ok(state) => return Ok(Reached::Parked { open, state }),
-                Err(full) => waiting = *full,
-            }
-        }
-        let (rest, answers) = waiting.into_answers("there is no answer to this question");
-        let step = rest.go_on(answers, request.meta.capabilities, side).await?;
-        self.settle(step, &request, count, side).await
-    }
-
     /// Goes on with a request that is parked in another process, if there is one that has it.
     async fn go_on_elsewhere(
         &self,
@@ -193,23 +155,13 @@ impl Session {
         Err(error(server, TransportErrorKind::Closed, Delivered::Maybe, what).into())
     }
 
-    /// Ends a parked request that nobody goes on with, here or in the process that has it.
-    pub(super) async fn end_parked(&self, state: &str) {
-        let is_here = self.parked.give_up(state);
-        let Some(handover) = &self.handover else { return };
-        if is_here {
-            handover.let_go(state);
-        } else if parked::home(state).is_some_and(|home| home != handover.home()) {
-            handover.give_up(&self.info.server, state).await;
-        }
-    }
-
     /// Keeps a request until its answers come, from wherever.
     fn park(&self, waiting: Waiting, request: &RelayRequest<'_>) -> Result<String, Box<Waiting>> {
         let home = self.handover.as_ref().map(|handover| handover.home());
         let state = self.parked.park(waiting, About::new(request.method, request.name), home)?;
         if let Some(handover) = &self.handover {
-            handover.hold(&state, Weak::clone(&self.this));
+            let this: Weak<Self> = Weak::clone(&self.this);
+            handover.hold(&state, this);
         }
         Ok(state)
     }
@@ -279,6 +231,60 @@ impl Session {
 
     pub(super) fn invalid(&self, what: impl std::fmt::Display) -> TransportError {
         error(&self.info.server, TransportErrorKind::Invalid, Delivered::No, what)
+    }
+}
+
+#[async_trait]
+impl Holder for Session {
+    fn server(&self) -> &ServerName {
+        &self.info.server
+    }
+
+    async fn go_on(
+        &self,
+        state: &str,
+        responses: Option<&RawValue>,
+        request: RelayRequest<'_>,
+        side: &dyn RelaySide,
+    ) -> Result<Reached, Failure> {
+        let Some(mut waiting) = self.parked.take(state, &About::new(request.method, request.name)) else {
+            return self.go_on_elsewhere(state, responses, &request).await;
+        };
+        if let Some(handover) = &self.handover {
+            handover.let_go(state);
+        }
+        let (took, open, count) = (waiting.take(responses), waiting.open(), waiting.count());
+        if took && !open.is_empty() {
+            // The server is told when it can be told all.
+            match self.park(waiting, &request) {
+                Ok(state) => return Ok(Reached::Parked { open, state }),
+                Err(full) => waiting = *full,
+            }
+        }
+        let (rest, answers) = waiting.into_answers("there is no answer to this question");
+        let step = rest.go_on(answers, request.meta.capabilities, side).await?;
+        self.settle(step, &request, count, side).await
+    }
+
+    async fn end_parked(&self, state: &str) {
+        let is_here = self.parked.give_up(state);
+        let Some(handover) = &self.handover else { return };
+        if is_here {
+            handover.let_go(state);
+        } else if parked::home(state).is_some_and(|home| home != handover.home()) {
+            handover.give_up(&self.info.server, state).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Beside for Session {
+    fn way(&self) -> &dyn Way {
+        &*self.way
+    }
+
+    async fn step(&self, request: &RelayRequest<'_>, side: &dyn RelaySide) -> Result<Step, Failure> {
+        self.way.ask(&mut self.ask(request), side).await
     }
 }
 

@@ -17,7 +17,7 @@ use metamcp_core::{
 use tokio::sync::Mutex;
 
 use super::{
-    aside::Another,
+    aside::{Another, Beside},
     backoff::Backoff,
     child::{self, Ended, EndedWatch, Program},
     duplex::Duplex,
@@ -165,11 +165,14 @@ struct AnotherChild {
 
 #[async_trait]
 impl Another for AnotherChild {
-    async fn open(&self) -> Result<Arc<Session>, TransportError> {
+    async fn open(&self) -> Result<Arc<dyn Beside>, TransportError> {
         let (process, stdin, stdout) = child::spawn(&self.server, &self.program)?;
         let way = Duplex::new(self.server.clone(), "stdio", stdout, stdin, Some(process));
         let opened = Session::open(Arc::new(way), self.server.clone(), Some(Era::Legacy), None, None).await;
-        opened.map_err(|(Refusal::Died(error) | Refusal::Final(error))| error)
+        match opened {
+            Ok(session) => Ok(session),
+            Err(Refusal::Died(error) | Refusal::Final(error)) => Err(error),
+        }
     }
 }
 

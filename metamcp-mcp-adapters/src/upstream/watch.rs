@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use metamcp_core::transport::{Delivered, TransportErrorKind};
-use tokio::{sync::Mutex, time::timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::timeout;
 
 use super::{
     session::{Session, raw},
+    watched::Watching,
     way::{Failure, error},
 };
 use crate::wire::era::Era;
@@ -16,17 +16,6 @@ use crate::wire::era::Era;
 const WATCHED_MAX: usize = 4_096;
 /// Longest wait for the server to agree to one change, in seconds.
 const WATCH_S_MAX: u64 = 30;
-
-/// What is watched. Held while it is changed, so that changes do not cross.
-#[derive(Debug, Default)]
-pub(super) struct Watched(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    uris: BTreeSet<String>,
-    /// The stream of a modern server that tells about them.
-    _stream: Option<AbortOnDropHandle<()>>,
-}
 
 impl Session {
     /// Watches these resources and no others.
@@ -39,7 +28,7 @@ impl Session {
             return Err(self.invalid(what).into());
         }
         let wanted: BTreeSet<String> = uris.iter().cloned().collect();
-        let mut state = self.watched.0.lock().await;
+        let mut state = self.watched.lock().await;
         if state.uris == wanted {
             return Ok(());
         }
@@ -48,7 +37,7 @@ impl Session {
                 let stream =
                     if wanted.is_empty() { None } else { Some(self.bounded(self.ear().resources(uris)).await?) };
                 // The stream before ends only now: nothing is missed in between.
-                *state = State { uris: wanted, _stream: stream };
+                *state = Watching { uris: wanted, _stream: stream };
             }
             Era::Legacy => {
                 // One that is refused costs the others nothing; the first refusal is told.

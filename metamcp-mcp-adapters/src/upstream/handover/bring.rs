@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    TAKE_WAIT, TOLD_TTL,
+    held::{TAKE_WAIT, TOLD_TTL},
     letter::{Answer, Brought, Told, ask_name, left_name},
 };
 

@@ -11,10 +11,10 @@ use metamcp_core::{
 use tokio::time::sleep;
 
 use super::{
-    Held, Shared, TOLD_TTL,
+    held::{Held, Holder, Shared, TOLD_TTL},
     letter::{Answer, Brought, Told, ask_name, left_name},
 };
-use crate::upstream::{session::Session, way::Deaf};
+use crate::upstream::way::Deaf;
 
 /// Pause between two looks for answers.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -49,18 +49,18 @@ async fn take(shared: &Arc<Shared>, state: &str, held: &Held, value: &[u8]) {
         Ok(false) => return,
         Err(error) => return tracing::debug!(%error, "an answer could not be taken"),
     }
-    let (Some(session), Ok(brought)) = (held.session.upgrade(), serde_json::from_slice::<Brought>(value)) else {
+    let (Some(holder), Ok(brought)) = (held.holder.upgrade(), serde_json::from_slice::<Brought>(value)) else {
         return;
     };
     let answer = match brought {
         Brought::Answer(answer) => answer,
-        Brought::End => return session.end_parked(state).await,
+        Brought::End => return holder.end_parked(state).await,
     };
     let (records, state) = (Arc::clone(&shared.records), state.to_owned());
-    tokio::spawn(async move { serve(&*records, &session, &state, &answer).await });
+    tokio::spawn(async move { serve(&*records, &*holder, &state, &answer).await });
 }
 
-async fn serve(records: &dyn RecordStore, session: &Session, state: &str, brought: &Answer) {
+async fn serve(records: &dyn RecordStore, holder: &dyn Holder, state: &str, brought: &Answer) {
     tell(records, &brought.told, &Told::Taken).await;
     let request = RelayRequest {
         method: &brought.method,
@@ -69,7 +69,7 @@ async fn serve(records: &dyn RecordStore, session: &Session, state: &str, brough
         meta: RelayMeta { capabilities: brought.capabilities.as_ref().map(RawJson::raw), ..RelayMeta::default() },
     };
     let responses = brought.responses.as_ref().map(RawJson::raw);
-    let mut going = Box::pin(session.go_on(state, responses, request, &Deaf));
+    let mut going = holder.go_on(state, responses, request, &Deaf);
     let reached = loop {
         tokio::select! {
             reached = &mut going => break reached,
@@ -82,7 +82,7 @@ async fn serve(records: &dyn RecordStore, session: &Session, state: &str, brough
             }
         }
     };
-    tell(records, &brought.told, &Told::of(session, reached)).await;
+    tell(records, &brought.told, &Told::of(holder.server(), reached)).await;
 }
 
 async fn tell(records: &dyn RecordStore, name: &str, told: &Told) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     upstream::{
-        session::{Reached, Session},
+        reached::Reached,
         way::{Failure, error},
     },
     wire::frame::RpcError,
@@ -57,13 +57,13 @@ pub(super) enum Told {
 }
 
 impl Told {
-    pub(super) fn of(session: &Session, reached: Result<Reached, Failure>) -> Self {
+    pub(super) fn of(server: &ServerName, reached: Result<Reached, Failure>) -> Self {
         match reached {
             Ok(Reached::Result(result)) => Self::Result(result),
             Ok(Reached::Parked { open, state }) => Self::Parked { open, state },
             Err(Failure::Rpc(rpc, _)) => Self::Rpc(rpc),
             Err(failure) => {
-                let error = session.failed(failure);
+                let error = failure.into_error(server);
                 Self::Failed { called: error.delivered != Delivered::No, why: error.to_string() }
             }
         }

@@ -11,14 +11,13 @@
 //! ```
 
 mod bring;
+mod held;
 mod hold;
 mod letter;
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    sync::{Arc, Weak},
 };
 
 use metamcp_core::{
@@ -26,28 +25,20 @@ use metamcp_core::{
     record::{Expect, RecordKind, RecordStore},
     transport::{Delivered, RelayRequest, TransportErrorKind},
 };
-use rand::random;
 use serde_json::value::RawValue;
-use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
+pub(super) use self::held::Holder;
 use self::{
     bring::hand_over,
+    held::{Shared, TAKE_WAIT, TOLD_TTL},
     hold::keep,
     letter::{Brought, ask_name},
 };
 use super::{
-    parked::PARKED_S_MAX,
-    session::{Reached, Session},
+    reached::Reached,
     way::{Failure, error},
 };
-
-/// Most parked requests of one process whose answers are looked for; those of further ones must reach it directly.
-const HELD_MAX: usize = 1_024;
-/// How long an answer waits to be taken.
-const TAKE_WAIT: Duration = Duration::from_secs(5);
-/// How long that is believed; also how long what came of it is kept for who waits for it.
-const TOLD_TTL: Duration = Duration::from_secs(20);
 
 /// The parked requests of this process, as other processes on the same store reach them. Connectors that share one share it with each other.
 ///
@@ -57,27 +48,11 @@ pub struct Handover {
     _keeper: AbortOnDropHandle<()>,
 }
 
-struct Shared {
-    records: Arc<dyn RecordStore>,
-    /// This process, as states name it.
-    home: String,
-    held: Mutex<HashMap<String, Held>>,
-    came: Notify,
-}
-
-/// Whose request it is, and until when it is kept.
-#[derive(Clone)]
-struct Held {
-    session: Weak<Session>,
-    until: Instant,
-}
-
 impl Handover {
     /// Hands over through these records, which all processes of a fleet share. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(records: Arc<dyn RecordStore>) -> Self {
-        let home = format!("{:032x}", random::<u128>());
-        let shared = Arc::new(Shared { records, home, held: Mutex::default(), came: Notify::new() });
+        let shared = Arc::new(Shared::new(records));
         let keeper = AbortOnDropHandle::new(tokio::spawn(keep(Arc::clone(&shared))));
         Self { shared, _keeper: keeper }
     }
@@ -88,18 +63,13 @@ impl Handover {
     }
 
     /// Looks for answers to a request that is parked here.
-    pub(super) fn hold(&self, state: &str, session: Weak<Session>) {
-        let mut held = self.shared.held();
-        if held.len() < HELD_MAX {
-            let until = Instant::now() + Duration::from_secs(PARKED_S_MAX);
-            held.insert(state.to_owned(), Held { session, until });
-            self.shared.came.notify_one();
-        }
+    pub(super) fn hold(&self, state: &str, holder: Weak<dyn Holder>) {
+        self.shared.hold(state, holder);
     }
 
     /// The request waits no more.
     pub(super) fn let_go(&self, state: &str) {
-        self.shared.held().remove(state);
+        self.shared.let_go(state);
     }
 
     /// Ends a request that is parked in another process. When an answer to it is on its way there, it goes on.
@@ -130,22 +100,9 @@ impl Handover {
     }
 }
 
-impl Shared {
-    /// The records to be looked for now, with whose they are.
-    fn open(&self) -> Vec<(String, Held)> {
-        let (mut held, now) = (self.held(), Instant::now());
-        held.retain(|_, one| one.until > now && one.session.strong_count() > 0);
-        held.iter().map(|(state, one)| (state.clone(), one.clone())).collect()
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl fmt::Debug for Handover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = self.shared.held().len();
+        let held = self.shared.count();
         f.debug_struct("Handover").field("home", &self.shared.home).field("held", &held).finish_non_exhaustive()
     }
 }
