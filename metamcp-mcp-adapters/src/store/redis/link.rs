@@ -10,7 +10,7 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
-    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo},
     io::tcp::TcpSettings,
     sentinel::{SentinelClientBuilder, SentinelServerType},
 };
@@ -18,6 +18,7 @@ use redis::{
 use super::{
     address::{Host, Kind, Login, Secret},
     error::invalid,
+    nodes::Nodes,
     options::RedisOptions,
 };
 
@@ -84,6 +85,8 @@ impl ConnectionLike for Link {
 pub(super) struct Connector {
     options: Arc<RedisOptions>,
     certificates: Option<TlsCertificates>,
+    /// Of a cluster.
+    nodes: Arc<Nodes>,
 }
 
 impl Connector {
@@ -102,7 +105,7 @@ impl Connector {
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         let certificates = options.tls.then_some(TlsCertificates { client_tls: None, root_cert });
-        Ok(Self { options, certificates })
+        Ok(Self { options, certificates, nodes: Arc::default() })
     }
 
     /// Connects. `response` is how long each answer may take; `lost` is called when the connection to a single server ends, also when
@@ -133,7 +136,7 @@ impl Connector {
     }
 
     async fn connect_single(&self, config: &AsyncConnectionConfig) -> RedisResult<Link> {
-        let Some(info) = self.infos()?.into_iter().next() else { return Err(no_host()) };
+        let Some(info) = self.infos(&self.options.hosts)?.into_iter().next() else { return Err(no_host()) };
         let client = match &self.certificates {
             Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
             None => Client::open(info)?,
@@ -175,8 +178,10 @@ impl Connector {
         Ok(Link::Single(client.get_async_connection_with_config(config).await?))
     }
 
+    /// By the nodes that the address names and those that the cluster told of before, so that it is found again when the first are gone.
     async fn connect_cluster(&self, response: Duration) -> RedisResult<Link> {
-        let mut builder: ClusterClientBuilder = ClusterClient::builder(self.infos()?)
+        let hosts = self.nodes.beside(&self.options.hosts);
+        let mut builder: ClusterClientBuilder = ClusterClient::builder(self.infos(&hosts)?)
             .connection_timeout(self.options.connect_timeout)
             .response_timeout(response)
             .retries(CLUSTER_RETRIES)
@@ -187,7 +192,13 @@ impl Connector {
         if let Some(certificates) = &self.certificates {
             builder = builder.certs(certificates.clone());
         }
-        Ok(Link::Cluster(builder.build()?.get_async_connection().await?))
+        let mut link = builder.build()?.get_async_connection().await?;
+        let anyone = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        match link.route_command(redis::cmd("CLUSTER").arg("SLOTS").take(), anyone).await {
+            Ok(slots) => self.nodes.told(&slots),
+            Err(error) => tracing::debug!(%error, "a cluster did not tell its nodes"),
+        }
+        Ok(Link::Cluster(link))
     }
 
     fn addr(&self, Host { name, port }: &Host) -> ConnectionAddr {
@@ -199,7 +210,7 @@ impl Connector {
         }
     }
 
-    fn infos(&self) -> RedisResult<Vec<ConnectionInfo>> {
+    fn infos(&self, hosts: &[Host]) -> RedisResult<Vec<ConnectionInfo>> {
         let options = &self.options;
         let mut settings = RedisConnectionInfo::default()
             .set_db(options.database)
@@ -215,7 +226,7 @@ impl Connector {
             let info = self.addr(host).into_connection_info()?;
             Ok(info.set_tcp_settings(tcp()).set_redis_settings(settings.clone()))
         };
-        options.hosts.iter().map(info).collect()
+        hosts.iter().map(info).collect()
     }
 }
 

@@ -26,6 +26,7 @@ mod list;
 mod master;
 mod namespace;
 mod news;
+mod nodes;
 mod options;
 mod pointer;
 mod pool;
