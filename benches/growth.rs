@@ -1,5 +1,5 @@
 //! Whether a queue gets slower with what it has done: cost of depth, list and lease, and memory of a live job, after 1,000 and after more
-//! finished jobs.
+//! finished jobs. Beside each stands what counts of a lane without jobs take, asked in turn with it: the floor of that moment.
 //!
 //! `cargo bench --bench growth -- [FINISHED]` starts a private Redis and a private PostgreSQL; 1,000,000 finished jobs take minutes.
 
@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use metamcp_benches::store::{Shared, open};
 use metamcp_core::{
-    id::WorkerId,
+    id::{Lane, WorkerId},
     pointer::{Digest, ResultPointer},
     queue::{Final, Finish, JobQuery, JobState, JobStore, LeaseRequest, NewJob},
     testing::job_store::new_job,
@@ -20,7 +20,7 @@ const FEW: usize = 1_000;
 /// Entries of one call.
 const BATCH: usize = 100;
 /// Measurements of which the median counts.
-const ROUNDS: usize = 51;
+const ROUNDS: usize = 201;
 
 fn main() {
     let finished = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(FINISHED);
@@ -104,7 +104,7 @@ async fn grow(name: &str, store: &Shared, finished: usize) {
 }
 
 async fn cost(store: &Shared) -> String {
-    let lane = new_job().lane;
+    let (lane, nobody) = (new_job().lane, Lane::new("nobody").expect("a lane"));
     let mut live = JobQuery::default();
     live.states = vec![JobState::Ready, JobState::Delayed, JobState::Leased];
     live.limit = 50;
@@ -112,11 +112,14 @@ async fn cost(store: &Shared) -> String {
     newest.limit = 50;
     let mut told = Vec::new();
     for what in ["counts", "list of live", "list of newest", "lease and end of one"] {
-        let mut rounds = Vec::with_capacity(ROUNDS);
+        let (mut rounds, mut floor) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
         for _ in 0..ROUNDS {
             if what.starts_with("lease") {
                 store.jobs.enqueue(&[new_job()]).await.expect("accepted");
             }
+            let asked = Instant::now();
+            store.jobs.counts(&nobody).await.expect("counts");
+            floor.push(asked.elapsed().as_micros());
             let began = Instant::now();
             match what {
                 "counts" => drop(store.jobs.counts(&lane).await.expect("counts")),
@@ -126,8 +129,12 @@ async fn cost(store: &Shared) -> String {
             }
             rounds.push(began.elapsed().as_micros());
         }
-        rounds.sort_unstable();
-        told.push(format!("{what} {} us", rounds[ROUNDS / 2]));
+        told.push(format!("{what} {} us (floor {})", median(&mut rounds), median(&mut floor)));
     }
     told.join(", ")
+}
+
+fn median(rounds: &mut [u128]) -> u128 {
+    rounds.sort_unstable();
+    rounds[rounds.len() / 2]
 }
