@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench fleet` starts a private Redis and a private PostgreSQL; `-- URL [JOBS [PRODUCERS [SLOTS]]]` uses a store that runs.
 //! Submissions come from one process and are worked on in another: match, idempotency key, enqueue, fence, fairness, result, events, all on.
+//! Each process has one thread, as `metamcp worker` has.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -46,7 +47,7 @@ struct Load {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
     let number = |at: usize, otherwise| args.get(at).map_or(otherwise, |told| told.parse().expect("a number"));
     let slots = u16::try_from(number(3, SLOTS.into())).expect("fewer slots");
     let load = Load { jobs: number(1, JOBS), producers: number(2, PRODUCERS), slots };

@@ -28,23 +28,20 @@ mod servers;
 mod show;
 mod signal;
 mod tasks;
+mod threads;
 mod watch;
 mod worker;
 
-use std::{num::NonZero, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use self::{
-    exit::{Failure, Outcome},
+    exit::Outcome,
     grammar::{Cli, Command},
+    threads::{on_threads, threads},
 };
 use crate::wire;
-
-/// Most threads of a kind: the work is waiting, and an idle process stays small.
-const THREADS_MAX: NonZero<usize> = NonZero::new(4).unwrap();
-/// How long work on blocking threads may hold up the end of the process, in milliseconds.
-const RUNTIME_END_MS: u64 = 500;
 
 /// The whole program: from the arguments of this process to its exit code.
 pub fn main() -> ExitCode {
@@ -63,41 +60,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How many threads there are of each kind: those of the engine, and those that serve connections.
-fn threads() -> NonZero<usize> {
-    std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN).min(THREADS_MAX)
-}
-
 fn run(command: Command) -> Outcome {
-    if let Command::Config(args) = &command {
-        return config::run(&args.command);
+    match command {
+        Command::Demo(args) => on_threads(threads(), demo::run(args)),
+        Command::Serve(args) => on_threads(threads(), serve::run(args)),
+        Command::Worker(args) => worker::run(&args),
+        Command::Run(args) => on_threads(threads(), run::run(args)),
+        Command::Tasks(args) => on_threads(threads(), tasks::run(args.command)),
+        Command::Batch(args) => on_threads(threads(), batches::run(args)),
+        Command::Queues(args) => on_threads(threads(), queues::run(args)),
+        Command::Schedules(args) => on_threads(threads(), schedules::run(args.command)),
+        Command::History(args) => on_threads(threads(), history::run(args.command)),
+        Command::Route(args) => on_threads(threads(), route::run(args)),
+        Command::Plan(args) => on_threads(threads(), plan::run(args)),
+        Command::Servers(args) => on_threads(threads(), servers::run(args)),
+        Command::Mcp(args) => on_threads(threads(), mcp::run(args)),
+        Command::Admin(args) => on_threads(threads(), admin::run(args)),
+        Command::Config(args) => config::run(&args.command),
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads().get())
-        .thread_name("metamcp")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    let outcome = runtime.block_on(async {
-        match command {
-            Command::Demo(args) => demo::run(args).await,
-            Command::Serve(args) => Box::pin(serve::run(args)).await,
-            Command::Worker(args) => Box::pin(worker::run(args)).await,
-            Command::Run(args) => run::run(args).await,
-            Command::Tasks(args) => tasks::run(args.command).await,
-            Command::Batch(args) => batches::run(args).await,
-            Command::Queues(args) => queues::run(args).await,
-            Command::Schedules(args) => schedules::run(args.command).await,
-            Command::History(args) => history::run(args.command).await,
-            Command::Route(args) => route::run(args).await,
-            Command::Plan(args) => plan::run(args).await,
-            Command::Servers(args) => servers::run(args).await,
-            Command::Mcp(args) => mcp::run(args).await,
-            Command::Admin(args) => admin::run(args).await,
-            Command::Config(args) => config::run(&args.command),
-        }
-    });
-    // A read of standard input cannot be interrupted: its thread must not hold the process.
-    runtime.shutdown_timeout(Duration::from_millis(RUNTIME_END_MS));
-    outcome
 }

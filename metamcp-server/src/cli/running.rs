@@ -11,7 +11,7 @@ use metamcp_core::engine::Worker;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Failure, presence::Note, threads};
+use super::{exit::Failure, presence::Note, threads::threads};
 use crate::{
     config::{Config, StoreKind},
     serve::{self, Cores, Drained, ServeOptions},

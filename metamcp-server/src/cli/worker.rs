@@ -1,6 +1,6 @@
 //! `metamcp worker`: works on the jobs of a shared store until a signal asks it to stop. Any number of them may run, on any machine.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use super::{
     log,
     running::{self, bind},
     signal,
+    threads::on_threads,
 };
 use crate::{
     config::Config,
@@ -23,19 +24,23 @@ const PROBES_MAX: usize = 16;
 /// Longest wait for their answers at the end, in milliseconds.
 const PROBES_GRACE_MS: u64 = 1_000;
 
-pub(super) async fn run(args: WorkerArgs) -> Outcome {
+pub(super) fn run(args: &WorkerArgs) -> Outcome {
     let config = Config::load(&args.sources())?;
     log::start(&config.log, "info");
     if !config.store.is_shared() {
         let mend = "a worker needs a --store that others share, redis://… or postgres://…; on one machine `metamcp serve` works by itself";
         return Err(Failure::refused(mend));
     }
+    on_threads(config.worker.threads, work(&config, args.health))
+}
+
+async fn work(config: &Config, health: Option<SocketAddr>) -> Outcome {
     let stop = signal::stop_token().map_err(|error| Failure::failed(format!("cannot listen to signals: {error}")))?;
-    let health = match args.health {
+    let health = match health {
         Some(address) => Some(bind(address, "--health").await?),
         None => None,
     };
-    let Some(app) = stop.run_until_cancelled(running::open(&config)).await else { return Ok(Exit::Done) };
+    let Some(app) = stop.run_until_cancelled(running::open(config)).await else { return Ok(Exit::Done) };
     let app = app?;
     let health = health.map(|listener| Health::start(&app, listener)).transpose()?;
     let worker = app.start_worker();

@@ -63,6 +63,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("worker.leased_max", Kind::Texts, Some(""), "most jobs of a lane at a time over all workers, such as heavy=8"),
     key("worker.weights", Kind::Texts, Some(""), "turns a tenant gets to another's one, such as acme=3"),
+    key("worker.threads", number(1, 64), Some("1"), "threads of `metamcp worker`"),
     key(
         "results.url",
         Kind::Place,

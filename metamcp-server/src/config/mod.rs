@@ -19,6 +19,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    num::NonZero,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -142,6 +143,8 @@ pub struct WorkerSection {
     pub leased_max: BTreeMap<Lane, u64>,
     /// Turns a tenant gets to another's one.
     pub weights: BTreeMap<TenantId, u32>,
+    /// Threads of a process that only works.
+    pub threads: NonZero<usize>,
 }
 
 /// `[jobs]`.
@@ -281,6 +284,7 @@ impl Config {
                     .and_then(|n| u16::try_from(n).ok()),
                 leased_max: pairs(&settings, "worker.leased_max", lane, 0..=1_000_000, problems),
                 weights: pairs(&settings, "worker.weights", tenant, 1..=u64::from(WEIGHT_MAX), problems),
+                threads: NonZero::new(small("worker.threads")).unwrap_or(NonZero::<usize>::MIN),
                 lanes,
             },
             store,
