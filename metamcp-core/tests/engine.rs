@@ -443,6 +443,23 @@ async fn a_failing_poll_asks_again_and_never_calls_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn remote_work_is_stopped_when_its_job_ends_without_it() {
+    let world = World::working();
+    let working = Step::Working { task: "t1".to_owned(), poll_after: Duration::from_secs(1) };
+    let broken = std::iter::repeat_n(Step::Fail(TransportErrorKind::Timeout, Delivered::No), 8);
+    world.server.script("pay", std::iter::once(working).chain(broken));
+    let id = world.submit("pay").await;
+    let job = world.end(id).await;
+    assert_eq!(job.head.state, JobState::Dead, "{:?}", job.head.error);
+    let stopped = async {
+        while !world.server.seen().iter().any(|seen| matches!(seen, Seen::Cancel(_))) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, stopped).await.expect("the server is told");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_gives_the_attempt_back_and_another_worker_finishes() {
     let mut world = World::working();
     world.server.script("echo", [Step::Hang]);

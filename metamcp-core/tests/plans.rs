@@ -9,9 +9,10 @@ use metamcp_core::{
     engine::{EngineError, Orchestrator, PLAN_STEPS_MAX, Plan, Worker},
     id::ServerName,
     json::RawJson,
-    queue::{JobQuery, JobState},
-    task::Need,
+    queue::{CoreLimits, JobQuery, JobState, MemoryJobStore},
+    task::{Need, Task},
     testing::scripted::{ScriptedTransport, Seen, Step},
+    time::SystemClock,
 };
 use serde_json::{Value, json};
 
@@ -224,6 +225,37 @@ async fn the_same_plan_with_the_same_key_is_one_batch() {
     other.steps.truncate(1);
     let error = world.orchestrator.run_plan(&world.who, &other, Some("k")).await.unwrap_err();
     assert!(matches!(error, EngineError::BatchConflict { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_plan_that_found_no_room_is_run_when_it_is_repeated_with_its_key() {
+    let mut world = World::new();
+    let mut limits = CoreLimits::default();
+    limits.lane_jobs_max = 2;
+    let jobs = MemoryJobStore::with_limits(Arc::new(SystemClock::default()), limits);
+    let name = |name| ServerName::new(name).unwrap();
+    world.orchestrator = Orchestrator::builder()
+        .jobs(Arc::new(jobs))
+        .server(name("people"), Arc::new(world.people.clone()))
+        .server(name("office"), Arc::new(world.office.clone()))
+        .build();
+    let words = "look up this person in the directory, then close the account for good";
+    let plan = world.plan(words, json!({ "surname": "Abel" })).await;
+    let page = Task::new("").with_tool("people/read_page".parse().unwrap()).with_input(json!({ "url": "u" }));
+    let in_the_way = world.orchestrator.submit(&world.who, page).await.unwrap().job.head.id;
+    for _ in 0..2 {
+        let error = world.orchestrator.run_plan(&world.who, &plan, Some("k")).await.unwrap_err();
+        assert!(matches!(error, EngineError::Full { .. }), "{error}");
+    }
+    world.orchestrator.cancel(&world.who, in_the_way, "out of the way").await.unwrap();
+    let batch = world.orchestrator.run_plan(&world.who, &plan, Some("k")).await.unwrap();
+    let again = world.orchestrator.run_plan(&world.who, &plan, Some("k")).await.unwrap();
+    assert_eq!(batch, again);
+    let worker = world.worker();
+    let state = world.orchestrator.wait_batch(&world.who, &batch.id, LONG).await.unwrap();
+    assert_eq!(state.states.get(&JobState::Done), Some(&2), "{state:?}");
+    assert_eq!(world.calls(), [r#"find_person {"surname":"Abel"}"#, r#"close_account {"person_id":7}"#]);
+    worker.drain(LONG).await;
 }
 
 /// An error of a tool is no input for the next one.

@@ -76,12 +76,12 @@ async fn write<W>(
     let mut pace = Pace::new(said);
     let work = async {
         while let Some(out) = frames.recv().await {
-            if out.slot.is_some_and(|slot| !slot.send()) {
-                continue;
+            // Where nobody wants this one any more, those before it still have to leave.
+            if out.slot.is_none_or(|slot| slot.send()) {
+                writer.write_all(&line::of_frame(out.frame)).await?;
+                pace.hold();
             }
-            writer.write_all(&line::of_frame(out.frame)).await?;
-            pace.hold();
-            if frames.is_empty() {
+            if pace.holds() && frames.is_empty() {
                 // Whoever asks in the same turn shares the write.
                 tokio::task::yield_now().await;
                 if frames.is_empty() {
@@ -201,5 +201,31 @@ impl Way for Duplex {
         if let Some(process) = &self.process {
             process.stop().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::upstream::slot::Slot;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_leaves_also_when_the_one_behind_it_is_given_up() {
+        let (peer, _) = Peer::new(ServerName::new("s").unwrap());
+        let (send, frames) = mpsc::channel(8);
+        let given_up = Arc::new(Slot::queued(false));
+        assert!(given_up.abandon());
+        for (frame, slot) in [("wanted", Some(Arc::new(Slot::queued(false)))), ("given up", Some(given_up))] {
+            send.send(Out { frame: frame.to_owned(), slot }).await.unwrap();
+        }
+        let (near, mut far) = tokio::io::duplex(1_024);
+        let closing = CancellationToken::new();
+        tokio::spawn(write(near, frames, Arc::default(), peer, closing.clone()));
+        let mut came = [0; 7];
+        let in_time = tokio::time::timeout(Duration::from_secs(1), far.read_exact(&mut came)).await;
+        assert!(in_time.is_ok_and(|read| read.is_ok()) && came == *b"wanted\n", "{:?}", String::from_utf8_lossy(&came));
+        closing.cancel();
     }
 }

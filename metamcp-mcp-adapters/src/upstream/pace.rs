@@ -60,6 +60,11 @@ impl Pace {
         self.held += 1;
     }
 
+    /// Whether there are frames to be written.
+    pub(super) const fn holds(&self) -> bool {
+        self.held > 0
+    }
+
     /// Waits until a server that is quick, and at work on something, has said enough since the last write; not long. `under_way` requests wait
     /// for their answers, those that are held among them.
     pub(super) async fn keep(&mut self, under_way: usize) {

@@ -14,7 +14,7 @@ use crate::{
         error::EngineError,
         ports::{Ports, persist},
         servers::Servers,
-        submit::{rank, submit},
+        submit::{Submitted, rank, submit},
     },
     id::JobId,
     json::RawJson,
@@ -25,6 +25,8 @@ use crate::{
 
 /// Why the steps that were accepted are cancelled when a later one is not.
 const BROKEN_OFF: &str = "a later step of the plan was refused";
+/// Most calls with one idempotency key that may have broken off before one that does not.
+const TRIES_MAX: u32 = 32;
 
 /// Accepts every step of a plan, or none.
 pub(in crate::engine) async fn run(
@@ -53,25 +55,58 @@ pub(in crate::engine) async fn run(
     for (step, draft) in plan.steps.iter().zip(&drafts) {
         check(ports, servers, who, step, draft).await?;
     }
-    let mut jobs: Vec<JobId> = Vec::new();
-    for (at, step) in plan.steps.iter().enumerate() {
-        let accepted = async {
-            let mut task = task(step, |n| jobs.get(n - 1).copied()).map_err(wrong)?;
-            task.after.extend(jobs.last());
-            task.idempotency_key = key.map(|_| format!("batch/{id}/{at}"));
-            submit(ports, servers, who, task).await
-        };
-        match accepted.await {
-            Ok(submitted) => jobs.push(submitted.job.head.id),
-            Err(error) => {
-                break_off(ports, &jobs).await;
-                return Err(error);
-            }
+    let jobs = match accept(ports, servers, who, plan, key.map(|_| &id)).await {
+        Ok(jobs) => jobs,
+        // Another call with this key may have succeeded meanwhile.
+        Err(error) if key.is_some() => {
+            return batch::read(ports, &id).await?.map_or(Err(error), |standing| batch::same(standing, asked));
         }
-    }
+        Err(error) => return Err(error),
+    };
     let longest = ports.policy.deadline.saturating_mul(u32::try_from(jobs.len()).unwrap_or(u32::MAX));
     let tasks = jobs.into_iter().map(BatchTask::Accepted).collect();
     batch::keep(ports, who, Made { id, asked, tasks, longest }).await
+}
+
+/// The jobs of the steps. What an earlier call with this key broke off stays cancelled: each try has keys of its own.
+async fn accept(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    plan: &Plan,
+    id: Option<&BatchId>,
+) -> Result<Vec<JobId>, EngineError> {
+    for attempt in 0..TRIES_MAX {
+        let mut accepted: Vec<Submitted> = Vec::new();
+        for (at, step) in plan.steps.iter().enumerate() {
+            let submitted = async {
+                let mut task = task(step, |n| accepted.get(n - 1).map(|step| step.job.head.id)).map_err(wrong)?;
+                task.after.extend(accepted.last().map(|step| step.job.head.id));
+                task.idempotency_key = id.map(|id| format!("batch/{id}/{attempt}/{at}"));
+                submit(ports, servers, who, task).await
+            };
+            match submitted.await {
+                Ok(submitted) => accepted.push(submitted),
+                Err(error) => {
+                    break_off(ports, &accepted).await;
+                    return Err(error);
+                }
+            }
+            if accepted.last().is_some_and(is_broken_off) {
+                break;
+            }
+        }
+        if !accepted.last().is_some_and(is_broken_off) {
+            return Ok(accepted.into_iter().map(|step| step.job.head.id).collect());
+        }
+        break_off(ports, &accepted).await;
+    }
+    Err(wrong(format!("it was broken off {TRIES_MAX} times under this idempotency key; use another")))
+}
+
+/// Whether a step was accepted by an earlier call that cancelled it then.
+fn is_broken_off(step: &Submitted) -> bool {
+    step.duplicate && step.job.head.cancel_reason.as_deref() == Some(BROKEN_OFF)
 }
 
 /// What makes two plans the same: their calls.
@@ -80,10 +115,11 @@ fn asked(plan: &Plan) -> Digest {
     Digest::of(&serde_json::to_vec(&("plan", calls)).expect("names and JSON text are JSON"))
 }
 
-/// Cancels the steps that were accepted already: each waits for the one before, and the first may run.
-async fn break_off(ports: &Ports, jobs: &[JobId]) {
-    for job in jobs.iter().rev() {
-        match persist("cancel", || ports.jobs.cancel(*job, BROKEN_OFF)).await {
+/// Cancels the steps that this call has made: each waits for the one before, and the first may run. Those that it found are another call's.
+async fn break_off(ports: &Ports, accepted: &[Submitted]) {
+    for step in accepted.iter().rev().filter(|step| !step.duplicate) {
+        let job = step.job.head.id;
+        match persist("cancel", || ports.jobs.cancel(job, BROKEN_OFF)).await {
             Ok(Cancelled::Asked) => {
                 ports.nudge.send_replace(());
             }

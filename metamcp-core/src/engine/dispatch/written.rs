@@ -28,10 +28,14 @@ impl Dispatch {
     pub(super) async fn conclude(self, work: Work) {
         match work {
             Work::Ended(ending) => {
-                let over = matches!(ending, Ending::Finish(Final::Dead(_) | Final::Cancelled { .. }));
-                self.end(ending).await;
-                if let (true, Some(checkpoint)) = (over, &self.job.head.checkpoint) {
-                    self.servers.stop_remote(&self.job, checkpoint);
+                let begun = match &ending {
+                    Ending::Nack(NackHow::Park { checkpoint, .. }) => Some(checkpoint.clone()),
+                    _ => self.job.head.checkpoint.clone(),
+                };
+                // Where the job stands counts, not what was meant: it may have been cancelled meanwhile, or be another worker's.
+                let state = self.end(ending).await;
+                if let (Some(JobState::Dead | JobState::Cancelled), Some(checkpoint)) = (state, begun) {
+                    self.servers.stop_remote(&self.job, &checkpoint);
                 }
             }
             Work::Elsewhere { checkpoint, poll_after, progress } => {
