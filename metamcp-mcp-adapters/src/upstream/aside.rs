@@ -12,7 +12,10 @@ use std::{
 use async_trait::async_trait;
 use metamcp_core::transport::{RelayRequest, RelaySide, TransportError};
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError},
+    time::{Instant, sleep_until},
+};
 
 use super::way::{Asked, Failure, Rest, Step, Way};
 
@@ -48,8 +51,10 @@ pub(super) struct Aside {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that no call needs; the last was used last.
-    idle: Vec<Arc<dyn Beside>>,
+    /// Those that no call needs, and since when; the last was used last.
+    idle: Vec<(Instant, Arc<dyn Beside>)>,
+    /// Whether a task waits to end them.
+    is_swept: bool,
     /// All there are.
     open: Vec<Weak<dyn Beside>>,
     closed: bool,
@@ -65,11 +70,11 @@ impl Aside {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let idle = {
             let mut state = self.state();
-            state.idle.retain(|session| !session.way().is_closed());
+            state.idle.retain(|(_, session)| !session.way().is_closed());
             state.idle.pop()
         };
         let session = match idle {
-            Some(session) => session,
+            Some((_, session)) => session,
             None => self.open(shared).await?,
         };
         Some(Own { aside: Arc::clone(self), session, _place: place })
@@ -86,9 +91,13 @@ impl Aside {
         let (mut news, shared) = (session.way().news().receiver(), Arc::downgrade(shared));
         tokio::spawn(async move {
             // Ends with the connection.
-            while let Ok(told) = news.recv().await {
-                let Some(shared) = shared.upgrade() else { return };
-                shared.news().tell(&told.method, told.params.as_ref().map(|params| params.raw()));
+            loop {
+                let told = news.recv().await;
+                let (false, Some(shared)) = (matches!(told, Err(RecvError::Closed)), shared.upgrade()) else { return };
+                match told {
+                    Ok(told) => shared.news().tell(&told.method, told.params.as_ref().map(|params| params.raw())),
+                    Err(_) => shared.news().missed(),
+                }
             }
         });
         let mut state = self.state();
@@ -116,25 +125,36 @@ impl Aside {
 
     /// Takes a connection back whose call has ended.
     fn give_back(self: &Arc<Self>, session: Arc<dyn Beside>) {
-        let weak = Arc::downgrade(&session);
-        {
-            let mut state = self.state();
-            if state.closed {
-                return;
-            }
-            state.idle.push(session);
+        let mut state = self.state();
+        if state.closed {
+            return;
         }
-        let aside = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(IDLE).await;
-            if let Some(aside) = aside.upgrade() {
-                aside.state().idle.retain(|idle| !std::ptr::addr_eq(Arc::as_ptr(idle), weak.as_ptr()));
-            }
-        });
+        state.idle.push((Instant::now(), session));
+        if !state.is_swept {
+            state.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Lets go of those that have been idle for long; when the next one will have been, if there is one.
+    fn let_go(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.idle.retain(|(since, _)| now < *since + IDLE);
+        let next = state.idle.first().map(|(since, _)| *since + IDLE);
+        state.is_swept = next.is_some();
+        next
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends connections that stay idle, for as long as there are any.
+async fn sweep(aside: Weak<Aside>) {
+    while let Some(next) = aside.upgrade().and_then(|aside| aside.let_go()) {
+        sleep_until(next).await;
     }
 }
 
@@ -191,5 +211,112 @@ impl Rest for OnOwn {
 
     fn give_up(self: Box<Self>, answers: Vec<String>) {
         self.rest.give_up(answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use metamcp_core::json::RawJson;
+
+    use super::*;
+    use crate::upstream::{
+        news::News,
+        way::{Ask, Deaf},
+    };
+
+    /// A connection whose calls end at once.
+    #[derive(Debug)]
+    struct Quick(News);
+
+    #[async_trait]
+    impl Way for Quick {
+        fn kind(&self) -> &'static str {
+            "quick"
+        }
+
+        async fn ask(&self, _: &mut Ask<'_>, _: &dyn RelaySide) -> Result<Step, Failure> {
+            Ok(Step::Done(RawJson::empty_object()))
+        }
+
+        async fn tell(&self, _: &'static str) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn agreed(&self, _: &str) {}
+
+        fn news(&self) -> &News {
+            &self.0
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[async_trait]
+    impl Beside for Quick {
+        fn way(&self) -> &dyn Way {
+            self
+        }
+
+        async fn step(&self, _: &RelayRequest<'_>, _: &dyn RelaySide) -> Result<Step, Failure> {
+            Ok(Step::Done(RawJson::empty_object()))
+        }
+    }
+
+    /// Opens quick ones and counts them; the last is kept to be spoken by.
+    #[derive(Debug, Default, Clone)]
+    struct Opens(Arc<AtomicUsize>, Arc<Mutex<Weak<Quick>>>);
+
+    #[async_trait]
+    impl Another for Opens {
+        async fn open(&self) -> Result<Arc<dyn Beside>, TransportError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            let quick = Arc::new(Quick(News::new()));
+            *self.1.lock().unwrap() = Arc::downgrade(&quick);
+            Ok(quick)
+        }
+    }
+
+    async fn call(aside: &Arc<Aside>, shared: &Arc<dyn Way>) {
+        let request = RelayRequest { method: "tools/call", name: None, params: &[], meta: Default::default() };
+        aside.take(shared).await.expect("there is room").ask(&request, &Deaf).await.expect("it ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_it_was_idle_for_long_and_not_before() {
+        let (opens, shared): (_, Arc<dyn Way>) = (Opens::default(), Arc::new(Quick(News::new())));
+        let aside = Aside::new(Box::new(opens.clone()));
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        call(&aside, &shared).await;
+        let before = tasks();
+        for _ in 0..4 {
+            tokio::time::sleep(IDLE / 2).await;
+            call(&aside, &shared).await;
+        }
+        assert_eq!((opens.0.load(Ordering::Relaxed), tasks()), (1, before), "it was in use all the time");
+        tokio::time::sleep(IDLE + Duration::from_secs(1)).await;
+        assert!(opens.1.lock().unwrap().upgrade().is_none(), "nobody holds it any more");
+        call(&aside, &shared).await;
+        assert_eq!(opens.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_it_tells_is_heard_also_after_a_burst() {
+        let (opens, shared): (_, Arc<dyn Way>) = (Opens::default(), Arc::new(Quick(News::new())));
+        let aside = Aside::new(Box::new(opens.clone()));
+        let mut heard = shared.news().receiver();
+        call(&aside, &shared).await;
+        let quick = opens.1.lock().unwrap().upgrade().expect("idle");
+        for _ in 0..1_000 {
+            quick.0.tell("notifications/resources/updated", None);
+        }
+        while heard.recv().await.expect("lists to be read again").method != "notifications/tools/list_changed" {}
+        quick.0.tell("notifications/elicitation/complete", None);
+        while heard.recv().await.expect("what came later").method != "notifications/elicitation/complete" {}
     }
 }
