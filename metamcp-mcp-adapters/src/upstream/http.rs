@@ -99,6 +99,10 @@ impl Way for Http {
         &self.link.news
     }
 
+    fn renewals(&self) -> u64 {
+        self.link.renewals.load(Ordering::Relaxed)
+    }
+
     fn is_closed(&self) -> bool {
         self.link.closing.is_cancelled() || self.link.stale.load(Ordering::Relaxed)
     }
@@ -224,7 +228,8 @@ impl Link {
             Ok(_) => self.tell(frame::notification("notifications/initialized", None)).await.map_err(Failure::Other),
             Err(failure) => Err(failure),
         };
-        // What was told to the old session is told to nobody.
+        // What was told to the old session is told to nobody, and what was set in it is set no more.
+        self.renewals.fetch_add(1, Ordering::Relaxed);
         self.news.missed();
         begun.map_err(|failure| {
             let mut error = failure.into_error(&self.server);

@@ -54,6 +54,8 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// Held while a forgotten session is begun anew.
     pub(super) renewing: tokio::sync::Mutex<()>,
+    /// How often that was done.
+    pub(super) renewals: AtomicU64,
     /// Places for answers to the server's own requests.
     answering: Arc<Semaphore>,
     /// The server's own requests that stayed unanswered.
@@ -89,6 +91,7 @@ impl Link {
                 under_way: UnderWay::default(),
             }),
             renewing: tokio::sync::Mutex::default(),
+            renewals: AtomicU64::new(0),
             answering: Arc::new(Semaphore::new(ANSWERS_MAX)),
             unanswered: AtomicU64::new(0),
             stale: AtomicBool::new(false),

@@ -1,6 +1,6 @@
 //! Log levels of legacy servers: one for the whole session, so the lowest that anybody wants is set, and each caller gets its own part.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use metamcp_core::transport::RelaySide;
 use serde::Deserialize;
@@ -11,20 +11,27 @@ const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "criti
 /// No level was set yet.
 const UNSET: u8 = u8::MAX;
 
-/// What the session's level is set to.
+/// What the session's level is set to, and in which session that was: after how many renewals.
 #[derive(Debug)]
-pub(super) struct SessionLevel(AtomicU8);
+pub(super) struct SessionLevel(Mutex<(u64, u8)>);
 
 impl Default for SessionLevel {
     fn default() -> Self {
-        Self(AtomicU8::new(UNSET))
+        Self(Mutex::new((0, UNSET)))
     }
 }
 
 impl SessionLevel {
-    /// Whether the level is to be lowered for somebody who wants this one; counts as done from then on.
-    pub(super) fn lowers(&self, wanted: Option<u8>) -> bool {
-        wanted.is_some_and(|wanted| self.0.fetch_min(wanted, Ordering::Relaxed) > wanted)
+    /// Whether the level is to be lowered for somebody who wants this one, in the session after so many renewals; counts as done from then on.
+    pub(super) fn lowers(&self, wanted: Option<u8>, renewals: u64) -> bool {
+        let Some(wanted) = wanted else { return false };
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (set_in, set) = *state;
+        let lowers = set_in != renewals || wanted < set;
+        if lowers {
+            *state = (renewals, wanted);
+        }
+        lowers
     }
 }
 
@@ -97,7 +104,9 @@ mod tests {
     #[test]
     fn the_level_is_only_ever_lowered() {
         let level = SessionLevel::default();
-        let lowers: Vec<bool> = [None, Some(3), Some(4), Some(3), Some(0), Some(1)].map(|w| level.lowers(w)).into();
+        let lowers: Vec<bool> = [None, Some(3), Some(4), Some(3), Some(0), Some(1)].map(|w| level.lowers(w, 0)).into();
         assert_eq!(lowers, [false, true, false, false, true, false]);
+        assert!(level.lowers(Some(4), 1), "another session knows nothing of it");
+        assert!(!level.lowers(Some(4), 1));
     }
 }

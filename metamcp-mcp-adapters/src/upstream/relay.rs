@@ -28,7 +28,7 @@ impl Session {
     async fn request_legacy(&self, request: RelayRequest<'_>, side: &dyn RelaySide) -> Result<RawJson, Failure> {
         let wanted = level::rank(request.meta.log_level);
         // Boxed, like all the rare ways: the future of every call would carry them.
-        if self.agreed.can.logging.is_some() && self.level.lowers(wanted) {
+        if self.agreed.can.logging.is_some() && self.level.lowers(wanted, self.way.renewals()) {
             Box::pin(self.set_level(request.meta.log_level)).await;
         }
         let side = Wanted { side, rank: wanted };

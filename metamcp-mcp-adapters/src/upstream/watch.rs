@@ -29,6 +29,12 @@ impl Session {
         }
         let wanted: BTreeSet<String> = uris.iter().cloned().collect();
         let mut state = self.watched.lock().await;
+        let renewals = self.way.renewals();
+        if state.renewals != renewals {
+            // The server has forgotten them with the session.
+            state.renewals = renewals;
+            state.uris.clear();
+        }
         if state.uris == wanted {
             return Ok(());
         }
@@ -37,7 +43,7 @@ impl Session {
                 let stream =
                     if wanted.is_empty() { None } else { Some(self.bounded(self.ear().resources(uris)).await?) };
                 // The stream before ends only now: nothing is missed in between.
-                *state = Watching { uris: wanted, _stream: stream };
+                *state = Watching { uris: wanted, renewals, _stream: stream };
             }
             Era::Legacy => {
                 // One that is refused costs the others nothing; the first refusal is told.

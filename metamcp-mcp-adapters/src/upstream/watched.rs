@@ -12,6 +12,8 @@ pub(super) struct Watched(Mutex<Watching>);
 #[derive(Debug, Default)]
 pub(super) struct Watching {
     pub(super) uris: BTreeSet<String>,
+    /// The session in which they are: after how many renewals.
+    pub(super) renewals: u64,
     /// The stream of a modern server that tells about them.
     pub(super) _stream: Option<AbortOnDropHandle<()>>,
 }

@@ -180,6 +180,11 @@ pub(super) trait Way: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// How often a session was begun anew on it: what was set in one is forgotten in the next.
+    fn renewals(&self) -> u64 {
+        0
+    }
+
     /// Whether nothing can be asked any more.
     fn is_closed(&self) -> bool;
 

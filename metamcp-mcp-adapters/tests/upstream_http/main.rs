@@ -225,6 +225,23 @@ async fn a_forgotten_session_is_begun_anew_once() {
 }
 
 #[tokio::test]
+async fn what_is_watched_is_watched_again_in_a_session_that_was_begun_anew() {
+    let begun = AtomicUsize::new(0);
+    let server = Server::start(move |request| forgetful(request, &begun)).await;
+    let transport = server.connector().connect().await.expect("it connects");
+    let relay = transport.relay().expect("it relays");
+    let watched = ["file:///a".to_owned()];
+    for _ in 0..2 {
+        relay.watch(&watched).await.expect("it is taken");
+    }
+    assert_eq!(server.seen("resources/subscribe").len(), 1);
+    call_on(&transport).await.expect("it answers");
+    relay.watch(&watched).await.expect("it is taken");
+    let asked = server.seen("resources/subscribe");
+    assert!(asked.len() == 2 && asked[1].has("mcp-session-id: s2"), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_server_that_forgets_every_session_is_not_asked_for_ever() {
     let server = Server::start(|request| match request.method() {
         "tools/call" => status("404 Not Found", "", ""),

@@ -167,7 +167,8 @@ pub(crate) fn forgetful(request: &Request, begun: &AtomicUsize) -> Act {
     match request.method() {
         "initialize" => {
             let session = begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let result = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": { "name": "old", "version": "1" } });
+            let capabilities = json!({ "resources": { "subscribe": true } });
+            let result = json!({ "protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": { "name": "old", "version": "1" } });
             let body = json!({ "jsonrpc": "2.0", "id": request.id(), "result": result }).to_string();
             json_answer(&format!("mcp-session-id: s{session}\r\n"), &body)
         }
@@ -175,6 +176,7 @@ pub(crate) fn forgetful(request: &Request, begun: &AtomicUsize) -> Act {
             status("404 Not Found", "", "no such session")
         }
         "tools/call" => result(request, r#"{"old":true}"#),
+        "resources/subscribe" => result(request, "{}"),
         "server/discover" => status("400 Bad Request", "", "no session"),
         _ => status("202 Accepted", "", ""),
     }

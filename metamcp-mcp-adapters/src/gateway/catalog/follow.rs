@@ -7,7 +7,7 @@ use metamcp_core::{
     engine::Orchestrator,
     id::ServerName,
     record::RecordStore,
-    transport::{McpTransport, RelayNews},
+    transport::{McpTransport, Relay, RelayError, RelayNews, TransportErrorKind},
 };
 use tokio::{
     sync::{broadcast, watch},
@@ -97,7 +97,7 @@ impl Follower {
         let mut watched = self.hub.watched(&self.server);
         watched.mark_changed();
         let refresh = self.catalog.options.refresh;
-        let (mut read_at, mut stale_at) = (Instant::now(), None::<Instant>);
+        let (mut read_at, mut stale_at, mut watch_at) = (Instant::now(), None::<Instant>, None::<Instant>);
         let mut tools_known = self.engine.catalog().revision();
         loop {
             tokio::select! {
@@ -115,15 +115,19 @@ impl Follower {
                 told = next(&mut news) => {
                     if self.take(told) {
                         read_at = read_at.min(Instant::now() + Duration::from_millis(READ_MS_MIN));
+                        // Lists are also told to have changed where a session was begun anew, which knows nothing of what is watched.
+                        watched.mark_changed();
                     }
                 }
                 uris = next_watched(&mut watched) => {
                     if let Some(relay) = relay {
-                        let watching = timeout(Duration::from_secs(WATCH_S_MAX), relay.watch(&uris));
-                        if !matches!(watching.await, Ok(Ok(()))) {
-                            tracing::warn!(server = %self.server, "does not take the resources to watch");
-                        }
+                        let again = !self.watch(relay, &uris).await;
+                        watch_at = again.then(|| Instant::now() + Duration::from_secs(REREAD_S));
                     }
+                }
+                () = at(watch_at) => {
+                    watch_at = None;
+                    watched.mark_changed();
                 }
                 () = sleep(Duration::from_millis(LOOK_MS)) => {
                     if transport.is_closed() {
@@ -135,6 +139,22 @@ impl Follower {
                     }
                 }
             }
+        }
+    }
+
+    /// Has a server told what to watch; `false` when that may go better later.
+    async fn watch(&self, relay: &dyn Relay, uris: &[String]) -> bool {
+        let error = match timeout(Duration::from_secs(WATCH_S_MAX), relay.watch(uris)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => Some(error),
+            Err(_) => None,
+        };
+        tracing::warn!(server = %self.server, ?error, "does not take the resources to watch");
+        match error {
+            // What was refused would be refused again.
+            Some(RelayError::Rpc(_)) => true,
+            Some(RelayError::Transport(error)) => error.kind == TransportErrorKind::Invalid,
+            None => false,
         }
     }
 
@@ -205,6 +225,14 @@ async fn next(news: &mut Option<broadcast::Receiver<RelayNews>>) -> Option<Relay
         Ok(told) => Some(told),
         Err(broadcast::error::RecvError::Lagged(_)) => None,
         Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+    }
+}
+
+/// Waits until then; for ever when there is no such instant. Cancel safe.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 
