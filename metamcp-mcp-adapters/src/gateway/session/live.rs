@@ -52,6 +52,8 @@ pub(crate) struct Session {
 
 struct State {
     caller: Arc<Caller>,
+    /// The version of the record that `uris`, `ended` and `completed` are from.
+    version: u64,
     uris: BTreeSet<String>,
     ended: bool,
     used: Instant,
@@ -77,6 +79,7 @@ impl Session {
         caller.log_level = shared.log_level.or(caller.log_level);
         let state = State {
             caller: Arc::new(caller),
+            version: 0,
             uris: shared.uris,
             ended: shared.ended,
             used: now,
@@ -247,9 +250,13 @@ impl Session {
         Some(due)
     }
 
-    /// Takes over what is set in the session.
-    pub(super) fn set(&self, shared: Shared) {
+    /// Takes over what is set in the session by the record of this version; what was read before a later one is known is of no use.
+    pub(super) fn set(&self, shared: Shared, version: u64) {
         let mut state = self.lock();
+        if version < state.version {
+            return;
+        }
+        state.version = version;
         if shared.log_level.is_some() && shared.log_level != state.caller.log_level {
             let caller = Caller { log_level: shared.log_level, ..Caller::clone(&state.caller) };
             state.caller = Arc::new(caller);

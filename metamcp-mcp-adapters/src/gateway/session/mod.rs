@@ -143,7 +143,7 @@ impl Sessions {
     /// Looks at what others have set in a session. One that cannot be looked at goes on as it is: its id is proof enough.
     pub(crate) async fn look(&self, session: &Session) {
         match shared::read(&*self.records, session.nonce).await {
-            Ok(shared) => session.set(shared),
+            Ok((shared, version)) => session.set(shared, version),
             Err(error) => tracing::warn!(%error, "what other replicas know of a session is not read"),
         }
     }
@@ -155,8 +155,8 @@ impl Sessions {
     pub(crate) async fn change(&self, session: &Session, change: impl Fn(&mut Shared)) -> Result<(), RpcFault> {
         let left = session.expires.since(self.clock.now()).max(Duration::from_secs(1));
         match shared::change(&*self.records, session.nonce, left, change).await {
-            Ok(shared) => {
-                session.set(shared);
+            Ok((shared, version)) => {
+                session.set(shared, version);
                 Ok(())
             }
             Err(error) => Err(RpcFault::new(INTERNAL_ERROR, format!("the session cannot be changed now: {error}"))),
@@ -178,7 +178,7 @@ impl Sessions {
     /// When the store cannot be used: it ended here and may go on elsewhere.
     pub(crate) async fn end(&self, session: &Session) -> Result<(), RpcFault> {
         let ended = self.change(session, |shared| *shared = Shared { ended: true, ..Shared::default() }).await;
-        session.set(Shared { ended: true, ..Shared::default() });
+        session.set(Shared { ended: true, ..Shared::default() }, u64::MAX);
         self.held().by_id.remove(&session.id);
         ended
     }
@@ -320,6 +320,22 @@ mod tests {
         assert!(three.find(&begun.id, &me, None).await.is_some(), "other records, which know of no end");
         one.look(&begun).await;
         assert!(one.find(&begun.id, &me, None).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_look_that_comes_late_takes_nothing_back() {
+        let [sessions] = replicas();
+        let me = Principal::local();
+        let session = sessions.begin(&me, None, &hello()).unwrap();
+        let watch = async |uri: &str| {
+            let change = |shared: &mut Shared| shared.uris.extend([uri.to_owned()]);
+            sessions.change(&session, change).await.unwrap();
+        };
+        watch("a:1").await;
+        let (looked_at, version) = shared::read(&*sessions.records, session.nonce).await.unwrap();
+        watch("a:2").await;
+        session.set(looked_at, version);
+        assert_eq!(session.uris().len(), 2);
     }
 
     #[tokio::test]

@@ -64,36 +64,38 @@ impl Shared {
     }
 }
 
-/// What is set in a session now.
-pub(super) async fn read(records: &dyn RecordStore, nonce: u128) -> StoreResult<Shared> {
+/// What is set in a session now, and the version of its record; 0 when nothing is set.
+pub(super) async fn read(records: &dyn RecordStore, nonce: u128) -> StoreResult<(Shared, u64)> {
     let record = records.get(RecordKind::Gateway, &name(nonce)).await?;
+    let version = record.as_ref().map_or(0, |record| record.version);
     let mut shared: Shared = record.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
     let now = SystemClock::default().now();
     shared.completed.retain(|one| one.until > now);
-    Ok(shared)
+    Ok((shared, version))
 }
 
-/// Changes what is set in a session, and gives back what is set then.
+/// Changes what is set in a session, and gives back what is set then, with the version of its record.
 pub(super) async fn change(
     records: &dyn RecordStore,
     nonce: u128,
     kept: Duration,
     change: impl Fn(&mut Shared),
-) -> StoreResult<Shared> {
+) -> StoreResult<(Shared, u64)> {
     let name = name(nonce);
     for _ in 0..CHANGES_MAX {
         let standing = records.get(RecordKind::Gateway, &name).await?;
-        let expect = standing.as_ref().map_or(Expect::Absent, |record| Expect::Version(record.version));
+        let version = standing.as_ref().map(|record| record.version);
+        let expect = version.map_or(Expect::Absent, Expect::Version);
         let before: Shared = standing.and_then(|record| serde_json::from_slice(&record.value).ok()).unwrap_or_default();
         let mut shared = before.clone();
         change(&mut shared);
         if shared == before {
-            return Ok(shared);
+            return Ok((shared, version.unwrap_or_default()));
         }
         let value = Bytes::from(serde_json::to_vec(&shared).expect("made of strings"));
         let written = records.put(RecordKind::Gateway, &name, value, expect, Some(kept)).await?;
-        if matches!(written, Written::Ok { .. }) {
-            return Ok(shared);
+        if let Written::Ok { version } = written {
+            return Ok((shared, version));
         }
     }
     let why = format!("a session was changed by others {CHANGES_MAX} times meanwhile; try again");
@@ -188,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn what_one_replica_sets_another_reads() {
         let records = MemoryRecordStore::new(Arc::new(SystemClock::default()));
-        assert_eq!(read(&records, 1).await.unwrap(), Shared::default());
+        assert_eq!(read(&records, 1).await.unwrap(), (Shared::default(), 0));
         change(&records, 1, KEPT, |_| ()).await.unwrap();
         assert!(records.list(RecordKind::Gateway, None, 10).await.unwrap().is_empty(), "nothing was set");
         let add = |uri: &'static str| {
@@ -197,11 +199,12 @@ mod tests {
             })
         };
         let (one, two) = tokio::join!(add("a:1"), add("a:2"));
-        one.and(two).unwrap();
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(one.0.uris.len() < two.0.uris.len(), one.1 < two.1, "what was set later is of a later version");
         change(&records, 1, KEPT, |shared| shared.ended = true).await.unwrap();
-        let read_back = read(&records, 1).await.unwrap();
+        let (read_back, _) = read(&records, 1).await.unwrap();
         assert_eq!((read_back.uris.len(), read_back.ended), (2, true));
-        assert_eq!(read(&records, 2).await.unwrap(), Shared::default());
+        assert_eq!(read(&records, 2).await.unwrap(), (Shared::default(), 0));
     }
 
     #[tokio::test]
