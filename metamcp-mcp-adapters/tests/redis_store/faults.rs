@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use metamcp_core::{
     error::{StoreErrorKind, StoreResult},
+    event::{EventBus, EventKind, NewEvent},
     id::{Lane, WorkerId},
     pointer::{Digest, ResultPointer},
     queue::{
-        Beat, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobBody, JobQuery, JobState, JobStore, LeaseKey,
-        LeaseRequest, Leased, Nack, NackHow, NewJob,
+        Beat, Checkpoint, Durability, Enqueued, Fenced, Final, Finish, Heartbeat, JobBody, JobQuery, JobState,
+        JobStore, LeaseKey, LeaseRequest, Leased, Nack, NackHow, NewJob,
     },
+    result::{ResultMeta, ResultStore},
     testing::{ManualClock, job_store::new_job},
 };
 use metamcp_mcp_adapters::{
@@ -224,6 +227,41 @@ async fn a_full_server_takes_no_job_by_halves_and_lets_work_end() {
     assert!(jobs.list(&JobQuery::default()).await.unwrap().jobs.is_empty());
     server.cli(&["CONFIG", "SET", "maxmemory", "4mb"]).await.unwrap();
     assert!(ok(&jobs.enqueue(&[new_job()]).await.unwrap()), "there is room again");
+}
+
+#[tokio::test]
+async fn a_full_server_keeps_the_results_of_jobs_that_run() {
+    let (server, _, store) = fresh().await;
+    let jobs = store.jobs();
+    assert!(ok(&jobs.enqueue(&[new_job(), new_job()]).await.unwrap()));
+    let leased = jobs.lease(&wish(1, 2)).await.unwrap().jobs;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]).await.unwrap();
+    let refused = jobs.enqueue(&[new_job()]).await.expect_err("nothing new");
+    assert!(refused.to_string().contains("raise maxmemory"), "{refused}");
+
+    // One body goes with its pointer, the other is sent ahead in parts.
+    for (leased, bytes) in leased.iter().zip([1_000, 1_000_000]) {
+        let head = &leased.job.head;
+        let body = Bytes::from(vec![b'x'; bytes]);
+        let meta = ResultMeta {
+            tenant: head.owner.tenant.clone(),
+            media_type: "application/json".to_owned(),
+            expires_at: None,
+        };
+        let beat = [Heartbeat { lease: leased.key, progress: None }];
+        assert_eq!(jobs.heartbeat(&beat, Duration::from_secs(30)).await.unwrap(), [Beat::Ok]);
+        let checkpoint = Checkpoint { text: "here".to_owned(), replay_safe: true };
+        let kept = jobs.checkpoint(leased.key, checkpoint).await.unwrap();
+        assert!(matches!(kept, Fenced::Ok(_)), "{kept:?}");
+        let result = store.results().put(leased.key, body.clone(), meta).await.unwrap();
+        assert_eq!(store.results().get(&result, None).await.unwrap().bytes, body);
+        let end = Finish { lease: leased.key, end: Final::Done(result.clone()) };
+        assert_eq!(jobs.finish(&[end]).await.unwrap(), [Fenced::Ok(JobState::Done)]);
+        let kind = EventKind::Completed { result };
+        store.events().publish(&[NewEvent { job: head.id, owner: head.owner.clone(), kind }]).await.unwrap();
+    }
+    assert_eq!(store.events().latest().await.unwrap(), 2);
+    jobs.enqueue(&[new_job()]).await.expect_err("still nothing new");
 }
 
 #[tokio::test]

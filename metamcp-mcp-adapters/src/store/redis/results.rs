@@ -133,14 +133,10 @@ impl RedisResultStore {
     /// Sends a large body part by part under a name of its own.
     async fn upload(&self, body: &Bytes) -> StoreResult<String> {
         let name = format!("{:032x}", rand::random::<u128>());
-        let key = self.namespace.key(&format!("upload:{name}"));
         for (n, chunk) in body.chunks(CHUNK_BYTES).enumerate() {
-            let mut command = redis::cmd(if n == 0 { "SET" } else { "APPEND" });
-            command.arg(&key).arg(chunk);
-            if n == 0 {
-                command.arg("EX").arg(UPLOAD_TTL_S);
-            }
-            self.namespace.pool.query::<()>(&command).await?;
+            let part = self.namespace.call(&scripts::RESULTS_UPLOAD).arg(&name).arg(chunk);
+            let part = if n == 0 { part.arg(UPLOAD_TTL_S) } else { part };
+            self.namespace.run::<()>(&part).await?;
         }
         Ok(name)
     }

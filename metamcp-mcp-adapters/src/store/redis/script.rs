@@ -21,7 +21,7 @@ const MARK_KEY: &str = ":mark";
 pub enum WhenFull {
     /// It is refused, before it has done anything: what brings new data.
     Refuse,
-    /// It runs: what ends jobs, or moves them, must go on.
+    /// It runs: what ends jobs, or moves them, must go on, and so must what keeps the result that a job ends with.
     Run,
 }
 

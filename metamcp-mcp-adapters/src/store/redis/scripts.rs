@@ -66,6 +66,7 @@ scripts! {
     RECORDS_PUT = "records_put", Refuse, [TIME, RECORDS];
     REDRIVE = "redrive", Run, QUEUE;
     RESTORE = "restore", Refuse, QUEUE;
-    RESULTS_PUT = "results_put", Refuse, [TIME, SETS];
+    RESULTS_PUT = "results_put", Run, [TIME, SETS];
     RESULTS_REMOVE = "results_remove", Run, [TIME];
+    RESULTS_UPLOAD = "results_upload", Run, [TIME];
 }
