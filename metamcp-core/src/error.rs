@@ -8,6 +8,8 @@ use std::{error::Error as StdError, sync::Arc};
 pub enum StoreErrorKind {
     /// Cannot be reached or is busy; the call may or may not have happened. Every store call is safe to repeat.
     Unavailable,
+    /// Has no room for what is new; what ends jobs it still takes. Nothing was done, and trying again helps once there is room.
+    Full,
     /// The call itself is wrong; repeating it will fail again.
     Invalid,
     /// There is no such thing.
@@ -49,10 +51,10 @@ impl StoreError {
         self.kind
     }
 
-    /// Whether repeating the same call can help.
+    /// Whether repeating the same call can help, at once or later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        self.kind == StoreErrorKind::Unavailable
+        matches!(self.kind, StoreErrorKind::Unavailable | StoreErrorKind::Full)
     }
 
     /// Whether the thing asked for is not there.

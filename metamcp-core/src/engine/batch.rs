@@ -25,7 +25,7 @@ use crate::{
     event::{EVENT_PAGE_MAX, EventKind, NewEvent},
     id::JobId,
     pointer::Digest,
-    queue::{JobState, LEASE_BATCH_MAX, NewJob},
+    queue::{Cancelled, JobState, LEASE_BATCH_MAX, NewJob},
     record::{Expect, RecordKind, Written},
     task::{InvalidTask, Task},
     time::Timestamp,
@@ -39,6 +39,10 @@ const REFUSAL_BYTES_MAX: usize = 120;
 const BATCH_GRACE: Duration = Duration::from_secs(3_600);
 /// Jobs of a batch that are read at a time.
 const READS_AT_ONCE: usize = 16;
+/// What is told of a task that the store could not be asked to accept; its own words are for the log.
+const NOT_ASKED: &str = "the store failed before this task was accepted; submit it again";
+/// Why jobs are cancelled that nobody could be told of.
+const WITHDRAWN: &str = "the store failed while the batch of this task was submitted";
 /// Longest time between two looks at a batch that is waited for, in seconds: news may be missed.
 const LOOK_S_MAX: u64 = 5;
 
@@ -118,8 +122,12 @@ pub(super) async fn submit(
             task.idempotency_key = Some(format!("batch/{id}/{n}"));
         }
     }
-    let tasks = enqueue(ports, servers, who, tasks).await?;
-    keep(ports, who, Made { id, asked, tasks, longest: longest.unwrap_or_default() }).await
+    let Line { tasks, made } = enqueue(ports, servers, who, tasks, key.is_some()).await?;
+    let kept = keep(ports, who, Made { id, asked, tasks, longest: longest.unwrap_or_default() }).await;
+    if kept.is_err() {
+        Box::pin(withdraw(ports, who, &made)).await;
+    }
+    kept
 }
 
 /// Tasks that were accepted together.
@@ -147,50 +155,111 @@ pub(super) async fn keep(ports: &Ports, who: &Principal, made: Made) -> Result<B
     }
 }
 
-/// Enqueues what can be, some at a time, and answers task by task.
-async fn enqueue(
-    ports: &Ports,
-    servers: &Arc<Servers>,
-    who: &Principal,
-    tasks: Vec<Task>,
-) -> Result<Vec<BatchTask>, EngineError> {
-    let mut outcomes = Vec::with_capacity(tasks.len());
-    let mut line: Vec<(usize, NewJob)> = Vec::new();
-    for (n, task) in tasks.into_iter().enumerate() {
-        outcomes.push(match prepare(ports, servers, who, task).await {
-            Ok(Prepared::Standing(standing)) => BatchTask::Accepted(standing.job.head.id),
-            Ok(Prepared::New(new)) => {
-                let accepted = BatchTask::Accepted(new.id);
-                line.push((n, *new));
-                accepted
-            }
-            Err(error @ (EngineError::Store(_) | EngineError::Stopping)) => return Err(error),
-            Err(error) => refused(&error),
-        });
-    }
-    for some in line.chunks(usize::from(LEASE_BATCH_MAX)) {
+/// Tasks on their way to the store.
+#[derive(Debug)]
+struct Line {
+    tasks: Vec<BatchTask>,
+    /// Jobs that this call made and that only the batch tells of: those without an idempotency key, by which a repetition would find them.
+    made: Vec<JobId>,
+}
+
+impl Line {
+    /// Enqueues some, in one call.
+    async fn take(&mut self, ports: &Ports, who: &Principal, some: &[(usize, NewJob)]) -> Result<(), EngineError> {
         let jobs: Vec<NewJob> = some.iter().map(|(_, new)| new.clone()).collect();
         let answers = persist("enqueue", || ports.jobs.enqueue(&jobs)).await?;
         let mut news = Vec::new();
         for (at, (n, new)) in some.iter().enumerate() {
             match accepted(new, answers.get(at)) {
                 Ok((job, duplicate)) => {
-                    outcomes[*n] = BatchTask::Accepted(job);
+                    self.tasks[*n] = BatchTask::Accepted(job);
+                    self.made.extend((!duplicate && new.idempotency_key.is_none()).then_some(job));
                     let event = NewEvent { job, owner: who.clone(), kind: EventKind::Queued };
                     news.extend((!duplicate).then_some(event));
                 }
                 Err(error @ EngineError::Store(_)) => return Err(error),
-                Err(error) => outcomes[*n] = refused(&error),
+                Err(error) => self.tasks[*n] = refused(&error),
             }
         }
         ports.tell_all(&news).await;
+        Ok(())
     }
-    Ok(outcomes)
+}
+
+/// Enqueues what can be, some at a time, and answers task by task. When the store fails half-way, those that it was not given are refused; a
+/// batch with a key fails as a whole, since the same call again goes on where this one ended.
+async fn enqueue(
+    ports: &Ports,
+    servers: &Arc<Servers>,
+    who: &Principal,
+    tasks: Vec<Task>,
+    keyed: bool,
+) -> Result<Line, EngineError> {
+    let mut outcomes = Vec::with_capacity(tasks.len());
+    let mut all: Vec<(usize, NewJob)> = Vec::new();
+    for (n, task) in tasks.into_iter().enumerate() {
+        outcomes.push(match prepare(ports, servers, who, task).await {
+            Ok(Prepared::Standing(standing)) => BatchTask::Accepted(standing.job.head.id),
+            Ok(Prepared::New(new)) => {
+                let accepted = BatchTask::Accepted(new.id);
+                all.push((n, *new));
+                accepted
+            }
+            Err(error @ (EngineError::Store(_) | EngineError::Stopping)) => return Err(error),
+            Err(error) => refused(&error),
+        });
+    }
+    let mut line = Line { tasks: outcomes, made: Vec::new() };
+    let mut left = &all[..];
+    while !left.is_empty() {
+        let (some, later) = left.split_at(left.len().min(usize::from(LEASE_BATCH_MAX)));
+        if let Err(error) = line.take(ports, who, some).await {
+            // The call that failed may have been done.
+            let unheard = some.iter().filter(|(_, new)| new.idempotency_key.is_none()).map(|(_, new)| new.id);
+            Box::pin(withdraw(ports, who, &unheard.collect::<Vec<_>>())).await;
+            if keyed || left.len() == all.len() {
+                return Err(error);
+            }
+            tracing::warn!(%error, tasks = left.len(), "the rest of a batch is refused");
+            for (n, _) in left {
+                line.tasks[*n] = refused(&error);
+            }
+            break;
+        }
+        left = later;
+    }
+    Ok(line)
+}
+
+/// Cancels jobs that nobody was told of, as far as the store lets it.
+async fn withdraw(ports: &Ports, who: &Principal, jobs: &[JobId]) {
+    let mut news = Vec::new();
+    for job in jobs {
+        match persist("cancel", || ports.jobs.cancel(*job, WITHDRAWN)).await {
+            Ok(Cancelled::Now) => {
+                let kind = EventKind::Cancelled { reason: WITHDRAWN.to_owned() };
+                news.push(NewEvent { job: *job, owner: who.clone(), kind });
+            }
+            Ok(Cancelled::Asked) => {
+                ports.nudge.send_replace(());
+            }
+            Ok(Cancelled::Already(_) | Cancelled::Gone) => {}
+            Err(error) => {
+                tracing::error!(%job, jobs = jobs.len(), %error, "jobs of a batch that is not kept may run");
+                break;
+            }
+        }
+    }
+    ports.tell_all(&news).await;
 }
 
 fn refused(error: &EngineError) -> BatchTask {
+    let why = match error {
+        EngineError::Store(error) if error.kind() != StoreErrorKind::Full => NOT_ASKED.to_owned(),
+        told => told.to_string(),
+    };
     // A control character would be six bytes as JSON.
-    let mut why = error.to_string().replace(char::is_control, " ");
+    let mut why = why.replace(char::is_control, " ");
     why.truncate(why.floor_char_boundary(REFUSAL_BYTES_MAX));
     BatchTask::Refused(why)
 }

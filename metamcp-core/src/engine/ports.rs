@@ -8,7 +8,7 @@ use super::policy::Policy;
 use crate::{
     auth::Principal,
     entropy::Entropy,
-    error::StoreResult,
+    error::{StoreErrorKind, StoreResult},
     event::{EVENT_PAGE_MAX, EventBus, EventKind, NewEvent},
     id::JobId,
     matching::CapabilityMatcher,
@@ -63,7 +63,7 @@ impl Ports {
     }
 }
 
-/// Repeats a store call while its error says that this can help. Every store call is safe to repeat.
+/// Repeats a store call while its error says that this can help soon: nobody makes room in a moment. Every store call is safe to repeat.
 pub(crate) async fn persist<T, F>(what: &str, mut call: impl FnMut() -> F) -> StoreResult<T>
 where
     F: Future<Output = StoreResult<T>>,
@@ -71,7 +71,7 @@ where
     let mut pause = Duration::from_millis(STORE_PAUSE_MS);
     for _ in 1..STORE_TRIES_MAX {
         match call().await {
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
                 tracing::warn!(%error, what, "store call failed; repeating");
                 tokio::time::sleep(pause).await;
                 pause *= 2;

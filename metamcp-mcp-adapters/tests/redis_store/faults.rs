@@ -201,13 +201,13 @@ async fn a_full_server_takes_no_job_by_halves_and_lets_work_end() {
         }
         assert!(accepted.len() < 300, "there is no end of memory");
     };
-    assert!(error.kind() == StoreErrorKind::Unavailable && error.to_string().contains("raise maxmemory"), "{error}");
+    assert!(error.kind() == StoreErrorKind::Full && error.to_string().contains("raise maxmemory"), "{error}");
     for job in &refused {
         assert!(jobs.get(job.id).await.unwrap().is_none(), "nothing of a refused job stands");
     }
     assert_eq!(jobs.counts(&Lane::light()).await.unwrap().ready, accepted.len() as u64);
     let refused = store.jobs().enqueue(&[large_job()]).await.expect_err("a large body neither");
-    assert!(refused.is_retryable(), "{refused}");
+    assert_eq!(refused.kind(), StoreErrorKind::Full, "{refused}");
 
     let mut request = 0;
     while !accepted.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use metamcp_core::{engine::EngineError, id::InvalidName, task::InvalidTask};
+use metamcp_core::{engine::EngineError, error::StoreErrorKind, id::InvalidName, task::InvalidTask};
 
 use super::doc::{ProblemDocument, ProblemKind};
 
@@ -142,6 +142,10 @@ impl From<EngineError> for Problem {
                     .with(|document| document.state = Some(state))
             }
             EngineError::Stopping => Self::new(ProblemKind::Stopping, text),
+            EngineError::Store(error) if error.kind() == StoreErrorKind::Full => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "store is full");
+                Self::new(ProblemKind::StoreUnavailable, text)
+            }
             EngineError::Store(error) if error.is_retryable() => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "store is unavailable");
                 Self::new(ProblemKind::StoreUnavailable, "the store cannot be reached or is busy; try again shortly")
@@ -154,7 +158,7 @@ impl From<EngineError> for Problem {
 #[cfg(test)]
 mod tests {
     use metamcp_core::{
-        error::{StoreError, StoreErrorKind},
+        error::StoreError,
         id::{JobId, Lane},
         matching::{MatchError, Route},
         queue::JobState,
@@ -192,12 +196,20 @@ mod tests {
             (EngineError::Stopping, ProblemKind::Stopping, 503, true),
             (EngineError::Match(MatchError { message: "x".to_owned() }), ProblemKind::Internal, 500, false),
             (store(StoreErrorKind::Unavailable), ProblemKind::StoreUnavailable, 503, true),
+            (store(StoreErrorKind::Full), ProblemKind::StoreUnavailable, 503, true),
             (store(StoreErrorKind::Corrupt), ProblemKind::Internal, 500, false),
         ];
         for (error, kind, status, retry) in cases {
             let text = error.to_string();
             assert_eq!(told(error), (kind, status, retry), "{text}");
         }
+    }
+
+    #[test]
+    fn a_full_store_is_told_in_its_own_words_and_one_that_is_busy_is_not() {
+        let told = |kind| Problem::from(EngineError::Store(StoreError::new(kind, "store", "raise maxmemory")));
+        assert_eq!(told(StoreErrorKind::Full).document().detail, "store: raise maxmemory");
+        assert!(!told(StoreErrorKind::Unavailable).document().detail.contains("maxmemory"));
     }
 
     #[test]

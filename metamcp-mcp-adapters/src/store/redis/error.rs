@@ -67,10 +67,10 @@ fn code(error: &RedisError) -> String {
 }
 
 fn judge(error: &RedisError) -> (StoreErrorKind, &'static str) {
-    use StoreErrorKind::{Closed, Corrupt, Invalid, Unavailable};
+    use StoreErrorKind::{Closed, Corrupt, Full, Invalid, Unavailable};
     match code(error).as_str() {
         "OOM" => (
-            Unavailable,
+            Full,
             "Redis holds as much as `maxmemory` lets it and takes nothing new; raise maxmemory, or shorten the retention of ended jobs",
         ),
         "READONLY" => (
