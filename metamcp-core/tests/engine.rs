@@ -544,3 +544,22 @@ async fn a_bad_range_is_refused_and_a_good_one_answers_its_part() {
     forged.digest = metamcp_core::pointer::Digest::of(b"another body");
     assert!(matches!(world.orchestrator.result(&world.who, &forged, None).await, Err(EngineError::NotFound { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_is_json_and_cannot_be_read_is_refused_with_what_is_wrong() {
+    let world = World::idle();
+    let deep = format!(r#"{{"n":{}{}}}"#, "[".repeat(130), "]".repeat(130));
+    for (input, why) in [
+        (r#"{"n":1e400}"#, "number out of range"),
+        (r#"{"n":"\ud800"}"#, "surrogate"),
+        (deep.as_str(), "recursion limit"),
+    ] {
+        let by_name = Task::new("").with_tool("scripted/echo".parse().unwrap());
+        for task in [Task::new("an echo"), by_name] {
+            let task = task.with_input(RawJson::parse(input).unwrap());
+            let refused = world.orchestrator.submit(&world.who, task).await.unwrap_err();
+            let told = matches!(&refused, EngineError::Invalid(e) if e.field == "input" && e.mend.contains(why));
+            assert!(told, "{refused}");
+        }
+    }
+}

@@ -177,11 +177,23 @@ pub(super) async fn rank(
     let route = ports.matcher.rank(who, need, &catalog).await?;
     let route = choice::with_equivalents(route, need, &catalog);
     let route = choice::order(route, &|server| look(servers, server), ports.entropy.next_u64());
+    if route.candidates.is_empty() {
+        check_readable(need)?;
+    }
     // A score that is no number could be stored and not be read again.
     match route.candidates.iter().find(|candidate| !candidate.score.is_finite()) {
         Some(odd) => Err(MatchError { message: format!("`{}` has the score {}", odd.capability, odd.score) }.into()),
         None => Ok(route),
     }
+}
+
+/// No tool takes an input that cannot be read, so only a need that nothing fits is looked at again.
+fn check_readable(need: &Need) -> Result<(), InvalidTask> {
+    let unreadable = |error| {
+        let mend = "keep numbers within the range of a double, surrogates in pairs, and at most 127 levels deep";
+        InvalidTask::new("input", format!("is JSON that cannot be read: {error}; {mend}"))
+    };
+    need.input.view::<Value>().map(drop).map_err(unreadable)
 }
 
 /// How a server stands for a choice; one that is down is tried again on the occasion.

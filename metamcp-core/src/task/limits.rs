@@ -129,12 +129,20 @@ impl Limits {
         if task.labels.len() > self.labels_max {
             return refuse("labels", format!("{} is over the bound of {}", task.labels.len(), self.labels_max));
         }
-        if let Some((key, _)) = task
-            .labels
-            .iter()
-            .find(|(k, v)| k.is_empty() || k.len() > self.label_bytes_max || v.len() > self.label_bytes_max)
-        {
-            return refuse("labels", format!("`{key}`: key and value must be at most {} bytes", self.label_bytes_max));
+        task.labels.iter().try_for_each(|(key, value)| self.check_label(key, value))
+    }
+
+    fn check_label(&self, key: &str, value: &str) -> Result<(), InvalidTask> {
+        let bytes_max = self.label_bytes_max;
+        let refuse = |mend: String| Err(InvalidTask::new("labels", format!("`{key}`: {mend}")));
+        if key.is_empty() || key.len() > bytes_max {
+            return refuse(format!("a key must be 1 to {bytes_max} bytes"));
+        }
+        if key.contains(':') {
+            return refuse("a key must have no `:`; lists are asked for labels as key:value".to_owned());
+        }
+        if value.len() > bytes_max {
+            return refuse(format!("a value must be at most {bytes_max} bytes"));
         }
         Ok(())
     }
@@ -160,9 +168,27 @@ mod tests {
         assert_eq!(refused(&Task::new("x").with_deadline(Duration::ZERO)), "deadline_ms");
         assert_eq!(refused(&Task::new("x").with_delay(Duration::from_secs(u64::MAX))), "not_before");
         assert_eq!(refused(&Task::new("x").with_idempotency_key("")), "idempotency_key");
-        let mut labelled = Task::new("x");
-        labelled.labels.insert(String::new(), "v".to_owned());
-        assert_eq!(refused(&labelled), "labels");
         assert!(Limits::default().check(&Task::new("x")).is_ok());
+    }
+
+    #[test]
+    fn a_label_can_be_filtered_by_or_is_refused_with_its_bound() {
+        let check = |key: &str, value: &str| {
+            let mut labelled = Task::new("x");
+            labelled.labels.insert(key.to_owned(), value.to_owned());
+            Limits::default().check(&labelled)
+        };
+        let long = "x".repeat(257);
+        for (key, value, mend) in [
+            ("", "v", "``: a key must be 1 to 256 bytes"),
+            (&long, "v", "1 to 256 bytes"),
+            ("a:b", "v", "`a:b`: a key must have no `:`"),
+            ("a", &long, "`a`: a value must be at most 256 bytes"),
+        ] {
+            let refused = check(key, value).unwrap_err();
+            assert!(refused.field == "labels" && refused.mend.contains(mend), "{refused}");
+        }
+        assert_eq!(check("a", "b:c"), Ok(()), "a filter is cut at its first colon");
+        assert_eq!(check("a", ""), Ok(()));
     }
 }

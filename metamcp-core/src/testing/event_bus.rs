@@ -36,6 +36,7 @@ macro_rules! event_bus_suite {
             who_is_too_slow_is_told
             what_is_kept_is_bounded
             a_cursor_ahead_of_the_bus_is_told_and_starts_over
+            the_largest_cursor_is_one_ahead_of_the_bus
             events_of_one_publish_stay_together
         );
     };
@@ -246,6 +247,15 @@ mod behaviours {
         let page = bounded("the read", fx.bus.read(9, 10, LONG)).await.expect("the bus answers");
         assert!(page.missed, "the cursor is of another life of the bus");
         assert_eq!((cursors(&page.events), page.next), (vec![1, 2], 2));
+    }
+
+    pub async fn the_largest_cursor_is_one_ahead_of_the_bus(fx: EventBusFixture) {
+        fx.publish(&many(2)).await;
+        for ahead in [u64::MAX, u64::MAX - 1] {
+            let page = fx.read(ahead, 10).await;
+            assert!(page.missed, "{ahead} is of another life of the bus");
+            assert_eq!((cursors(&page.events), page.next), (vec![1, 2], 2), "{ahead}");
+        }
     }
 
     pub async fn events_of_one_publish_stay_together(fx: EventBusFixture) {

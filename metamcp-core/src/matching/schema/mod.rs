@@ -150,7 +150,7 @@ impl Input {
         let mut open = Vec::new();
         let value = match input.get() {
             "{}" => Value::Object(Map::new()),
-            // A nesting too deep to parse is no object that any tool asks for.
+            // What cannot be read, such as a nesting too deep, is no object that any tool asks for.
             _ => input.view().unwrap_or(Value::Null),
         };
         if input.get().contains("\"$ref\"") {

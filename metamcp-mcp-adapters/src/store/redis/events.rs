@@ -95,7 +95,8 @@ impl RedisEventBus {
     /// The entries that hold what came after a cursor, or end after it.
     fn range_cmd(&self, after: u64) -> Cmd {
         let mut command = redis::cmd("XRANGE");
-        let start = format!("({after}-{}", u64::MAX);
+        // No entry ends at the largest number, and Redis knows none behind it.
+        let start = format!("({}-{}", after.min(u64::MAX - 1), u64::MAX);
         command.arg(self.namespace.key("events")).arg(start).arg("+").arg("COUNT").arg(ENTRIES_READ_MAX);
         command
     }
