@@ -78,20 +78,35 @@ impl<'a> Members<'a> {
     /// What has to be cut from `object` to leave out a member, with its comma.
     pub(crate) fn member_at(&self, object: &str, key: &str) -> Option<Range<usize>> {
         let at = self.0.iter().position(|(known, _)| known == key)?;
-        let end = place(object, self.0[at].1).end;
-        match at.checked_sub(1) {
-            Some(before) => Some(place(object, self.0[before].1).end..end),
+        Some(self.cut(object, at, at))
+    }
+
+    /// What has to be cut from `object` to leave out all these members, in the order of the text.
+    pub(crate) fn members_at(&self, object: &str, is_left_out: impl Fn(&str, &RawValue) -> bool) -> Vec<Range<usize>> {
+        let leaves_out = |(key, value): &&(Cow<'a, str>, &'a RawValue)| is_left_out(key, value);
+        let leading = self.0.iter().take_while(leaves_out).count();
+        // The comma behind the first members goes with the last of them.
+        let begin = leading.checked_sub(1).map(|last| self.cut(object, 0, last));
+        let others = (leading..self.0.len()).filter(|at| leaves_out(&&self.0[*at]));
+        begin.into_iter().chain(others.map(|at| self.cut(object, at, at))).collect()
+    }
+
+    /// Where the members from `first` to `last` stand, with a comma.
+    fn cut(&self, object: &str, first: usize, last: usize) -> Range<usize> {
+        let end = place(object, self.0[last].1).end;
+        match first.checked_sub(1) {
+            Some(before) => place(object, self.0[before].1).end..end,
             None => {
                 let start = object.find('{').map_or(0, |brace| brace + 1);
-                let comma = object[end..].find(',').filter(|_| self.0.len() > 1);
-                Some(start..comma.map_or(end, |comma| end + comma + 1))
+                let comma = object[end..].find(',').filter(|_| last + 1 < self.0.len());
+                start..comma.map_or(end, |comma| end + comma + 1)
             }
         }
     }
 }
 
 /// Where `inner`, a part of `outer`, stands in it.
-fn place(outer: &str, inner: &RawValue) -> Range<usize> {
+pub(crate) fn place(outer: &str, inner: &RawValue) -> Range<usize> {
     let start = inner.get().as_ptr().addr() - outer.as_ptr().addr();
     start..start + inner.get().len()
 }
@@ -134,6 +149,22 @@ mod tests {
         ] {
             let cut = Members::of(object).unwrap().member_at(object, "x").unwrap();
             assert_eq!(format!("{}{}", &object[..cut.start], &object[cut.end..]), without, "{object}");
+        }
+    }
+
+    #[test]
+    fn any_members_are_cut_and_an_object_stays() {
+        for (object, without) in [
+            (r#"{ "x":1, "y":2 , "a":3}"#, r#"{ "a":3}"#),
+            (r#"{"x":1,"a":3, "y":2,"z":4 }"#, r#"{"a":3 }"#),
+            (r#"{"a":3,"x":1,"b":4}"#, r#"{"a":3,"b":4}"#),
+            (r#"{ "x":1,"y":2 }"#, "{ }"),
+            ("{}", "{}"),
+        ] {
+            let cuts = Members::of(object).unwrap().members_at(object, |key, _| "xyz".contains(key));
+            let mut left = object.to_owned();
+            cuts.into_iter().rev().for_each(|cut| left.replace_range(cut, ""));
+            assert_eq!(left, without, "{object}");
         }
     }
 

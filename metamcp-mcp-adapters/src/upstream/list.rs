@@ -17,7 +17,10 @@ use metamcp_core::{
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::way::{Failure, error, violation};
+use super::{
+    usable,
+    way::{Failure, error, violation},
+};
 use crate::wire::{
     era::{INVALID_PARAMS, METHOD_NOT_FOUND},
     freshness,
@@ -141,9 +144,7 @@ impl<'a> Collecting<'a> {
         let read = Capability::from_definition(self.server, Arc::clone(&self.terms), tool.clone());
         let read = read.map_err(|error| error.to_string())?;
         let name = read.id.tool();
-        if !read.input_schema.is_object() {
-            return Err(format!("`{name}` has an `inputSchema` that is not an object"));
-        }
+        usable::tool(tool).map_err(|reason| format!("`{name}` {reason}"))?;
         if self.with_headers {
             let marks = header::of_schema(&read.input_schema).map_err(|reason| format!("`{name}`: {reason}"))?;
             if !marks.is_empty() {
@@ -187,7 +188,11 @@ mod tests {
                 (1, None) => {
                     json!({ "tools": [named("a"), { "noname": 1 }, named("a"), marked("")], "nextCursor": "c" })
                 }
-                (2, Some("c")) => json!({ "tools": [named("b"), marked("M"), { "name": "s", "inputSchema": [] }] }),
+                (2, Some("c")) => {
+                    let task = json!({ "name": "t", "inputSchema": {}, "execution": { "taskSupport": "required" } });
+                    let (listed, none) = (json!({ "name": "s", "inputSchema": [] }), json!({ "name": "n" }));
+                    json!({ "tools": [named("b"), marked("M"), listed, none, task] })
+                }
                 other => panic!("unexpected {other:?}"),
             })
         });

@@ -49,12 +49,11 @@ mod session;
 mod slot;
 mod stdio;
 mod under_way;
+mod usable;
 mod watch;
 mod watched;
 mod way;
 
-#[cfg(feature = "gateway")]
-pub(crate) use self::reply::of_relayed as tool_reply;
 pub use self::{
     handover::Handover,
     http_connector::HttpConnector,
@@ -62,4 +61,6 @@ pub use self::{
     pipe::{IoConnector, io_transport},
     stdio::StdioConnector,
 };
+#[cfg(feature = "gateway")]
+pub(crate) use self::{reply::of_relayed as tool_reply, usable::tool as usable_tool};
 pub use crate::wire::era::Era;

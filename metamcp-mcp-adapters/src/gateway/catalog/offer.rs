@@ -12,7 +12,7 @@ use metamcp_core::{
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
-use crate::gateway::members::Members;
+use crate::{gateway::members::Members, upstream::usable_tool};
 
 /// A server with what it offers.
 pub(crate) type Offered<'a> = (&'a ServerName, &'a Offer);
@@ -112,20 +112,15 @@ impl Offer {
             });
             read.collect::<Vec<_>>()
         };
-        let tools =
-            entries(&lists.tools, "tool", "name").into_iter().filter_map(
-                |definition| match Capability::from_definition(server, Arc::clone(terms), definition.raw.clone()) {
-                    Ok(capability) => {
-                        let ui = ui_page(&definition.raw);
-                        Some(Tool { definition, capability: Arc::new(capability), ui })
-                    }
-                    Err(error) => {
-                        left_out("tool", error.to_string());
-                        None
-                    }
-                },
-            );
-        let tools: Vec<Tool> = tools.collect();
+        let tool = |definition: Definition| {
+            usable_tool(&definition.raw).map_err(|reason| format!("`{}` {reason}", definition.name))?;
+            let capability = Capability::from_definition(server, Arc::clone(terms), definition.raw.clone());
+            let capability = Arc::new(capability.map_err(|error| error.to_string())?);
+            let ui = ui_page(&definition.raw);
+            Ok(Tool { definition, capability, ui })
+        };
+        let tools = entries(&lists.tools, "tool", "name").into_iter().map(tool);
+        let tools: Vec<Tool> = tools.filter_map(|read| read.map_err(|reason| left_out("tool", reason)).ok()).collect();
         let mut can = abilities(lists);
         can.ui |= tools.iter().any(|tool| tool.ui.is_some());
         Self {
@@ -194,9 +189,11 @@ mod tests {
                 { "name": "a", "inputSchema": {}, "_meta": { "ui": { "resourceUri": "ui://a" } } },
                 { "name": "a", "inputSchema": {} },
                 { "nameless": true },
+                { "name": "b" },
+                { "name": "c", "inputSchema": {}, "execution": { "taskSupport": "required" } },
             ])),
             prompts: raw(json!([{ "name": "p" }])),
-            resources: raw(json!([{ "uri": "x://1", "name": "one" }, { "name": "no uri" }])),
+            resources: raw(json!([{ "uri": "x://1", "name": "one" }, { "name": "no uri" }, { "uri": "x://2" }])),
             templates: raw(json!([{ "uriTemplate": "x://{id}", "name": "t" }])),
             ..Lists::default()
         };
