@@ -131,7 +131,8 @@ async fn a_session_begins_goes_on_and_ends() {
     let other = legacy.request(5, "ping", &json!({})).with("mcp-protocol-version", "1999-01-01");
     assert_eq!(other.refused(&service).await, (400, -32602), "not one of ours: taken for a modern one");
     assert_eq!(service.sessions(), 1);
-    assert!(legacy.raw(&Value::Null).method(Method::DELETE).send(&service).await.status().is_success());
+    let ended = legacy.raw(&Value::Null).method(Method::DELETE).send(&service).await;
+    assert_eq!((ended.status(), whole(ended).await), (StatusCode::NO_CONTENT, Value::Null));
     assert_eq!(legacy.request(6, "ping", &json!({})).refused(&service).await, (404, -32600));
     assert_eq!((legacy.get().refused(&service).await, service.sessions()), ((404, -32600), 0));
 }
@@ -178,6 +179,33 @@ async fn a_stream_that_was_cut_goes_on() {
     // From its beginning all of it can be had again.
     let mut events = Events::of(legacy.get().with("last-event-id", &primer.unwrap()).send(&service).await);
     assert_eq!(events.message().await.1["method"], "roots/list");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_to_be_kept_is_told_as_lost_and_the_news_stay_with_their_reader() {
+    let service = service().await;
+    let legacy = Legacy::begin(&service, "2025-11-25").await;
+    let mut news = Events::of(legacy.get().send(&service).await);
+    assert!(news.next().await.is_some());
+    let answer = async |question: &Value, uri: &str| {
+        let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "roots": [{ "uri": uri }] } });
+        assert_eq!(legacy.raw(&answer).send(&service).await.status(), StatusCode::ACCEPTED);
+    };
+    let call = legacy.request(1, "tools/call", &json!({ "name": "legacy__roots", "arguments": {} }));
+    let mut events = Events::of(call.send(&service).await);
+    answer(&events.message().await.1, "file:///one").await;
+    let (last, question) = events.message().await;
+    drop(events);
+    let resume = |last: &str| legacy.get().with("last-event-id", last);
+    let mut events = Events::of(resume(&last.unwrap()).send(&service).await);
+    answer(&question, &format!("file:///{}", "x".repeat(70_000))).await;
+    let (lost, told) = events.message().await;
+    assert_eq!((&told["id"], &told["error"]["code"]), (&json!(1), &json!(-32603)), "{told}");
+    assert_eq!(events.next().await, None);
+    assert_eq!(resume(&lost.unwrap()).refused(&service).await, (410, -32600), "nothing comes behind an answer");
+    assert_eq!(resume("0-2-1").refused(&service).await, (410, -32600), "the answer of another process");
+    let still = tokio::time::timeout(Duration::from_millis(100), news.next()).await;
+    assert!(still.is_err(), "the stream of news was taken from its reader: {still:?}");
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(super) const ALIVE: Bytes = Bytes::from_static(b":\n\n");
 pub(super) enum Answer {
     /// Nothing: what came wants no answer.
     Accepted,
+    /// Nothing: what was to be done is done.
+    Ended,
     /// One text.
     Whole {
         status: StatusCode,
@@ -115,7 +117,7 @@ impl Call {
     fn end(&mut self, answer: Answer) {
         self.last = self.outbox.last(match answer {
             Answer::Whole { frame, .. } => Some(frame),
-            Answer::Accepted | Answer::Events(_) => None,
+            Answer::Accepted | Answer::Ended | Answer::Events(_) => None,
         });
     }
 

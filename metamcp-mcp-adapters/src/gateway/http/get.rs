@@ -39,12 +39,18 @@ pub(super) async fn stream(front: &Arc<Front>, head: &Head) -> Answer {
         Err(refused) => return refused,
     };
     let last = head.headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse::<EventId>().ok());
-    let last = last.filter(|last| last.is_here());
+    let news = |last| Answer::Events(news(Arc::clone(front), Arc::clone(&session), last));
     match last {
-        Some(last) if last.stream != GET_STREAM && session.can_resume(last) => {
+        None => news(None),
+        Some(last) if last.stream == GET_STREAM => news(last.is_here().then_some(last)),
+        Some(last) if last.is_here() && session.behind(last) != Following::End => {
             Answer::Events(rest(Arc::clone(front), session, last))
         }
-        _ => Answer::Events(news(Arc::clone(front), session, last.filter(|last| last.stream == GET_STREAM))),
+        // Not 404, which would tell that the session is over; and not the news, which somebody else may be reading.
+        Some(_) => {
+            let why = "nothing that came behind the event of `Last-Event-ID` is kept; make the request anew if its answer is missing";
+            invalid(StatusCode::GONE, why)
+        }
     }
 }
 
@@ -55,7 +61,7 @@ pub(super) async fn end(front: &Front, head: &Head) -> Answer {
         Err(refused) => return refused,
     };
     match front.sessions.end(&session).await {
-        Ok(()) => Answer::Accepted,
+        Ok(()) => Answer::Ended,
         Err(fault) => Answer::whole(StatusCode::SERVICE_UNAVAILABLE, front::fault(None, &fault)),
     }
 }

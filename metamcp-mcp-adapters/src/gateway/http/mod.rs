@@ -194,6 +194,7 @@ fn not_allowed(allowed: &'static str) -> Response<GatewayBody> {
 fn respond(answer: Answer) -> Response<GatewayBody> {
     match answer {
         Answer::Accepted => with(StatusCode::ACCEPTED, GatewayBody::empty()),
+        Answer::Ended => with(StatusCode::NO_CONTENT, GatewayBody::empty()),
         Answer::Events(stream) => events(stream),
         Answer::Whole { status, frame, session } => {
             let mut response = with(status, GatewayBody::whole(frame.into_pieces()));

@@ -75,7 +75,7 @@ impl Outbox {
             state.dropped += 1;
             return Err(NotTaken);
         }
-        let event = self.event(&mut state, &[message.into()]);
+        let event = self.event(&mut state, &[message.into()], false);
         if !state.detached {
             state.bytes += event.len();
             state.waiting.push_back(event);
@@ -100,7 +100,7 @@ impl Outbox {
     pub(super) fn last(&self, answer: Option<Frame>) -> Option<Bytes> {
         let mut state = self.lock();
         state.answered = true;
-        let event = answer.map(|answer| self.event(&mut state, &answer.into_pieces()));
+        let event = answer.map(|answer| self.event(&mut state, &answer.into_pieces(), true));
         if let (Some(session), Some((stream, _))) = (self.session.get(), state.stream) {
             session.end_stream(stream);
         }
@@ -151,7 +151,7 @@ impl Outbox {
     }
 
     /// A message as an event, with its number on the stream if the client may ask for it again.
-    fn event(&self, state: &mut State, pieces: &[Bytes]) -> Bytes {
+    fn event(&self, state: &mut State, pieces: &[Bytes], is_answer: bool) -> Bytes {
         let Some(session) = self.session.get() else { return event(None, pieces) };
         if state.stream.is_none() {
             let Some(stream) = session.begin_stream() else { return event(None, pieces) };
@@ -166,7 +166,7 @@ impl Outbox {
         *number += 1;
         let id = EventId::new(*stream, *number);
         let event = event(Some(id), pieces);
-        session.keep(id, &event);
+        session.keep(id, &event, is_answer);
         event
     }
 

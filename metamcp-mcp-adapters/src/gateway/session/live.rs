@@ -134,8 +134,8 @@ impl Session {
     }
 
     /// Keeps an event for a client that loses its connection.
-    pub(crate) fn keep(&self, id: EventId, event: &Bytes) {
-        self.lock().log.keep(id, event);
+    pub(crate) fn keep(&self, id: EventId, event: &Bytes, is_answer: bool) {
+        self.lock().log.keep(id, event, is_answer);
         self.logged.notify_waiters();
     }
 
@@ -145,7 +145,7 @@ impl Session {
         state.news = state.news.wrapping_add(1);
         let id = EventId::new(GET_STREAM, state.news);
         let event = event(id);
-        state.log.keep(id, &event);
+        state.log.keep(id, &event, false);
         event
     }
 
@@ -159,21 +159,16 @@ impl Session {
         let mut state = self.lock();
         let Some(at) = state.open_streams.iter().position(|open| *open == stream) else { return };
         state.open_streams.swap_remove(at);
-        state.log.end(stream);
         drop(state);
         self.logged.notify_waiters();
     }
 
-    /// Whether there may be something behind this event of an answer's stream.
-    pub(crate) fn can_resume(&self, last: EventId) -> bool {
-        let state = self.lock();
-        let is_open = state.open_streams.contains(&last.stream);
-        is_open || matches!(state.log.behind(last), Following::Events(events) if !events.is_empty())
-    }
-
-    /// What was sent behind an event and is still known.
+    /// What was sent behind an event and is still known. Nothing more comes when it is the event of an answer that was made.
     pub(crate) fn behind(&self, last: EventId) -> Following {
-        self.lock().log.behind(last)
+        let state = self.lock();
+        let events = state.log.behind(last);
+        let may_go_on = last.stream == GET_STREAM || state.open_streams.contains(&last.stream);
+        if events.is_empty() && !may_go_on { Following::End } else { Following::Events(events) }
     }
 
     /// What comes behind an event, as soon as there is something. Cancel safe.
