@@ -201,12 +201,36 @@ async fn a_question_of_a_legacy_server_is_parked_and_answered_by_a_retry() {
 }
 
 #[tokio::test]
-async fn a_retry_without_the_answer_and_a_client_without_the_capability_leave_the_question_unanswered() {
+async fn a_retry_without_the_answer_is_asked_again_and_the_call_goes_on() {
     for (transport, _guard) in [pipe(Era::Legacy).await, http(Era::Legacy).await] {
-        let able = Caller::new(&transport, r#"{"roots":{}}"#);
-        let (_, state) = question(&able.call("roots", &[("arguments", "{}")]).await.expect("it asks"), "roots/list");
-        let unanswered = able.retry("roots", &state, &roots("another", "file:///x")).await;
-        assert!(matches!(&unanswered, Err(RelayError::Rpc(e)) if e.message.contains("no answer")), "{unanswered:?}");
+        let caller = Caller::new(&transport, r#"{"roots":{}}"#);
+        let asked = caller.call("roots", &[("arguments", "{}")]).await.expect("it asks");
+        let (key, mut state) = question(&asked, "roots/list");
+        for nonsense in [json!([]), json!(5), json!({ &key: 5 }), json!({ &key: null })] {
+            let refused = caller.retry("roots", &state, &nonsense).await;
+            assert!(matches!(&refused, Err(RelayError::Rpc(e)) if e.code == -32602), "{nonsense}: {refused:?}");
+        }
+        let without = Value::from(&*state).to_string();
+        let again = caller.call("roots", &[("arguments", "{}"), ("requestState", &without)]).await;
+        let mut told = again.expect("it asks again");
+        for beside_it in [json!({}), roots("another", "file:///x")] {
+            let (same, next) = question(&told, "roots/list");
+            assert!(same == key && next != state);
+            state = next;
+            told = caller.retry("roots", &state, &beside_it).await.expect("it asks again");
+        }
+        let (_, state) = question(&told, "roots/list");
+        let asked = caller.retry("roots", &state, &roots(&key, "file:///one")).await.expect("it takes the answer");
+        let (second, state) = question(&asked, "roots/list");
+        let done = caller.retry("roots", &state, &roots(&second, "file:///two")).await.expect("it answers");
+        assert_eq!(text(&done), "file:///one file:///two");
+        transport.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_the_capability_leaves_the_question_unanswered() {
+    for (transport, _guard) in [pipe(Era::Legacy).await, http(Era::Legacy).await] {
         let unable = Caller::new(&transport, r#"{"elicitation":{}}"#);
         let refused = unable.call("roots", &[("arguments", "{}")]).await;
         assert!(matches!(&refused, Err(RelayError::Rpc(e)) if e.message.contains("roots/list")), "{refused:?}");

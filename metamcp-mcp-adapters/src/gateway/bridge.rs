@@ -205,7 +205,7 @@ impl<'a> Bridge<'a> {
         for (key, question) in &asked.0 {
             let question: Question<'_> = serde_json::from_str(question.get())
                 .map_err(|e| broken(format!("the question `{key}` is of another shape: {e}")))?;
-            shown.push((key.as_ref(), self.permitted(self.origin.server, question)?));
+            shown.push((key.as_ref(), permitted(self.caller, self.origin.server, question)?));
         }
         if self.caller.era == Era::Modern {
             return Ok(Some(self.show(&shown, inner)));
@@ -229,7 +229,7 @@ impl<'a> Bridge<'a> {
         for InputRequest { key, request } in questions {
             let question: Question<'_> = serde_json::from_str(request)
                 .map_err(|e| RpcFault::new(INTERNAL_ERROR, format!("the question `{key}` is of another shape: {e}")))?;
-            shown.push((key.as_str(), self.permitted(server, question)?));
+            shown.push((key.as_str(), permitted(self.caller, server, question)?));
         }
         if self.caller.era == Era::Modern {
             let state = self.origin.seal(self.seal, None, Some(job));
@@ -241,28 +241,6 @@ impl<'a> Bridge<'a> {
     fn show(&self, questions: &[(&str, Put)], inner: Option<RawJson>) -> RawJson {
         let state = inner.map(|inner| self.origin.seal(self.seal, Some(inner), None));
         input_required(questions, state.as_deref())
-    }
-
-    /// Checks that the client can be asked this, and says in the question whose it is.
-    fn permitted(&self, server: &ServerName, question: Question<'_>) -> Result<Put, RpcFault> {
-        let needed = match question.method.as_str() {
-            ELICITATION => "elicitation",
-            "sampling/createMessage" => "sampling",
-            "roots/list" => "roots",
-            other => {
-                let message = format!("server `{server}` asks `{other}`, which no client answers");
-                return Err(RpcFault::new(INTERNAL_ERROR, message));
-            }
-        };
-        let has = Members::of(self.caller.capabilities.get()).is_ok_and(|can| can.get(needed).is_some());
-        if !has {
-            let message = format!("server `{server}` needs the client capability `{needed}`");
-            let data = RawJson::parse(format!(r#"{{"requiredCapabilities":{{"{needed}":{{}}}}}}"#)).ok();
-            return Err(RpcFault { code: MISSING_CAPABILITY, message, data });
-        }
-        let params = question.params.map_or_else(RawJson::empty_object, |params| params.to_owned().into());
-        let params = if needed == "elicitation" { named(server, params) } else { params };
-        Ok(Put { method: question.method, params })
     }
 
     /// Asks a legacy client, one question after another; `None` when there is nothing to ask.
@@ -282,10 +260,14 @@ impl<'a> Bridge<'a> {
                 self.elicitations.asked(server, &question.params, self.side.address());
             }
             let answer = match self.side.ask(&question.method, &question.params).await {
-                Ok(answer) => answer,
+                Ok(answer) if answer.is_object() => answer,
                 // Who cannot answer a form has not filled it in; of other questions the error is all there is to say.
-                Err(_) if question.method == ELICITATION => {
+                Ok(_) | Err(_) if question.method == ELICITATION => {
                     RawJson::parse(r#"{"action":"cancel"}"#).expect("the text is JSON")
+                }
+                Ok(_) => {
+                    let why = format!("the client's answer to `{}` is not an object", question.method);
+                    return Err(RpcFault::new(INTERNAL_ERROR, why));
                 }
                 Err(fault) => return Err(fault),
             };
@@ -299,6 +281,38 @@ impl<'a> Bridge<'a> {
         answers.push('}');
         Ok(Some(RawJson::parse(answers).expect("members of JSON values are JSON")))
     }
+}
+
+/// Checks that the client can be asked this, and says in the question whose it is.
+fn permitted(caller: &Caller, server: &ServerName, question: Question<'_>) -> Result<Put, RpcFault> {
+    let needed = match question.method.as_str() {
+        ELICITATION => "elicitation",
+        "sampling/createMessage" => "sampling",
+        "roots/list" => "roots",
+        other => {
+            let message = format!("server `{server}` asks `{other}`, which no client answers");
+            return Err(RpcFault::new(INTERNAL_ERROR, message));
+        }
+    };
+    let has = Members::of(caller.capabilities.get()).is_ok_and(|can| can.get(needed).is_some());
+    if !has {
+        let message = format!("server `{server}` needs the client capability `{needed}`");
+        let data = RawJson::parse(format!(r#"{{"requiredCapabilities":{{"{needed}":{{}}}}}}"#)).ok();
+        return Err(RpcFault { code: MISSING_CAPABILITY, message, data });
+    }
+    let params = question.params.map_or_else(RawJson::empty_object, |params| params.to_owned().into());
+    let params = if needed == "elicitation" { named(server, params) } else { params };
+    Ok(Put { method: question.method, params })
+}
+
+/// A question of this server as the client is shown it in a list of them.
+///
+/// # Errors
+/// When it is none, or the client cannot be asked it.
+pub(crate) fn shown(caller: &Caller, server: &ServerName, request: &str) -> Result<String, RpcFault> {
+    let question: Question<'_> = serde_json::from_str(request)
+        .map_err(|e| RpcFault::new(INTERNAL_ERROR, format!("a question is of another shape: {e}")))?;
+    permitted(caller, server, question).map(|put| put.request())
 }
 
 /// What became of the questions of a job.
@@ -315,6 +329,13 @@ pub(crate) enum Asked {
 struct Put {
     method: String,
     params: RawJson,
+}
+
+impl Put {
+    /// As `inputRequests` holds it.
+    fn request(&self) -> String {
+        format!(r#"{{"method":{},"params":{}}}"#, quoted(&self.method), self.params.get())
+    }
 }
 
 /// Whether a result is a question. Looked at closely only when the word is in it.
@@ -345,8 +366,7 @@ fn input_required(questions: &[(&str, Put)], state: Option<&str>) -> RawJson {
         text.push_str(r#","inputRequests":{"#);
         for (at, (key, asked)) in questions.iter().enumerate() {
             let comma = if at == 0 { "" } else { "," };
-            let (key, method, params) = (quoted(key), quoted(&asked.method), asked.params.get());
-            text.push_str(&format!(r#"{comma}{key}:{{"method":{method},"params":{params}}}"#));
+            text.push_str(&format!("{comma}{}:{}", quoted(key), asked.request()));
         }
         text.push('}');
     }
@@ -477,6 +497,16 @@ mod tests {
             let refused = take(era, ALL, None, question("tools/call")).await.unwrap_err();
             assert_eq!(refused.code, INTERNAL_ERROR);
         }
+    }
+
+    #[test]
+    fn a_question_among_many_names_its_server_and_is_shown_to_who_can_answer() {
+        let (server, able) = (ServerName::new("bank").unwrap(), caller(Era::Modern, r#"{"elicitation":{}}"#));
+        let asked = r#"{"params": {"message":"pay?","x":1.0},"method":"elicitation/create"}"#;
+        let told = shown(&able, &server, asked).unwrap();
+        assert_eq!(told, r#"{"method":"elicitation/create","params":{"message":"[bank] pay?","x":1.0}}"#);
+        assert_eq!(shown(&caller(Era::Modern, "{}"), &server, asked).unwrap_err().code, MISSING_CAPABILITY);
+        assert_eq!(shown(&able, &server, "1").unwrap_err().code, INTERNAL_ERROR);
     }
 
     #[test]

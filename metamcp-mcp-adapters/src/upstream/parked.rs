@@ -4,6 +4,7 @@
 //! nobody comes back for is cancelled, and its server told why its question has no answer.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,8 +15,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::way::{Asked, Question, Rest};
-use crate::wire::object::ObjectText;
+use super::way::{Asked, Failure, Question, Rest};
+use crate::wire::{era::INVALID_PARAMS, frame::RpcError, object::ObjectText};
 
 /// Requests of one connection that may wait at a time.
 const PARKED_MAX: usize = 64;
@@ -66,19 +67,17 @@ impl Waiting {
         open.map(|((key, question), _)| InputRequest { key, request: request_of(question) }).collect()
     }
 
-    /// Takes the answers among these; whether there was any.
-    pub(super) fn take(&mut self, responses: Option<&RawValue>) -> bool {
+    /// Takes the answers among these. What is no object answers nothing.
+    pub(super) fn take(&mut self, responses: Option<&RawValue>) {
         let found: Vec<_> = self
             .keyed()
             .map(|(key, question)| response(responses, &key).map(|response| question.answer(&response)))
             .collect();
-        let any = found.iter().zip(&self.answers).any(|(found, answer)| found.is_some() && answer.is_none());
         for (answer, found) in self.answers.iter_mut().zip(found) {
             if answer.is_none() {
                 *answer = found;
             }
         }
-        any
     }
 
     /// The number of questions it has asked.
@@ -192,12 +191,28 @@ fn request_of(question: &Question) -> String {
     text.finish()
 }
 
+/// `inputResponses`: answers by the key of their question.
+#[derive(Deserialize)]
+struct Responses<'a>(#[serde(borrow)] HashMap<Cow<'a, str>, &'a RawValue>);
+
 /// The answer to one question among `inputResponses`.
 fn response(responses: Option<&RawValue>, key: &str) -> Option<Box<RawValue>> {
-    #[derive(Deserialize)]
-    struct Responses<'a>(#[serde(borrow)] HashMap<std::borrow::Cow<'a, str>, &'a RawValue>);
     let Responses(responses) = serde_json::from_str(responses?.get()).ok()?;
-    responses.get(key).map(|response| (*response).to_owned())
+    responses.get(key).filter(|response| response.get().starts_with('{')).map(|response| (*response).to_owned())
+}
+
+/// Checks the form of `inputResponses`, before the request that waits for them is touched.
+///
+/// # Errors
+/// What is wrong with them, as the client is told.
+pub(super) fn check(responses: &RawValue) -> Result<(), Failure> {
+    let refused = |message: String| Failure::Rpc(RpcError { code: INVALID_PARAMS, message, data: None }, None);
+    let Responses(read) = serde_json::from_str(responses.get())
+        .map_err(|_| refused("inputResponses: must be an object from question to answer".to_owned()))?;
+    match read.iter().find(|(_, answer)| !answer.get().starts_with('{')) {
+        Some((key, _)) => Err(refused(format!("inputResponses: the answer to `{key}` must be an object"))),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +221,7 @@ mod tests {
     use metamcp_core::transport::RelaySide;
 
     use super::*;
-    use crate::upstream::way::{Failure, Rest, Step};
+    use crate::upstream::way::Step;
 
     /// A request that only keeps what its server was told at the end.
     #[derive(Debug, Default, Clone)]
@@ -256,14 +271,28 @@ mod tests {
     fn answers_may_come_one_by_one() {
         let mut waiting = asks(&Told::default(), 3);
         let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-        assert!(!waiting.take(None) && !waiting.take(Some(&raw(r#"{"q9":{}}"#))));
-        assert!(waiting.take(Some(&raw(r#"{"q2":{"n":1.0},"q9":{}}"#))));
-        assert!(!waiting.take(Some(&raw(r#"{"q2":{}}"#))), "it has its answer");
-        assert!(waiting.take(Some(&raw(r#"{"q1":{}}"#))));
-        let open: Vec<_> = waiting.open().into_iter().map(|question| question.key).collect();
-        assert_eq!((open, waiting.count()), (vec!["q3".to_owned()], 3));
+        let mut open = |responses: Option<&str>| {
+            waiting.take(responses.map(raw).as_deref());
+            waiting.open().into_iter().map(|question| question.key).collect::<Vec<_>>()
+        };
+        for nothing in [None, Some(r#"{"q9":{}}"#), Some(r#"{"q1":5,"q2":null}"#), Some("[]")] {
+            assert_eq!(open(nothing), ["q1", "q2", "q3"], "{nothing:?}");
+        }
+        assert_eq!(open(Some(r#"{"q2":{"n":1.0},"q9":{}}"#)), ["q1", "q3"]);
+        assert_eq!(open(Some(r#"{"q2":{}}"#)), ["q1", "q3"], "it has its answer");
+        assert_eq!(open(Some(r#"{"q1":{}}"#)), ["q3"]);
+        assert_eq!(waiting.count(), 3);
         let (_, answers) = waiting.into_answers("why not");
         assert!(answers[1].ends_with(r#""result":{"n":1.0}}"#) && answers[2].contains("why not"), "{answers:?}");
+    }
+
+    #[test]
+    fn answers_of_another_form_are_refused() {
+        let is_good = |text: &str| check(&RawValue::from_string(text.to_owned()).unwrap()).is_ok();
+        assert!(is_good("{}") && is_good(r#" {"q1":{}}"#));
+        for text in ["null", "[]", "5", r#"{"q1":5}"#, r#"{"q1":{},"q2":null}"#] {
+            assert!(!is_good(text), "{text}");
+        }
     }
 
     #[test]

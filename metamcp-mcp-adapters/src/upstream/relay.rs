@@ -37,8 +37,9 @@ impl Session {
             None => self.make(request, &side).await?,
             Some(state) => {
                 // A state that names nothing finds nothing.
-                let state = parked::named(state).unwrap_or_default();
-                self.go_on(&state, member("inputResponses"), request, &side).await?
+                let (state, responses) = (parked::named(state).unwrap_or_default(), member("inputResponses"));
+                responses.map_or(Ok(()), parked::check)?;
+                self.go_on(&state, responses, request, &side).await?
             }
         };
         Ok(match reached {

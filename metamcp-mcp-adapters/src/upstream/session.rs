@@ -253,9 +253,10 @@ impl Holder for Session {
         if let Some(handover) = &self.handover {
             handover.let_go(state);
         }
-        let (took, open, count) = (waiting.take(responses), waiting.open(), waiting.count());
-        if took && !open.is_empty() {
-            // The server is told when it can be told all.
+        waiting.take(responses);
+        let (open, count) = (waiting.open(), waiting.count());
+        if !open.is_empty() {
+            // The server is told when it can be told all; until then the caller is asked again.
             match self.park(waiting, &request) {
                 Ok(state) => return Ok(Reached::Parked { open, state }),
                 Err(full) => waiting = *full,

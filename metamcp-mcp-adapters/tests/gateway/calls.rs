@@ -327,6 +327,13 @@ async fn a_servers_own_task_becomes_one_of_ours() {
     let asking = world.task(id, "input_required").await;
     let (key, question) = asking["inputRequests"].as_object().unwrap().iter().next().unwrap();
     assert_eq!(question["method"], "elicitation/create");
+    assert!(question["params"]["message"].as_str().unwrap().starts_with("[sdk] "), "{question}");
+    let mut unable = tasks();
+    unable.as_object_mut().unwrap().remove("elicitation");
+    let shown = world.ask("tasks/get", json!({ "taskId": id }), unable).await;
+    assert_eq!(shown["result"]["inputRequests"], json!({}), "who cannot answer is not asked");
+    let nonsense = json!({ "taskId": id, "inputResponses": { key: 5 } });
+    assert_eq!(world.ask("tasks/update", nonsense, tasks()).await["error"]["code"], -32602);
     let answer = |key: &str| {
         let answers = json!({ key: { "action": "accept", "content": { "name": "Ada" } } });
         world.ask("tasks/update", json!({ "taskId": id, "inputResponses": answers }), tasks())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use metamcp_core::{
     auth::Principal,
     engine::Orchestrator,
-    id::{JobId, ServerName},
+    id::JobId,
     json::RawJson,
     pointer::Digest,
     queue::{Answer, Job, JobState},
@@ -126,7 +126,7 @@ pub(crate) async fn follow(
             JobState::Input if takes_tasks(caller) => return Ok(told(caller, &job, tool)),
             JobState::Input => {
                 let open = update::outstanding(gateway, &job).await?;
-                let Some(server) = server_of(&job) else { return Ok(told(caller, &job, tool)) };
+                let Some(server) = view::server_of(&job) else { return Ok(told(caller, &job, tool)) };
                 match bridge.take_job(id, server, &open).await? {
                     Asked::Shown(questions) => return Ok(questions),
                     Asked::Answered(responses) => {
@@ -140,11 +140,6 @@ pub(crate) async fn follow(
             _ => return Ok(told(caller, &job, tool)),
         }
     }
-}
-
-/// Whose tool serves the job.
-fn server_of(job: &Job) -> Option<&ServerName> {
-    job.body.route.candidates.get(usize::from(job.head.candidate)).map(|candidate| candidate.capability.server())
 }
 
 fn told(caller: &Caller, job: &Job, tool: Option<&ToolRef>) -> RawJson {

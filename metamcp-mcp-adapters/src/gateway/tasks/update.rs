@@ -45,6 +45,9 @@ pub(crate) async fn answer(
     let Some(given) = given else {
         return Err(RpcFault::new(INVALID_PARAMS, "inputResponses: must be an object from question to answer"));
     };
+    if let Some((key, _)) = given.0.iter().find(|(_, answer)| !answer.get().starts_with('{')) {
+        return Err(RpcFault::new(INVALID_PARAMS, format!("inputResponses: the answer to `{key}` must be an object")));
+    }
     if job.head.state != JobState::Input {
         return Ok(());
     }

@@ -1,13 +1,16 @@
 //! A job as the tasks extension tells it, and as a client without the extension reads it.
 
 use metamcp_core::{
+    id::ServerName,
     json::RawJson,
     queue::{Job, JobError, JobHead, JobState},
 };
 
 use super::{refused::fault, terms::takes_tasks, update};
 use crate::{
-    gateway::{Caller, Gateway, RpcFault, catalog::ToolRef, front, members::quoted, pointers, tool_result::failed},
+    gateway::{
+        Caller, Gateway, RpcFault, bridge, catalog::ToolRef, front, members::quoted, pointers, tool_result::failed,
+    },
     wire::era::INTERNAL_ERROR,
 };
 
@@ -96,12 +99,23 @@ pub(super) async fn members(gateway: &Gateway, caller: &Caller, job: &Job) -> Re
         }
         JobState::Input => {
             let open = update::outstanding(gateway, job).await?;
-            let asked: Vec<String> = open.iter().map(|r| format!("{}:{}", quoted(&r.key), r.request)).collect();
+            // A client is shown only what it can answer.
+            let server = server_of(job);
+            let asked = open.iter().filter_map(|asked| {
+                let request = bridge::shown(caller, server?, &asked.request).ok()?;
+                Some(format!("{}:{request}", quoted(&asked.key)))
+            });
+            let asked: Vec<String> = asked.collect();
             format!(r#","inputRequests":{{{}}}"#, asked.join(","))
         }
         _ => String::new(),
     };
     Ok(format!("{}{payload}", task_members(job)))
+}
+
+/// Whose tool serves the job.
+pub(super) fn server_of(job: &Job) -> Option<&ServerName> {
+    job.body.route.candidates.get(usize::from(job.head.candidate)).map(|candidate| candidate.capability.server())
 }
 
 /// The result of a job that is done: as its server wrote it, or by pointer when it is large.
