@@ -3,13 +3,7 @@
 //! The plain way writes nothing anywhere: the call is made on the live connection and its result passed on as it was written. A call owns all
 //! it needs, so that it can outlive its request: one that outlasts a set wait becomes a job while it runs on.
 
-use std::{
-    borrow::Cow,
-    future::poll_fn,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{borrow::Cow, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use metamcp_core::{
     engine::{Adopted, EngineError},
@@ -17,8 +11,8 @@ use metamcp_core::{
     json::RawJson,
     queue::Progress,
     transport::{
-        CallContext, Delivered, RelayError, RelayMeta, RelayRequest, RelaySide, ToolCall, ToolReply, TransportError,
-        TransportErrorKind,
+        CallContext, Delivered, RelayError, RelayMeta, RelayRequest, RelaySide as _, ToolCall, ToolReply,
+        TransportError, TransportErrorKind,
     },
 };
 use serde_json::value::RawValue;
@@ -31,6 +25,7 @@ use super::{
     front::Word,
     members::{Key, quoted},
     methods::relayed::{Beside, note_required},
+    notes::{Notes, PROGRESS, progress_of},
     own_tools::{self, OwnReply, OwnTool},
     pointers, retry, tasks,
     tool_result::{METHOD, failed, shown},
@@ -46,8 +41,6 @@ const CALL_MAX: Duration = Duration::from_secs(3_600);
 static REF: Word = Word::new("\"$ref\"");
 /// The type of a result that is still to come.
 static TASK: Word = Word::new("task");
-/// Notifications of one call that wait for its client; further ones are dropped.
-const NOTES_MAX: usize = 256;
 
 /// Answers `tools/call`.
 pub(crate) async fn answer(
@@ -178,27 +171,24 @@ async fn carry(
     bridge: &Bridge<'_>,
 ) -> Result<Carried, RpcFault> {
     let beside = Beside::new(request, side);
-    let notes = Arc::new(Notes::default());
-    let mut running: Running =
-        Box::pin(Arc::clone(call).run(bridge.answers().cloned(), bridge.state().cloned(), Arc::clone(&notes)));
+    let mut running: Running = Box::pin(Arc::clone(call).run(bridge.answers().cloned(), bridge.state().cloned()));
     let patience = tasks::patience(gateway, caller);
-    let ran = match timeout(patience.unwrap_or(CALL_MAX), watched(&mut running, &notes, &beside)).await {
+    let ran = match timeout(patience.unwrap_or(CALL_MAX), watched(&mut running, &call.notes, &beside)).await {
         Ok(ran) => ran,
         Err(_) if patience.is_none() => Err(too_long(call)),
         Err(_) => match adopted(gateway, caller, call).await {
             Ok(adopted) => {
                 let handle = tasks::handle_of(caller, adopted.job(), Some(&call.tool));
-                let (report, notes) = (adopted.reporter(), Arc::clone(&notes));
-                let call = Arc::clone(call);
+                let (report, call) = (adopted.reporter(), Arc::clone(call));
                 adopted.run(async move {
-                    let ran = reported(running, &notes, report).await;
+                    let ran = reported(running, &call.notes, report).await;
                     call.as_reply(ran)
                 });
                 return Ok(Carried::Told(handle));
             }
             Err(error) => {
                 tracing::warn!(tool = %call.tool.capability.id, %error, "a long call could not become a task and goes on as it is");
-                let rest = Box::pin(timeout(CALL_MAX, watched(&mut running, &notes, &beside)));
+                let rest = Box::pin(timeout(CALL_MAX, watched(&mut running, &call.notes, &beside)));
                 rest.await.unwrap_or_else(|_| Err(too_long(call)))
             }
         },
@@ -294,6 +284,7 @@ pub(crate) struct Call {
     client_info: Option<RawJson>,
     log_level: Option<RawJson>,
     progress: bool,
+    notes: Notes,
 }
 
 impl Call {
@@ -327,6 +318,7 @@ impl Call {
             client_info: caller.client_info.clone(),
             log_level: caller.log_level.clone(),
             progress: request.meta("progressToken").is_some(),
+            notes: Notes::default(),
         }
     }
 
@@ -340,10 +332,11 @@ impl Call {
         self.tool.capability.id.server()
     }
 
-    async fn run(self: Arc<Self>, answers: Option<RawJson>, state: Option<RawJson>, notes: Arc<Notes>) -> Ran {
+    async fn run(self: Arc<Self>, answers: Option<RawJson>, state: Option<RawJson>) -> Ran {
         let mut tries = 0;
         loop {
-            let error = match self.attempt(answers.as_ref(), state.as_ref(), &notes).await {
+            self.notes.begin();
+            let error = match self.attempt(answers.as_ref(), state.as_ref()).await {
                 Err(RelayError::Transport(error)) => error,
                 other => return other,
             };
@@ -355,11 +348,11 @@ impl Call {
         }
     }
 
-    async fn attempt(&self, answers: Option<&RawJson>, state: Option<&RawJson>, notes: &Notes) -> Ran {
+    async fn attempt(&self, answers: Option<&RawJson>, state: Option<&RawJson>) -> Ran {
         let transport = self.gateway.engine().transport(self.server()).await.map_err(RelayError::Transport)?;
         let Some(relay) = transport.relay() else {
             let call = ToolCall::new(self.tool.capability.id.tool(), self.arguments());
-            let progress = |progress| notes.progress(&progress);
+            let progress = |progress| self.notes.progress(&progress);
             return match transport.call(&call, &CallContext { progress: &progress }).await {
                 Ok(ToolReply::Done(output)) => Ok(Came::Result(output.body)),
                 Ok(begun) => Ok(Came::Begun(begun)),
@@ -381,7 +374,7 @@ impl Call {
         };
         let request =
             RelayRequest { method: METHOD, name: Some(self.tool.capability.id.tool()), params: &params, meta };
-        relay.request(request, notes).await.map(Came::Result)
+        relay.request(request, &self.notes).await.map(Came::Result)
     }
 
     /// What came of it as a job takes it.
@@ -401,66 +394,10 @@ impl Call {
     }
 }
 
-const PROGRESS: &str = "notifications/progress";
-
-type Note = (String, Option<Box<RawValue>>);
-
-/// Notifications of a call, from when they come to when the call is polled: it may have lost its client by then.
-#[derive(Default)]
-struct Notes(Mutex<Vec<Note>>);
-
-impl Notes {
-    fn take(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn progress(&self, progress: &Progress) {
-        let report = serde_json::json!({
-            "progressToken": 0, "progress": progress.value, "total": progress.total, "message": progress.message,
-        });
-        self.notify(PROGRESS, Some(RawJson::from(report).raw()));
-    }
-}
-
-impl RelaySide for Notes {
-    fn notify(&self, method: &str, params: Option<&RawValue>) {
-        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() < NOTES_MAX {
-            notes.push((method.to_owned(), params.map(ToOwned::to_owned)));
-        }
-    }
-}
-
-fn progress_of(params: &RawValue) -> Option<Progress> {
-    #[derive(serde::Deserialize)]
-    struct Report {
-        progress: f64,
-        #[serde(default)]
-        total: Option<f64>,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let Report { progress: value, total, message } = serde_json::from_str(params.get()).ok()?;
-    Some(Progress { value, total, message })
-}
-
 /// A call without an answer, as the model reads it.
 fn failure(call: &Call, error: &TransportError) -> RawJson {
     let (code, text) = retry::told(error, call.tool.capability.annotations);
     tracing::info!(tool = %call.tool.capability.id, delivered = ?error.delivered, %error, "call failed");
     let server = call.server();
     failed(&text, code, &format!(r#","server":{}"#, quoted(server.as_str())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_are_bounded() {
-        let notes = Notes::default();
-        (0..NOTES_MAX + 10).for_each(|_| notes.notify("a", None));
-        assert_eq!(notes.take().len(), NOTES_MAX);
-        assert!(notes.take().is_empty());
-    }
 }

@@ -51,6 +51,7 @@ pub(crate) fn modern_caller(
     }
     let object = |raw: &&RawValue| raw.get().starts_with('{');
     let capabilities = request.meta(META_CAPABILITIES).filter(object).ok_or_else(|| missing(META_CAPABILITIES))?;
+    let log_level = request.meta(META_LOG_LEVEL).map(|level| known_level(Some(level), META_LOG_LEVEL)).transpose()?;
     Ok(Caller {
         principal,
         endpoint,
@@ -58,7 +59,7 @@ pub(crate) fn modern_caller(
         revision: modern(),
         capabilities: capabilities.to_owned().into(),
         client_info: request.meta(META_CLIENT_INFO).filter(object).map(|info| info.to_owned().into()),
-        log_level: request.meta(META_LOG_LEVEL).map(|level| level.to_owned().into()),
+        log_level,
     })
 }
 
@@ -142,9 +143,14 @@ pub(crate) fn default_log_level() -> RawJson {
 /// # Errors
 /// When it is none.
 pub(crate) fn log_level(request: &Request<'_>) -> Result<RawJson, RpcFault> {
-    let level = request.param("level").filter(|raw| text(raw).is_some_and(|level| LOG_LEVELS.contains(&&*level)));
+    known_level(request.param("level"), "level")
+}
+
+/// A level under this key, as it was written.
+fn known_level(level: Option<&RawValue>, key: &str) -> Result<RawJson, RpcFault> {
+    let level = level.filter(|raw| text(raw).is_some_and(|level| LOG_LEVELS.contains(&&*level)));
     let level = level
-        .ok_or_else(|| RpcFault::new(INVALID_PARAMS, format!("`level` must be one of {}", LOG_LEVELS.join(", "))))?;
+        .ok_or_else(|| RpcFault::new(INVALID_PARAMS, format!("`{key}` must be one of {}", LOG_LEVELS.join(", "))))?;
     Ok(level.to_owned().into())
 }
 
@@ -196,6 +202,13 @@ mod tests {
         assert_eq!(code(&format!(r#"{{"_meta":{{"{META_REVISION}":"{MODERN}"}}}}"#)).unwrap_err(), INVALID_PARAMS);
         assert_eq!(code(&format!(r#"{{"_meta":{{"{META_CAPABILITIES}":{{}}}}}}"#)).unwrap_err(), INVALID_PARAMS);
         assert_eq!(code(&whole.replace(MODERN, "1900-01-01")).unwrap_err(), UNSUPPORTED_REVISION);
+        let leveled = |level: &str| {
+            code(&whole.replacen("{\"_meta\":{", &format!(r#"{{"_meta":{{"{META_LOG_LEVEL}":{level},"#), 1))
+        };
+        assert_eq!(leveled(r#""warning""#).unwrap().log_level.unwrap().get(), r#""warning""#);
+        for level in [r#""loud""#, "1", "null"] {
+            assert_eq!(leveled(level).unwrap_err(), INVALID_PARAMS, "{level}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod members;
 mod message;
 mod methods;
 mod names;
+mod notes;
 mod options;
 mod own_tools;
 mod pattern;

@@ -267,6 +267,21 @@ async fn a_client_without_the_extension_is_told_the_task_in_words() {
 }
 
 #[tokio::test]
+async fn an_agent_that_searches_reaches_its_task_by_what_is_listed() {
+    let world = World::new(|options| {
+        (options.main.list, options.detach_after) = (ListMode::Search, Some(Duration::from_millis(50)));
+    });
+    let world = world.await;
+    let told = world.result("call_tool", json!({ "name": "slow", "arguments": { "ms": 200 } })).await;
+    let words = text(&told);
+    let (_, call) = words.split_once("`call_tool`: ").expect("how to call what is not listed");
+    let call: Value = serde_json::from_str(call.strip_suffix('.').unwrap()).unwrap();
+    assert_eq!(call["name"], "task_result");
+    let fetched = async { while text(&world.result("call_tool", call.clone()).await) != "slept" {} };
+    tokio::time::timeout(PATIENCE, fetched).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_heavy_tool_is_a_task_at_once() {
     let heavy = |options: &mut GatewayOptions| {
         options.servers.get_mut(&name("local")).unwrap().heavy = vec![Pattern::new("count")];

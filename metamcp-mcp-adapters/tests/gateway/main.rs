@@ -18,6 +18,7 @@ mod mutate;
 mod principals;
 mod raw;
 mod real;
+mod repeated;
 mod served;
 mod sessions;
 mod shelf;

@@ -1,12 +1,12 @@
 //! The definitions of our own tools, as lists show them.
 
-use metamcp_core::json::RawJson;
+use metamcp_core::{json::RawJson, task::Limits};
 use serde_json::{Value, json};
 
 use super::OwnTool;
 use crate::gateway::options::ListMode;
 
-/// Those that a list of this mode shows. An agent that searches sees three; the others are named in what it is told.
+/// Those that a list of this mode shows. An agent that searches sees three; what it is told names the others, which `call_tool` calls.
 pub(crate) fn definitions(mode: ListMode) -> Vec<RawJson> {
     let find = [OwnTool::FindTools, OwnTool::CallTool, OwnTool::RunTask];
     let tasks = [OwnTool::TaskSubmit, OwnTool::TaskStatus, OwnTool::TaskResult, OwnTool::TaskCancel];
@@ -60,7 +60,7 @@ fn definition(own: OwnTool) -> Value {
         ),
         OwnTool::RunTask => (
             "Run a task",
-            "Serves a need stated in words with the tool that fits it best. Waits for the result; a task that takes longer goes on, and task_result brings its result.",
+            "Serves a need stated in words with the tool that fits it best. Waits for the result; a task that takes longer goes on, and task_result brings its result (by call_tool, where it is not listed).",
             object(
                 json!({
                     "need": { "type": "string", "description": "What is to be done, in words", "minLength": 1 },
@@ -80,7 +80,7 @@ fn definition(own: OwnTool) -> Value {
                     "tool": { "type": "string", "description": "The tool's name; leave it out to have one chosen for `need`" },
                     "need": { "type": "string", "description": "What is to be done, in words" },
                     "arguments": { "type": "object", "description": "The tool's arguments. {\"$ref\": \"task://<task_id>\"} stands for another task's result" },
-                    "idempotency_key": { "type": "string", "description": "The same key with the same request is the same task", "maxLength": 200 },
+                    "idempotency_key": { "type": "string", "description": "The same key with the same request is the same task", "minLength": 1, "maxLength": Limits::default().idempotency_key_bytes_max },
                     "deadline_s": { "type": "integer", "minimum": 1, "description": "Give up after this many seconds" }
                 }),
                 &[],
@@ -179,6 +179,14 @@ mod tests {
         assert_eq!(names(ListMode::Search), "find_tools call_tool run_task");
         assert_eq!(names(ListMode::Full), "task_submit task_status task_result task_cancel");
         assert_eq!(definitions(ListMode::Both).len(), OwnTool::ALL.len());
+    }
+
+    #[test]
+    fn a_key_may_be_as_long_as_a_task_takes() {
+        let submit = definition(OwnTool::TaskSubmit);
+        let schema = jsonschema::validator_for(&submit["inputSchema"]).unwrap();
+        let takes = |bytes: usize| schema.is_valid(&json!({ "tool": "a", "idempotency_key": "x".repeat(bytes) }));
+        assert!(!takes(0) && takes(1) && takes(256) && !takes(257));
     }
 
     #[test]

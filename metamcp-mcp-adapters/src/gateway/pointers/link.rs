@@ -24,8 +24,8 @@ pub(super) fn of(job: &Job, pointer: &ResultPointer, text: &str, capability: Opt
     let (bytes, uri) = (text.len(), quoted(&pointer.to_string()));
     let form = schema.map_or_else(|| outline::of(text), |schema| schema.get().to_owned());
     let words = format!(
-        "The result has {bytes} bytes and is kept as {pointer} (task {id}). Read a part of it as a resource, or with the tool `task_result`: \
-         lines, bytes, or a JSON pointer. To hand it to another tool, pass {{\"$ref\": \"{pointer}#/content/0/text\"}} as the argument. It \
+        "The result has {bytes} bytes and is kept as {pointer} (task {id}). Read a part of it as a resource, or with the tool `task_result` \
+         (by `call_tool`, where it is not listed): lines, bytes, or a JSON pointer. To hand it to another tool, pass {{\"$ref\": \"{pointer}#/content/0/text\"}} as the argument. It \
          begins so:\n{preview}",
         id = job.head.id,
         preview = preview(text, &members),

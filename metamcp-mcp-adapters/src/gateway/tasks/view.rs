@@ -135,7 +135,8 @@ pub(crate) fn detached(job: &Job, tool: Option<&ToolRef>) -> RawJson {
     let id = job.head.id;
     let text = format!(
         "Not finished yet; it goes on as task {id} ({}). Do not make this call again. To get its result, call the tool `task_result` with \
-         {{\"task_id\": \"{id}\"}}; `task_status` tells how it stands, `task_cancel` stops it.",
+         {{\"task_id\": \"{id}\"}}; `task_status` tells how it stands, `task_cancel` stops it. Those that are not listed here are called by \
+         `call_tool`: {{\"name\": \"task_result\", \"arguments\": {{\"task_id\": \"{id}\"}}}}.",
         message(&job.head).unwrap_or_else(|| status(job.head.state).to_owned()),
     );
     let checked = tool.is_some_and(|tool| tool.capability.output_schema.is_some());
